@@ -1,0 +1,1 @@
+"""Tasks, signals, time: the kernel proper."""

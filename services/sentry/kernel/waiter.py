@@ -1,0 +1,135 @@
+"""Blocking, the only way there is: a handler returns a `Wait`, the dispatcher parks the task.
+
+Owns `WaitQueue` (what files, futexes, children and timers wake) and `Wait` (what a handler returns when it cannot
+finish). Knows nothing of tasks or files. One host thread runs all of the kernel, so there are no locks; a wake-up only
+marks and queues, it never runs a continuation from inside the waker.
+
+Life of a Wait: a handler returns it -> the dispatcher calls `kernel.park(task, wait)`, which registers an entry on every
+queue and arms the deadline -> a queue's `wake(mask)`, the deadline, or a signal makes the task runnable -> the dispatcher
+calls `retry()` (or `on_timeout()`, or ends it with EINTR/restart) -> entries are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from services.sentry.errors import Restart
+
+__all__ = ["ANY", "Outcome", "Wait", "WaitEntry", "WaitQueue"]
+
+ANY: Final = 0xFFFFFFFF
+
+
+class WaitEntry:
+    """A registration on a queue: `callback(mask)` runs synchronously inside `wake`, must be short and must not raise."""
+
+    __slots__ = ("callback", "exclusive", "mask")
+
+    def __init__(self, callback: Callable[[int], None], mask: int = ANY, exclusive: bool = False) -> None:
+        self.callback = callback
+        self.mask = mask
+        self.exclusive = exclusive
+
+
+class WaitQueue:
+    """Entries in order of arrival. `wake` with nobody waiting costs one truth test."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: dict[WaitEntry, None] = {}
+
+    def add(self, entry: WaitEntry) -> None:
+        self.entries[entry] = None
+
+    def remove(self, entry: WaitEntry) -> None:
+        self.entries.pop(entry, None)
+
+    def wake(self, mask: int = ANY, exclusive_limit: int = 0) -> None:
+        """Run the callbacks whose mask meets `mask` (poll(2) bits). With a limit, at most that many exclusive ones."""
+        if not self.entries:
+            return
+        woken = 0
+        for entry in list(self.entries):
+            if entry.mask & mask:
+                if entry.exclusive and exclusive_limit:
+                    if woken == exclusive_limit:
+                        continue
+                    woken += 1
+                entry.callback(mask)
+
+
+class Wait:
+    """What a handler returns when it cannot finish now.
+
+    queues       what wakes it: (queue, poll mask) pairs; may be empty (only a deadline or a signal ends it).
+    retry        called after a wake-up: an int ends the call, another Wait replaces this one, WouldBlock keeps it parked,
+                 LinuxError ends it with that error. None with no queues: nothing but deadline or signal.
+    deadline_ns  host CLOCK_MONOTONIC, ns, or None.
+    on_timeout   called at the deadline; returns the result or raises LinuxError. Default: result 0.
+    restart      which Restart kind a signal turns it into (Restart.SYS by default; 0: plain EINTR).
+    on_signal    called when a signal ends the wait, before anything else: an int returned replaces EINTR/restart (a
+                 partial count), None keeps `restart`. nanosleep(2) writes its remaining time here.
+    restart_call for Restart.BLOCK: what restart_syscall(2) runs.
+    uninterruptible  only a fatal signal ends it (vfork's parent).
+    """
+
+    __slots__ = (
+        "deadline_ns",
+        "on_signal",
+        "on_timeout",
+        "queues",
+        "restart",
+        "restart_call",
+        "retry",
+        "uninterruptible",
+    )
+
+    def __init__(
+        self,
+        retry: Callable[[], Outcome] | None = None,
+        queues: Sequence[tuple[WaitQueue, int]] = (),
+        *,
+        deadline_ns: int | None = None,
+        on_timeout: Callable[[], int] | None = None,
+        restart: int = Restart.SYS,
+        on_signal: Callable[[], int | None] | None = None,
+        restart_call: Callable[[], Outcome] | None = None,
+        uninterruptible: bool = False,
+    ) -> None:
+        self.retry = retry
+        self.queues = queues
+        self.deadline_ns = deadline_ns
+        self.on_timeout = on_timeout
+        self.restart = restart
+        self.on_signal = on_signal
+        self.restart_call = restart_call
+        self.uninterruptible = uninterruptible
+
+
+class StubOp(Wait):
+    """A wait for the platform to carry something out in the guest's address space (mmap, clone...).
+
+    Built only by mm/ and kernel/guest_ops.py: `start(context)` posts the operation; the platform's completion event
+    makes the dispatcher call `finish(result)` with the host's raw result (negative errno on failure), whose outcome
+    goes on as usual.
+    """
+
+    __slots__ = ("finish", "start")
+
+    def __init__(self, start: Callable[[], None], finish: Callable[[int], Outcome]) -> None:
+        super().__init__(None, (), uninterruptible=True)
+        self.start = start
+        self.finish = finish
+
+
+class NoReturn:
+    """A handler's result when the registers were replaced or the task is gone (execve, rt_sigreturn, exit)."""
+
+    __slots__ = ()
+
+
+NO_RETURN: Final = NoReturn()
+
+Outcome: TypeAlias = int | Wait | NoReturn

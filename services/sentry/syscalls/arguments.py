@@ -1,0 +1,26 @@
+"""Decoding of raw system-call arguments (unsigned 64-bit register values) as the x86-64 ABI means them."""
+
+from __future__ import annotations
+
+__all__ = ["AT_FDCWD", "fd_arg", "s32", "s64", "u32"]
+
+AT_FDCWD = -100
+
+
+def s32(value: int) -> int:
+    """A C `int`: the low 32 bits, signed."""
+    value &= 0xFFFFFFFF
+    return value - 0x100000000 if value & 0x80000000 else value
+
+
+def u32(value: int) -> int:
+    """A C `unsigned int`."""
+    return value & 0xFFFFFFFF
+
+
+def s64(value: int) -> int:
+    """A C `long` or `loff_t`."""
+    return value - 0x10000000000000000 if value & 0x8000000000000000 else value
+
+
+fd_arg = s32

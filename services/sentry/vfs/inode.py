@@ -1,0 +1,174 @@
+"""Inodes: what every file system implements. Names are bytes; times are ns since the epoch; errors are LinuxError.
+
+Read next: vfs/dentry.py (names and their cache), vfs/path_walk.py (resolution, permissions, mounts), vfs/open_file.py.
+The VFS checks permissions, existence and name rules *before* it calls an operation here: an implementation only does the
+thing and reports what its own storage refuses. It keeps the attribute slots below true after every operation.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat as stat_mod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from services.sentry.errors import LinuxError
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
+    from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.open_file import OpenFile
+    from services.sentry.vfs.superblock import Superblock
+
+__all__ = ["DirectoryEntry", "Inode"]
+
+DirectoryEntry = tuple[bytes, int, int]  # name, inode number, DT_* type
+
+
+class Inode:
+    """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits."""
+
+    __slots__ = (
+        "atime_ns",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "gid",
+        "ino",
+        "locks",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "pipe",
+        "rdev",
+        "size",
+        "socket",
+        "superblock",
+        "uid",
+        "watches",
+        "__weakref__",
+    )
+
+    def __init__(self, superblock: Superblock, ino: int, mode: int, uid: int = 0, gid: int = 0, now_ns: int = 0) -> None:
+        self.superblock = superblock
+        self.ino = ino
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.nlink = 1
+        self.rdev = 0
+        self.size = 0
+        self.blocks = 0  # of 512 bytes
+        self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = now_ns
+        self.locks: object | None = None  # vfs/file_locks.py, made on first use
+        self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
+        self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
+        self.watches: object | None = None
+
+    # --- kind ---
+    @property
+    def is_dir(self) -> bool:
+        return self.mode & 0o170000 == 0o040000
+
+    @property
+    def is_regular(self) -> bool:
+        return self.mode & 0o170000 == 0o100000
+
+    @property
+    def is_symlink(self) -> bool:
+        return self.mode & 0o170000 == 0o120000
+
+    @property
+    def file_type(self) -> int:
+        return stat_mod.S_IFMT(self.mode)
+
+    # --- attributes ---
+    def refresh(self) -> None:
+        """Bring the attribute slots up to date before they are shown (dynamic and shared files)."""
+
+    def set_attributes(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        ctime_ns: int | None = None,
+    ) -> None:
+        """Change attributes; None leaves one alone. `mode` is permission bits only; `size` truncates or extends.
+
+        EPERM/EROFS where the file system refuses, EFBIG, ENOSPC. Suid clearing and permission checks are done above.
+        """
+        raise LinuxError(errno.EPERM, "attributes are fixed")
+
+    # --- directories ---
+    def lookup(self, name: bytes) -> Inode:
+        """The child called `name`. ENOENT: none. Never called with b'.' or b'..'."""
+        raise LinuxError(errno.ENOENT)
+
+    def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
+        """Entries from cookie `start` (0: the first), without '.' and '..': (cookie of the next one, entry).
+
+        Cookies stay valid while entries are added and removed (getdents64(2), telldir(3)).
+        """
+        raise LinuxError(errno.ENOTDIR)
+
+    def create(self, name: bytes, mode: int, cred: Credentials, rdev: int = 0) -> Inode:
+        """Make a regular file, FIFO, socket or device node (type in `mode`; umask applied above)."""
+        raise LinuxError(errno.EROFS)
+
+    def mkdir(self, name: bytes, mode: int, cred: Credentials) -> Inode:
+        raise LinuxError(errno.EROFS)
+
+    def symlink(self, name: bytes, target: bytes, cred: Credentials) -> Inode:
+        raise LinuxError(errno.EROFS)
+
+    def link(self, name: bytes, target: Inode) -> None:
+        """Hard link; `target` is of the same superblock (checked above)."""
+        raise LinuxError(errno.EROFS)
+
+    def unlink(self, name: bytes, child: Inode) -> None:
+        raise LinuxError(errno.EROFS)
+
+    def rmdir(self, name: bytes, child: Inode) -> None:
+        """ENOTEMPTY if it has entries."""
+        raise LinuxError(errno.EROFS)
+
+    def rename(self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int) -> None:
+        """Move `child`; `flags` as renameat2(2). `replaced`: what stood at the target, already checked for kind."""
+        raise LinuxError(errno.EROFS)
+
+    def tmpfile(self, mode: int, cred: Credentials) -> Inode:
+        """An unnamed regular file (open(2) O_TMPFILE)."""
+        raise LinuxError(errno.EOPNOTSUPP)
+
+    # --- symbolic links ---
+    def readlink(self) -> bytes:
+        raise LinuxError(errno.EINVAL)
+
+    def follow(self, task: object) -> object | None:
+        """A magic link (/proc/self/fd/N, exe, cwd): the Path it leads to, or None for an ordinary link."""
+        return None
+
+    # --- contents ---
+    def open(self, dentry: Dentry, flags: int, task: object) -> OpenFile:
+        """An open file description for this inode (permissions checked, O_TRUNC applied above)."""
+        raise LinuxError(errno.ENXIO)
+
+    def release_last_link(self) -> None:
+        """Called when nlink reached 0 and no open file is left: storage may go."""
+
+    # --- extended attributes: names with their prefix, e.g. b'user.x' ---
+    def get_xattr(self, name: bytes) -> bytes:
+        raise LinuxError(errno.EOPNOTSUPP)
+
+    def set_xattr(self, name: bytes, value: bytes, flags: int) -> None:
+        raise LinuxError(errno.EOPNOTSUPP)
+
+    def list_xattr(self) -> list[bytes]:
+        return []
+
+    def remove_xattr(self, name: bytes) -> None:
+        raise LinuxError(errno.EOPNOTSUPP)

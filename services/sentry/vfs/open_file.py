@@ -1,0 +1,172 @@
+"""Open file descriptions ("struct file"): what a descriptor refers to, shared by dup(2), fork(2) and SCM_RIGHTS.
+
+Every kind of open file (regular, directory, pipe, socket, epoll, device...) is a subclass of `OpenFile`. An operation
+never blocks: it transfers what it can, raises `WouldBlock` when that is nothing, and the system-call layer parks the task
+on `queue` (syscalls/read_write.py does this once for all kinds). Whoever changes readiness calls `queue.wake(mask)`.
+Reference counts: a descriptor table slot, a message in flight and a mapping each hold one; `close_reference` releases at 0.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, NamedTuple
+
+from protocol.abi import fcntl_h as fc
+from protocol.abi import poll_h as po
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.waiter import WaitQueue
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.vfs.inode import DirectoryEntry, Inode
+    from services.sentry.vfs.path_walk import Path
+
+__all__ = ["Backing", "OpenFile"]
+
+
+class Backing(NamedTuple):
+    """What a file gives mmap(2): a host fd the Sentry holds, and where the file's byte 0 lies in it.
+
+    `max_prot_write`: whether a shared writable mapping of it is allowed. `identity` keys shared futexes.
+    """
+
+    host_fd: int
+    base: int
+    max_prot_write: bool
+    identity: object
+
+
+class OpenFile:
+    """Base of every kind. Subclasses override what they support; the defaults answer as Linux does for "not this kind".
+
+    readable/writable  from the access mode; the system-call layer checks them (EBADF) before it calls.
+    flags              O_* status flags as fcntl(F_GETFL) shows them (O_CLOEXEC belongs to the descriptor, not here).
+    offset             file position; only seekable kinds use it.
+    path               where it was opened (None for anonymous kinds); `inode` always stands.
+    """
+
+    __slots__ = (
+        "async_owner",
+        "flags",
+        "inode",
+        "locks_owner",
+        "offset",
+        "path",
+        "queue",
+        "readable",
+        "refs",
+        "writable",
+        "__weakref__",
+    )
+
+    seekable = False  # pread/pwrite/lseek make sense
+
+    def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+        self.inode = inode
+        self.flags = flags & ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
+        mode = flags & fc.O_ACCMODE
+        self.readable = mode != fc.O_WRONLY
+        self.writable = mode != fc.O_RDONLY
+        self.path = path
+        self.offset = 0
+        self.refs = 0
+        self.queue = WaitQueue()
+        self.async_owner: object | None = None
+        self.locks_owner: object | None = None
+
+    # --- life ---
+    def add_reference(self) -> OpenFile:
+        self.refs += 1
+        return self
+
+    def close_reference(self) -> None:
+        self.refs -= 1
+        if self.refs <= 0:
+            self.release()
+
+    def release(self) -> None:
+        """The last reference went. Never raises."""
+
+    def flush(self, task: Task) -> None:
+        """close(2) of one descriptor (POSIX locks go, errors of delayed writes are reported)."""
+
+    # --- data: never block ---
+    def read(self, count: int) -> bytes:
+        """Up to `count` bytes from the position (advanced) or the stream; b'' at the end. WouldBlock: none yet."""
+        raise LinuxError(errno.EINVAL)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Bytes taken (may be fewer). WouldBlock: none now. EPIPE: the caller raises SIGPIPE."""
+        raise LinuxError(errno.EINVAL)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        raise LinuxError(errno.ESPIPE)
+
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        raise LinuxError(errno.ESPIPE)
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """read(2) straight into guest memory. Override where a copy or a loss on EFAULT can be saved."""
+        data = self.read(count)
+        mm.write(addr, data)
+        return len(data)
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        return self.write(mm.read(addr, count))
+
+    def pread_user(self, mm: AddressSpace, addr: int, count: int, offset: int) -> int:
+        data = self.pread(count, offset)
+        mm.write(addr, data)
+        return len(data)
+
+    def pwrite_user(self, mm: AddressSpace, addr: int, count: int, offset: int) -> int:
+        return self.pwrite(mm.read(addr, count), offset)
+
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2): the new position. ESPIPE for streams."""
+        raise LinuxError(errno.ESPIPE)
+
+    def truncate(self, size: int) -> None:
+        raise LinuxError(errno.EINVAL)
+
+    def allocate(self, mode: int, offset: int, length: int) -> None:
+        """fallocate(2)."""
+        raise LinuxError(errno.EOPNOTSUPP)
+
+    def sync(self) -> None:
+        """fsync(2). EINVAL for kinds that have no storage."""
+        raise LinuxError(errno.EINVAL)
+
+    # --- directories ---
+    def read_entries(self) -> list[tuple[int, DirectoryEntry]]:
+        """Entries from `offset` on, with '.' and '..' first: (next offset, entry). ENOTDIR for other kinds."""
+        raise LinuxError(errno.ENOTDIR)
+
+    # --- readiness ---
+    def poll(self) -> int:
+        """poll(2) bits true now."""
+        return po.POLLIN | po.POLLOUT | po.POLLRDNORM | po.POLLWRNORM
+
+    pollable = False  # whether epoll_ctl(2) accepts it (EPERM otherwise)
+
+    # --- the rest ---
+    def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
+        raise LinuxError(errno.ENOTTY)
+
+    def mmap_backing(self) -> Backing:
+        """ENODEV: cannot be mapped."""
+        raise LinuxError(errno.ENODEV)
+
+    def set_flags(self, flags: int) -> None:
+        """fcntl(F_SETFL), already masked to what may change."""
+        self.flags = flags
+
+    def proc_link(self) -> bytes:
+        """What readlink(/proc/self/fd/N) shows for kinds without a path, e.g. b'pipe:[123]'."""
+        return b"anon_inode:[unknown]"
+
+    def fdinfo(self) -> bytes:
+        """Extra lines of /proc/PID/fdinfo/N."""
+        return b""
