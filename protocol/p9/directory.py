@@ -1,0 +1,83 @@
+"""The entries inside Rreaddir and Rreaddirattr data. Sans-IO.
+
+Plain entry: qid[13] offset[8] type[1] name[s]. With attributes: the 153-byte record takes the qid's place. `offset` is the
+cookie to ask for the entries that follow; `kind` is d_type of getdents64(2). Source: diod protocol.md (readdir).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from protocol.errors import ProtocolViolation
+from protocol.p9.attributes import ATTRIBUTES, ATTRIBUTES_BYTES, Attributes, Qid
+
+ENTRY: Final = Struct("<BIQQBH")  # qid, offset, type, length of the name
+ENTRY_BYTES: Final = 24
+ENTRY_ATTRIBUTES_TAIL: Final = Struct("<QBH")  # offset, type, length of the name; behind the record
+ENTRY_ATTRIBUTES_BYTES: Final = ATTRIBUTES_BYTES + 11
+
+assert ENTRY.size == ENTRY_BYTES
+assert ATTRIBUTES.size + ENTRY_ATTRIBUTES_TAIL.size == ENTRY_ATTRIBUTES_BYTES
+
+
+class DirectoryEntry(NamedTuple):
+    """One name of a directory. `attributes` is None unless the listing was asked for with them."""
+
+    name: bytes
+    qid: Qid
+    offset: int
+    kind: int
+    attributes: Attributes | None
+
+
+def encode_entry(name: bytes, qid: tuple[int, int, int], offset: int, kind: int) -> bytes:
+    """One plain entry."""
+    return ENTRY.pack(*qid, offset, kind, len(name)) + name
+
+
+def encode_entry_attributes(name: bytes, record: bytes, offset: int, kind: int) -> bytes:
+    """One entry with attributes; `record` is the packed 153-byte record."""
+    return record + ENTRY_ATTRIBUTES_TAIL.pack(offset, kind, len(name)) + name
+
+
+def _check_name_untrusted(name: bytes) -> None:
+    if not name or b"/" in name or b"\0" in name:
+        raise ProtocolViolation("directory entry: name is empty or holds a slash or NUL")
+
+
+def decode_entries_untrusted(data: bytes) -> list[DirectoryEntry]:
+    """The entries of Rreaddir data. Raises ProtocolViolation when cut off or a name could not be a name."""
+    entries: list[DirectoryEntry] = []
+    at, end = 0, len(data)
+    while at < end:
+        start = at + ENTRY_BYTES
+        if start > end:
+            raise ProtocolViolation("directory entry: cut off")
+        kind, version, path, offset, type_, length = ENTRY.unpack_from(data, at)
+        at = start + length
+        if at > end:
+            raise ProtocolViolation("directory entry: name is cut off")
+        name = data[start:at]
+        _check_name_untrusted(name)
+        entries.append(DirectoryEntry(name, Qid(kind, version, path), offset, type_, None))
+    return entries
+
+
+def decode_entries_attributes_untrusted(data: bytes) -> list[DirectoryEntry]:
+    """The entries of Rreaddirattr data. Raises ProtocolViolation as `decode_entries_untrusted` does."""
+    entries: list[DirectoryEntry] = []
+    at, end = 0, len(data)
+    while at < end:
+        start = at + ENTRY_ATTRIBUTES_BYTES
+        if start > end:
+            raise ProtocolViolation("directory entry: cut off")
+        record = Attributes._make(ATTRIBUTES.unpack_from(data, at))
+        offset, type_, length = ENTRY_ATTRIBUTES_TAIL.unpack_from(data, at + ATTRIBUTES_BYTES)
+        at = start + length
+        if at > end:
+            raise ProtocolViolation("directory entry: name is cut off")
+        name = data[start:at]
+        _check_name_untrusted(name)
+        entries.append(DirectoryEntry(name, record.qid, offset, type_, record))
+    return entries

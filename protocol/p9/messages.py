@@ -1,0 +1,617 @@
+"""Every 9P2000.L message as a value, and the one table that says how each lies on the wire.
+
+`TABLE` maps a type number to a `Row` (number, class, field kinds). A class has exactly one slot per kind, in wire order;
+`codec.py` compiles the rows, so that adding a message is adding a class and a row. Field names follow the protocol text.
+Directory data of Rreaddir/Rreaddirattr stays bytes here: see `directory.py`.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+from protocol.p9 import constants as c
+from protocol.p9.attributes import Attributes, Qid
+
+
+class Kind(enum.Enum):
+    """How one field lies on the wire."""
+
+    U8 = "B"
+    U16 = "H"
+    U32 = "I"
+    U64 = "Q"
+    I64 = "q"
+    QID = "qid"  # kind[1] version[4] path[8]
+    STRING = "string"  # length[2] bytes
+    DATA = "data"  # count[4] bytes, bounded by msize
+    NAMES = "names"  # count[2] strings, at most MAX_WALK_NAMES
+    QIDS = "qids"  # count[2] qids, at most MAX_WALK_NAMES
+    ATTRIBUTES = "attributes"  # the 153 bytes of an Rgetattr body
+    ATTRIBUTES_LIST = "attributes_list"  # count[2] records, at most MAX_WALK_NAMES
+    FIDS = "fids"  # count[2] fid[4]*, at most MAX_FORGET_FIDS
+
+
+U8, U16, U32, U64, I64 = Kind.U8, Kind.U16, Kind.U32, Kind.U64, Kind.I64
+QID, STRING, DATA, NAMES, QIDS = Kind.QID, Kind.STRING, Kind.DATA, Kind.NAMES, Kind.QIDS
+ATTRIBUTES, ATTRIBUTES_LIST, FIDS = Kind.ATTRIBUTES, Kind.ATTRIBUTES_LIST, Kind.FIDS
+
+
+class Message:
+    """Base of all messages; has no fields of its own."""
+
+    __slots__ = ()
+
+
+class Row(NamedTuple):
+    """One message type: its number, its class, the kinds of its fields in wire order."""
+
+    number: int
+    cls: type[Message]
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(slots=True)
+class Tlerror(Message):
+    """Never legal on the wire; listed so that the table is complete."""
+
+    ecode: int
+
+
+@dataclass(slots=True)
+class Rlerror(Message):
+    """The request failed with Linux errno `ecode`."""
+
+    ecode: int
+
+
+@dataclass(slots=True)
+class Tstatfs(Message):
+    fid: int
+
+
+@dataclass(slots=True)
+class Rstatfs(Message):
+    fs_type: int
+    bsize: int
+    blocks: int
+    bfree: int
+    bavail: int
+    files: int
+    ffree: int
+    fsid: int
+    namelen: int
+
+
+@dataclass(slots=True)
+class Tlopen(Message):
+    fid: int
+    flags: int
+
+
+@dataclass(slots=True)
+class Rlopen(Message):
+    qid: Qid
+    iounit: int
+
+
+@dataclass(slots=True)
+class Tlcreate(Message):
+    fid: int
+    name: bytes
+    flags: int
+    mode: int
+    gid: int
+
+
+@dataclass(slots=True)
+class Rlcreate(Message):
+    qid: Qid
+    iounit: int
+
+
+@dataclass(slots=True)
+class Tsymlink(Message):
+    dfid: int
+    name: bytes
+    target: bytes
+    gid: int
+
+
+@dataclass(slots=True)
+class Rsymlink(Message):
+    qid: Qid
+
+
+@dataclass(slots=True)
+class Tmknod(Message):
+    dfid: int
+    name: bytes
+    mode: int
+    major: int
+    minor: int
+    gid: int
+
+
+@dataclass(slots=True)
+class Rmknod(Message):
+    qid: Qid
+
+
+@dataclass(slots=True)
+class Trename(Message):
+    fid: int
+    dfid: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class Rrename(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Treadlink(Message):
+    fid: int
+
+
+@dataclass(slots=True)
+class Rreadlink(Message):
+    target: bytes
+
+
+@dataclass(slots=True)
+class Tgetattr(Message):
+    fid: int
+    request_mask: int
+
+
+@dataclass(slots=True)
+class Rgetattr(Message):
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class Tsetattr(Message):
+    fid: int
+    valid: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    atime_sec: int
+    atime_nsec: int
+    mtime_sec: int
+    mtime_nsec: int
+
+
+@dataclass(slots=True)
+class Rsetattr(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Txattrwalk(Message):
+    fid: int
+    newfid: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class Rxattrwalk(Message):
+    size: int
+
+
+@dataclass(slots=True)
+class Txattrcreate(Message):
+    fid: int
+    name: bytes
+    attr_size: int
+    flags: int
+
+
+@dataclass(slots=True)
+class Rxattrcreate(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Treaddir(Message):
+    fid: int
+    offset: int
+    count: int
+
+
+@dataclass(slots=True)
+class Rreaddir(Message):
+    data: bytes
+
+
+@dataclass(slots=True)
+class Tfsync(Message):
+    fid: int
+    datasync: int
+
+
+@dataclass(slots=True)
+class Rfsync(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Tlock(Message):
+    fid: int
+    kind: int
+    flags: int
+    start: int
+    length: int
+    proc_id: int
+    client_id: bytes
+
+
+@dataclass(slots=True)
+class Rlock(Message):
+    status: int
+
+
+@dataclass(slots=True)
+class Tgetlock(Message):
+    fid: int
+    kind: int
+    start: int
+    length: int
+    proc_id: int
+    client_id: bytes
+
+
+@dataclass(slots=True)
+class Rgetlock(Message):
+    kind: int
+    start: int
+    length: int
+    proc_id: int
+    client_id: bytes
+
+
+@dataclass(slots=True)
+class Tlink(Message):
+    dfid: int
+    fid: int
+    name: bytes
+
+
+@dataclass(slots=True)
+class Rlink(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Tmkdir(Message):
+    dfid: int
+    name: bytes
+    mode: int
+    gid: int
+
+
+@dataclass(slots=True)
+class Rmkdir(Message):
+    qid: Qid
+
+
+@dataclass(slots=True)
+class Trenameat(Message):
+    olddirfid: int
+    oldname: bytes
+    newdirfid: int
+    newname: bytes
+
+
+@dataclass(slots=True)
+class Rrenameat(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Tunlinkat(Message):
+    dirfid: int
+    name: bytes
+    flags: int
+
+
+@dataclass(slots=True)
+class Runlinkat(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Tversion(Message):
+    msize: int
+    version: bytes
+
+
+@dataclass(slots=True)
+class Rversion(Message):
+    msize: int
+    version: bytes
+
+
+@dataclass(slots=True)
+class Tauth(Message):
+    afid: int
+    uname: bytes
+    aname: bytes
+    n_uname: int
+
+
+@dataclass(slots=True)
+class Rauth(Message):
+    aqid: Qid
+
+
+@dataclass(slots=True)
+class Tattach(Message):
+    fid: int
+    afid: int
+    uname: bytes
+    aname: bytes
+    n_uname: int
+
+
+@dataclass(slots=True)
+class Rattach(Message):
+    qid: Qid
+
+
+@dataclass(slots=True)
+class Tflush(Message):
+    oldtag: int
+
+
+@dataclass(slots=True)
+class Rflush(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Twalk(Message):
+    fid: int
+    newfid: int
+    names: list[bytes]
+
+
+@dataclass(slots=True)
+class Rwalk(Message):
+    qids: list[Qid]
+
+
+@dataclass(slots=True)
+class Tread(Message):
+    fid: int
+    offset: int
+    count: int
+
+
+@dataclass(slots=True)
+class Rread(Message):
+    data: bytes
+
+
+@dataclass(slots=True)
+class Twrite(Message):
+    fid: int
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Rwrite(Message):
+    count: int
+
+
+@dataclass(slots=True)
+class Tclunk(Message):
+    fid: int
+
+
+@dataclass(slots=True)
+class Rclunk(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Tremove(Message):
+    fid: int
+
+
+@dataclass(slots=True)
+class Rremove(Message):
+    pass
+
+
+@dataclass(slots=True)
+class Twalkgetattr(Message):
+    """Extension: walk `names` from `fid`, binding `newfid` to the end, and return every step's attributes.
+
+    No names: `newfid` becomes a clone of `fid` and one record, that of `fid`, comes back. newfid == fid moves `fid`.
+    """
+
+    fid: int
+    newfid: int
+    names: list[bytes]
+
+
+@dataclass(slots=True)
+class Rwalkgetattr(Message):
+    """Extension: one record per step walked. `ecode` is 0 when all were, else why the next step failed (newfid unbound).
+
+    A walk stops with ENOTDIR behind a symlink. `target`: the link's text when the last record is a symlink's, else empty.
+    """
+
+    ecode: int
+    steps: list[Attributes]
+    target: bytes
+
+
+@dataclass(slots=True)
+class Twalkopen(Message):
+    """Extension: Twalkgetattr, then lopen of the end with `flags` (L_*). `want`: WANT_FD asks for donation."""
+
+    fid: int
+    newfid: int
+    flags: int
+    want: int
+    names: list[bytes]
+
+
+@dataclass(slots=True)
+class Rwalkopen(Message):
+    """Extension: as Rwalkgetattr; newfid is bound, and open, only when `ecode` is 0. `donated`: one fd comes beside it."""
+
+    ecode: int
+    donated: int
+    iounit: int
+    steps: list[Attributes]
+    target: bytes
+
+
+@dataclass(slots=True)
+class Topenfd(Message):
+    """Extension: lopen of `fid`; `want`: WANT_FD asks for donation."""
+
+    fid: int
+    flags: int
+    want: int
+
+
+@dataclass(slots=True)
+class Ropenfd(Message):
+    """Extension: `donated` is 1 when one fd comes beside this message."""
+
+    qid: Qid
+    iounit: int
+    donated: int
+
+
+@dataclass(slots=True)
+class Treaddirattr(Message):
+    """Extension: as Treaddir, entries carry full attributes."""
+
+    fid: int
+    offset: int
+    count: int
+
+
+@dataclass(slots=True)
+class Rreaddirattr(Message):
+    """Extension: entries of attributes[153] offset[8] type[1] name[s]; see `directory.py`."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class Tcreatefd(Message):
+    """Extension: create `name` in `dfid` and open it as `newfid` (dfid stays what it was, unlike Tlcreate)."""
+
+    dfid: int
+    newfid: int
+    name: bytes
+    flags: int
+    mode: int
+    gid: int
+    want: int
+
+
+@dataclass(slots=True)
+class Rcreatefd(Message):
+    """Extension: the new file's attributes; `donated` is 1 when one fd comes beside this message."""
+
+    iounit: int
+    donated: int
+    attributes: Attributes
+
+
+@dataclass(slots=True)
+class Tforget(Message):
+    """Extension: clunk all `fids`. One way: there is no reply; an unknown fid is ignored."""
+
+    fids: list[int]
+
+
+_ROWS: Final = (
+    Row(c.TLERROR, Tlerror, (U32,)),
+    Row(c.RLERROR, Rlerror, (U32,)),
+    Row(c.TSTATFS, Tstatfs, (U32,)),
+    Row(c.RSTATFS, Rstatfs, (U32, U32, U64, U64, U64, U64, U64, U64, U32)),
+    Row(c.TLOPEN, Tlopen, (U32, U32)),
+    Row(c.RLOPEN, Rlopen, (QID, U32)),
+    Row(c.TLCREATE, Tlcreate, (U32, STRING, U32, U32, U32)),
+    Row(c.RLCREATE, Rlcreate, (QID, U32)),
+    Row(c.TSYMLINK, Tsymlink, (U32, STRING, STRING, U32)),
+    Row(c.RSYMLINK, Rsymlink, (QID,)),
+    Row(c.TMKNOD, Tmknod, (U32, STRING, U32, U32, U32, U32)),
+    Row(c.RMKNOD, Rmknod, (QID,)),
+    Row(c.TRENAME, Trename, (U32, U32, STRING)),
+    Row(c.RRENAME, Rrename, ()),
+    Row(c.TREADLINK, Treadlink, (U32,)),
+    Row(c.RREADLINK, Rreadlink, (STRING,)),
+    Row(c.TGETATTR, Tgetattr, (U32, U64)),
+    Row(c.RGETATTR, Rgetattr, (ATTRIBUTES,)),
+    Row(c.TSETATTR, Tsetattr, (U32, U32, U32, U32, U32, U64, I64, U64, I64, U64)),
+    Row(c.RSETATTR, Rsetattr, ()),
+    Row(c.TXATTRWALK, Txattrwalk, (U32, U32, STRING)),
+    Row(c.RXATTRWALK, Rxattrwalk, (U64,)),
+    Row(c.TXATTRCREATE, Txattrcreate, (U32, STRING, U64, U32)),
+    Row(c.RXATTRCREATE, Rxattrcreate, ()),
+    Row(c.TREADDIR, Treaddir, (U32, U64, U32)),
+    Row(c.RREADDIR, Rreaddir, (DATA,)),
+    Row(c.TFSYNC, Tfsync, (U32, U32)),
+    Row(c.RFSYNC, Rfsync, ()),
+    Row(c.TLOCK, Tlock, (U32, U8, U32, U64, U64, U32, STRING)),
+    Row(c.RLOCK, Rlock, (U8,)),
+    Row(c.TGETLOCK, Tgetlock, (U32, U8, U64, U64, U32, STRING)),
+    Row(c.RGETLOCK, Rgetlock, (U8, U64, U64, U32, STRING)),
+    Row(c.TLINK, Tlink, (U32, U32, STRING)),
+    Row(c.RLINK, Rlink, ()),
+    Row(c.TMKDIR, Tmkdir, (U32, STRING, U32, U32)),
+    Row(c.RMKDIR, Rmkdir, (QID,)),
+    Row(c.TRENAMEAT, Trenameat, (U32, STRING, U32, STRING)),
+    Row(c.RRENAMEAT, Rrenameat, ()),
+    Row(c.TUNLINKAT, Tunlinkat, (U32, STRING, U32)),
+    Row(c.RUNLINKAT, Runlinkat, ()),
+    Row(c.TVERSION, Tversion, (U32, STRING)),
+    Row(c.RVERSION, Rversion, (U32, STRING)),
+    Row(c.TAUTH, Tauth, (U32, STRING, STRING, U32)),
+    Row(c.RAUTH, Rauth, (QID,)),
+    Row(c.TATTACH, Tattach, (U32, U32, STRING, STRING, U32)),
+    Row(c.RATTACH, Rattach, (QID,)),
+    Row(c.TFLUSH, Tflush, (U16,)),
+    Row(c.RFLUSH, Rflush, ()),
+    Row(c.TWALK, Twalk, (U32, U32, NAMES)),
+    Row(c.RWALK, Rwalk, (QIDS,)),
+    Row(c.TREAD, Tread, (U32, U64, U32)),
+    Row(c.RREAD, Rread, (DATA,)),
+    Row(c.TWRITE, Twrite, (U32, U64, DATA)),
+    Row(c.RWRITE, Rwrite, (U32,)),
+    Row(c.TCLUNK, Tclunk, (U32,)),
+    Row(c.RCLUNK, Rclunk, ()),
+    Row(c.TREMOVE, Tremove, (U32,)),
+    Row(c.RREMOVE, Rremove, ()),
+    Row(c.TWALKGETATTR, Twalkgetattr, (U32, U32, NAMES)),
+    Row(c.RWALKGETATTR, Rwalkgetattr, (U32, ATTRIBUTES_LIST, STRING)),
+    Row(c.TWALKOPEN, Twalkopen, (U32, U32, U32, U8, NAMES)),
+    Row(c.RWALKOPEN, Rwalkopen, (U32, U8, U32, ATTRIBUTES_LIST, STRING)),
+    Row(c.TOPENFD, Topenfd, (U32, U32, U8)),
+    Row(c.ROPENFD, Ropenfd, (QID, U32, U8)),
+    Row(c.TREADDIRATTR, Treaddirattr, (U32, U64, U32)),
+    Row(c.RREADDIRATTR, Rreaddirattr, (DATA,)),
+    Row(c.TCREATEFD, Tcreatefd, (U32, U32, STRING, U32, U32, U32, U8)),
+    Row(c.RCREATEFD, Rcreatefd, (U32, U8, ATTRIBUTES)),
+    Row(c.TFORGET, Tforget, (FIDS,)),
+)
+
+Table: TypeAlias = dict[int, Row]
+
+TABLE: Final[Table] = {row.number: row for row in _ROWS}
+
+assert len(TABLE) == len(_ROWS)
