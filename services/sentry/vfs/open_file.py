@@ -17,6 +17,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
 
 if TYPE_CHECKING:
+    from services.sentry.files.epoll import EpollItem
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.mm.address_space import AddressSpace
@@ -49,6 +50,7 @@ class OpenFile:
 
     __slots__ = (
         "async_owner",
+        "epoll_links",
         "flags",
         "inode",
         "locks_owner",
@@ -75,6 +77,7 @@ class OpenFile:
         self.queue = WaitQueue()
         self.async_owner: object | None = None
         self.locks_owner: object | None = None
+        self.epoll_links: dict[EpollItem, None] | None = None  # the epoll items that watch this description
 
     # --- life ---
     def add_reference(self) -> OpenFile:
@@ -84,6 +87,9 @@ class OpenFile:
     def close_reference(self) -> None:
         self.refs -= 1
         if self.refs <= 0:
+            if self.epoll_links:
+                for item in list(self.epoll_links):
+                    item.detach()
             self.release()
 
     def release(self) -> None:

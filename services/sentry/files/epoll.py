@@ -1,0 +1,213 @@
+"""epoll(7): an interest list of open files and the ready list of those that may have something to tell.
+
+Owns the items, their entries on the watched files' wait queues, and the ready list. An item's entry callback only puts it
+on the ready list and wakes whoever waits on the epoll; `collect` asks each ready item's file again (level-triggered items
+go back to the tail), so a stale ready list costs a poll and never a wrong answer (fs/eventpoll.c ep_send_events).
+Life of an item: `add` -> `modify`* -> `delete`, or the watched description's last close (OpenFile.epoll_links), or the
+epoll's own release. The list is keyed by (descriptor number, description), as Linux keys it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Final
+
+from protocol.abi import epoll_h as ep
+from protocol.abi import fcntl_h as fc
+from protocol.abi import poll_h as po
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.waiter import WaitEntry
+from services.sentry.vfs.inode import Inode
+from services.sentry.vfs.open_file import OpenFile
+
+__all__ = ["EpollFile", "EpollItem"]
+
+_IN: Final = po.POLLIN | po.POLLRDNORM
+_ALWAYS: Final = ep.EPOLLERR | ep.EPOLLHUP
+_PRIVATE: Final = ep.EPOLLWAKEUP | ep.EPOLLONESHOT | ep.EPOLLET | ep.EPOLLEXCLUSIVE
+_EXCLUSIVE_OK: Final = (
+    ep.EPOLLIN | ep.EPOLLOUT | ep.EPOLLERR | ep.EPOLLHUP | ep.EPOLLWAKEUP | ep.EPOLLET | ep.EPOLLEXCLUSIVE
+)
+_pack_event: Final = ep.EPOLL_EVENT.pack
+
+
+class EpollItem:
+    """One watched file. `mask`: the poll bits reported (0 once a EPOLLONESHOT item fired); `data`: the guest's 64 bits."""
+
+    __slots__ = ("data", "edge", "entry", "epoll", "events", "fd", "file", "mask", "oneshot")
+
+    def __init__(self, epoll: EpollFile, fd: int, file: OpenFile, events: int, data: int) -> None:
+        self.epoll = epoll
+        self.fd = fd
+        self.file = file
+        self.entry = WaitEntry(self._on_wake, exclusive=bool(events & ep.EPOLLEXCLUSIVE))
+        self.set(events, data)
+
+    def set(self, events: int, data: int) -> None:
+        self.events = events
+        self.data = data
+        self.mask = self.entry.mask = (events & ~_PRIVATE) | _ALWAYS
+        self.edge = bool(events & ep.EPOLLET)
+        self.oneshot = bool(events & ep.EPOLLONESHOT)
+
+    def _on_wake(self, mask: int) -> None:
+        epoll = self.epoll
+        epoll.ready[self] = None
+        if epoll.queue.entries:
+            epoll.queue.wake(_IN)
+
+    def detach(self) -> None:
+        """Leave the watched file and the epoll: EPOLL_CTL_DEL, or either side's last close."""
+        self.file.queue.remove(self.entry)
+        links = self.file.epoll_links
+        if links is not None:
+            links.pop(self, None)
+        self.epoll.ready.pop(self, None)
+        self.epoll.items.pop((self.fd, self.file), None)
+
+
+class EpollFile(OpenFile):
+    """An epoll instance. `queue` wakes with POLLIN when an item becomes ready, so epolls nest and can be polled."""
+
+    __slots__ = ("items", "ready")
+
+    pollable = True
+
+    def __init__(self, inode: Inode) -> None:
+        super().__init__(inode, fc.O_RDWR)
+        self.items: dict[tuple[int, OpenFile], EpollItem] = {}
+        self.ready: dict[EpollItem, None] = {}
+
+    def release(self) -> None:
+        for item in list(self.items.values()):
+            item.detach()
+
+    # --- epoll_ctl(2) ---
+    def add(self, fd: int, file: OpenFile, events: int, data: int) -> None:
+        """EPERM: the file cannot be polled; EINVAL: itself, or bits EPOLLEXCLUSIVE forbids; ELOOP; EEXIST (epoll_ctl(2))."""
+        self._check_target(file)
+        if events & ep.EPOLLEXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, EpollFile)):
+            raise LinuxError(errno.EINVAL)
+        if isinstance(file, EpollFile):
+            self._check_nesting(file)
+        if (fd, file) in self.items:
+            raise LinuxError(errno.EEXIST)
+        item = self.items[(fd, file)] = EpollItem(self, fd, file, events, data)
+        if file.epoll_links is None:
+            file.epoll_links = {}
+        file.epoll_links[item] = None
+        file.queue.add(item.entry)
+        self._check_now(item)
+
+    def modify(self, fd: int, file: OpenFile, events: int, data: int) -> None:
+        """ENOENT: not watched; EINVAL: EPOLLEXCLUSIVE before or after."""
+        self._check_target(file)
+        if events & ep.EPOLLEXCLUSIVE:
+            raise LinuxError(errno.EINVAL)
+        item = self._item(fd, file)
+        if item.events & ep.EPOLLEXCLUSIVE:
+            raise LinuxError(errno.EINVAL)
+        item.set(events, data)
+        self._check_now(item)
+
+    def delete(self, fd: int, file: OpenFile) -> None:
+        """ENOENT: not watched."""
+        self._check_target(file)
+        self._item(fd, file).detach()
+
+    def _check_target(self, file: OpenFile) -> None:
+        if not file.pollable:
+            raise LinuxError(errno.EPERM)
+        if file is self:
+            raise LinuxError(errno.EINVAL)
+
+    def _item(self, fd: int, file: OpenFile) -> EpollItem:
+        item = self.items.get((fd, file))
+        if item is None:
+            raise LinuxError(errno.ENOENT)
+        return item
+
+    def _check_now(self, item: EpollItem) -> None:
+        """Level and edge alike report what is true when an item is added or changed (fs/eventpoll.c ep_insert)."""
+        if item.file.poll() & item.mask:
+            item._on_wake(_IN)
+
+    # --- nesting ---
+    def _check_nesting(self, target: EpollFile) -> None:
+        """ELOOP: watching `target` would close a circle, or make a chain deeper than EP_MAX_NESTS (epoll_ctl(2))."""
+        seen: set[EpollFile] = set()
+        below = _depth_below(target, self, seen)
+        if below + 1 + _depth_above(self) > ep.EP_MAX_NESTS:
+            raise LinuxError(errno.ELOOP, "epolls nest too deep")
+
+    def children(self) -> Iterator[EpollFile]:
+        """The epolls this one watches."""
+        return (item.file for item in self.items.values() if isinstance(item.file, EpollFile))
+
+    # --- epoll_wait(2) ---
+    def collect(self, limit: int) -> bytes:
+        """Up to `limit` packed struct epoll_event of items that are ready now, in the order they became so; b'': none."""
+        ready = self.ready
+        if len(ready) == 1:
+            (item,) = ready
+            bits = item.file.poll() & item.mask
+            if bits:
+                if item.edge or item.oneshot:
+                    del ready[item]
+                    if item.oneshot:
+                        item.mask = item.entry.mask = 0
+                return _pack_event(bits, item.data)
+            del ready[item]
+            return b""
+        out: list[bytes] = []
+        for item in list(ready):
+            del ready[item]
+            bits = item.file.poll() & item.mask
+            if bits:
+                out.append(_pack_event(bits, item.data))
+                if item.oneshot:
+                    item.mask = item.entry.mask = 0
+                elif not item.edge:
+                    ready[item] = None
+                if len(out) == limit:
+                    break
+        return b"".join(out)
+
+    def poll(self) -> int:
+        """POLLIN when epoll_wait(2) would return at once. Items found stale leave the ready list."""
+        ready = self.ready
+        for item in list(ready):
+            if item.file.poll() & item.mask:
+                return _IN
+            del ready[item]
+        return 0
+
+    def proc_link(self) -> bytes:
+        return b"anon_inode:[eventpoll]"
+
+    def fdinfo(self) -> bytes:
+        """proc_pid_fdinfo(5)."""
+        return b"".join(
+            b"tfd: %8d events: %8x data: %16x  pos:%d ino:%x sdev:%x\n"
+            % (item.fd, item.events, item.data, item.file.offset, item.file.inode.ino, 0)
+            for item in self.items.values()
+        )
+
+
+def _depth_below(target: EpollFile, source: EpollFile, seen: set[EpollFile]) -> int:
+    """How many levels of epolls hang below `target`. ELOOP: `source` is among them, or they are too deep."""
+    if target is source:
+        raise LinuxError(errno.ELOOP, "epolls watch each other")
+    if len(seen) > ep.EP_MAX_NESTS:
+        raise LinuxError(errno.ELOOP, "epolls nest too deep")
+    seen.add(target)
+    depth = max((_depth_below(child, source, seen) + 1 for child in target.children()), default=0)
+    seen.discard(target)
+    return depth
+
+
+def _depth_above(epoll: EpollFile) -> int:
+    """How many levels of epolls watch `epoll`; links are never circular."""
+    links = epoll.epoll_links
+    return max((_depth_above(item.epoll) + 1 for item in links), default=0) if links else 0
