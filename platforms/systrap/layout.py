@@ -1,0 +1,99 @@
+"""Where everything lies: the stub's range in every guest address space, the shared file, and one slot.
+
+The one source of these numbers: `stub/build.py` writes them into a C header, the Sentry side uses them directly.
+
+In every guest address space, from STUB_BASE:
+
+    +0        text      stub code, read and execute only
+    +GLOBAL   global    one page for all guests, read only to them (doorbell armed? how long to spin?)
+    +HEADER   header    per address space, read only to it: answers known in advance (ids by slot)
+    +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
+
+The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
+region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CONSTANTS"]
+
+STUB_BASE: Final = 0x7E00_0000_0000
+GLOBAL: Final = 0x1_0000
+HEADER: Final = 0x1_1000
+HEADER_SIZE: Final = 0x2000
+SLOTS: Final = 0x10_0000
+SLOT_SIZE: Final = 0x8000
+SLOTS_PER_REGION: Final = 127
+REGION_SIZE: Final = SLOT_SIZE * (SLOTS_PER_REGION + 1)
+MAX_REGIONS_PER_SPACE: Final = 64
+STUB_END: Final = STUB_BASE + SLOTS + SLOT_SIZE * SLOTS_PER_REGION * MAX_REGIONS_PER_SPACE
+REGIONS: Final = 4096  # of the arena: how many address spaces at once
+HEADER_ENTRY: Final = 32  # bytes per slot in the header: pid, tid, ppid, pgid?, uid, euid, gid, egid (u32 each)
+
+DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
+ARENA_FD: Final = 61
+DONATED_FD: Final = 64  # and, for the length of one mmap, a host file under this number plus the slot's (mod 128)
+
+# --- one slot, byte offsets ---
+STATE: Final = 0x00  # u32, below
+WAITING: Final = 0x04  # u32, 1 while the thread sleeps in futex
+KIND: Final = 0x08  # u32, what happened (event kinds below)
+COMMAND: Final = 0x0C  # u32, what the thread is to do next
+NR: Final = 0x10  # u64, system-call number
+ARGS: Final = 0x18  # 6 * u64
+RESULT: Final = 0x48  # u64
+REGS: Final = 0x50  # 23 * u64, as in ucontext's gregs
+SIGNO: Final = 0x108  # u32 host signal of a fault
+SIGCODE: Final = 0x10C  # u32 its si_code
+SIGADDR: Final = 0x110  # u64 its si_addr
+UCONTEXT: Final = 0x118  # u64, guest address of the saved frame's ucontext
+FS_BASE: Final = 0x120  # u64
+SELF: Final = 0x128  # u64, guest address of this slot
+FLAGS: Final = 0x130  # u32: 1 = set FS base from FS_BASE before returning
+OP_COUNT: Final = 0x134  # u32, operations posted in OPS
+RETURN: Final = 0x138  # u64, where the patched call site goes on
+SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
+COPY_TO: Final = 0x148  # u64 guest address for COMMAND_COPY_OUT
+COPY_LENGTH: Final = 0x150  # u64
+OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
+OP_SIZE: Final = 64
+MAX_OPS: Final = 32
+BUFFER: Final = 0x980  # bytes copied out to the guest, or in from it
+BUFFER_SIZE: Final = 0x600
+STACK: Final = 0x1000  # the signal stack: STACK..SLOT_SIZE
+
+# --- states ---
+RUNNING: Final = 0  # the thread runs guest code (or is to)
+READY: Final = 1  # an event was posted
+RESUME: Final = 2  # the Sentry answered
+BLOCKED: Final = 3  # the Sentry took the event and will answer much later: sleep at once
+
+# --- event kinds ---
+SYSCALL_FAST: Final = 1  # from a patched call site: registers are live, only NR and ARGS are valid
+SYSCALL: Final = 2  # from SIGSYS: REGS and the frame are valid
+FAULT: Final = 3
+INTERRUPTED: Final = 4
+OPS_DONE: Final = 5
+FRAME_TAKEN: Final = 6  # the answer to COMMAND_TAKE_FRAME
+
+# --- commands ---
+COMMAND_RETURN: Final = 0  # back to the guest with RESULT
+COMMAND_RESTORE: Final = 1  # back with all of REGS (only where a frame is)
+COMMAND_OPS: Final = 2  # carry out OPS, stop at the first failure
+COMMAND_EXIT: Final = 3  # end this host thread
+COMMAND_TAKE_FRAME: Final = 4  # leave the patched path: save everything in a signal frame
+COMMAND_CLONE: Final = 5  # OPS[0] = clone's arguments; OPS[1..] = the child's start values
+COMMAND_COPY_OUT: Final = 6  # copy BUFFER to COPY_TO, then as RETURN
+
+# --- global page ---
+ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell
+SPIN: Final = 0x04  # u32: how many pauses to spin before sleeping
+
+KICK_SIGNAL: Final = 23  # SIGURG: "look at your signals"
+
+
+def CONSTANTS() -> dict[str, int]:  # noqa: N802 - named for what it returns
+    """Every integer constant above, by name: what build.py writes into the C header."""
+    return {name: value for name, value in globals().items() if name.isupper() and isinstance(value, int)}

@@ -1,0 +1,292 @@
+/* Where control enters and leaves the stub. Every `syscall` instruction of the stub stands here, each followed by a label:
+ * the seccomp filter compares the instruction pointer with these labels (filter.py). The table at the very beginning gives
+ * their addresses to Python (stub_image.py). */
+#include "layout.h"
+
+#define ADDRESS(off) (STUB_BASE + GLOBAL + off)
+
+  .section .text.entry, "ax"
+  .globl stub_table
+stub_table:
+  .quad stub_main_entry, stub_fast_entry, stub_child_entry
+  .quad stub_futex_ip, stub_ring_ip, stub_sigreturn_ip, stub_exit_ip, stub_close_ip
+  .quad stub_op_ip, stub_clone_ip, stub_child_header_ip, stub_child_slots_ip, stub_hello_ip, stub_take_frame_ip
+  .quad stub_text_end, stub_setup_ip
+  .quad 0
+
+/* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
+ * (the red zone is the guest's), only rax, rcx and r11 may change. GS base is the slot. --- */
+  .globl stub_fast_entry
+  .balign 64
+stub_fast_entry:
+  mov %rax, %gs:NR
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %rdx, %gs:ARGS+16
+  mov %r10, %gs:ARGS+24
+  mov %r8, %gs:ARGS+32
+  mov %r9, %gs:ARGS+40
+  mov %rcx, %gs:RETURN
+  movl $SYSCALL_FAST, %gs:KIND
+  mov $READY, %eax
+  xchg %eax, %gs:STATE
+  movabs $ADDRESS(ARMED), %rax
+  mov (%rax), %rcx            /* ARMED below, SPIN above: one load */
+  test %ecx, %ecx
+  jnz fast_slow
+  shr $32, %rcx
+1: cmpl $READY, %gs:STATE
+  jne 2f
+  pause
+  dec %ecx
+  jg 1b
+  jmp fast_slow
+2: cmpl $RESUME, %gs:STATE
+  jne fast_slow
+  cmpl $COMMAND_RETURN, %gs:COMMAND
+  jne fast_slow
+  mov %gs:RETURN, %rcx
+  mov %gs:RESULT, %rax
+  jmp *%rcx
+
+/* Whatever takes longer: on the slot's signal stack, in C. */
+fast_slow:
+  mov %rsp, %gs:SAVED_RSP
+  mov %gs:SELF, %rsp
+  add $SLOT_SIZE, %rsp
+  movabs $ADDRESS(ARMED), %rax
+  cmpl $0, (%rax)
+  je 1f
+  cmpl $READY, %gs:STATE
+  jne 1f
+  call stub_ring
+1: mov %gs:SELF, %rdi
+  call stub_serve
+  cmp $COMMAND_COPY_OUT, %eax
+  je fast_copy
+fast_return:
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+16, %rdx
+  mov %gs:ARGS+24, %r10
+  mov %gs:ARGS+32, %r8
+  mov %gs:ARGS+40, %r9
+  mov %gs:SAVED_RSP, %rsp
+  cmp $COMMAND_TAKE_FRAME, %eax
+  je fast_take_frame
+  mov %gs:RETURN, %rcx
+  mov %gs:RESULT, %rax
+  jmp *%rcx
+fast_take_frame:
+  mov %gs:NR, %rax
+  syscall                     /* always traps: the handler reports FRAME_TAKEN, going on at RETURN */
+  .globl stub_take_frame_ip
+stub_take_frame_ip:
+  ud2
+
+fast_copy:
+  mov %gs:COPY_TO, %rdi
+  mov %gs:SELF, %rsi
+  add $BUFFER, %rsi
+  mov %gs:COPY_LENGTH, %rcx
+  .globl stub_copy_begin, stub_copy_end, stub_copy_fault
+stub_copy_begin:
+  rep movsb
+stub_copy_end:
+  jmp 1f
+stub_copy_fault:
+  movq $-14, %gs:RESULT
+1: xor %eax, %eax
+  jmp fast_return
+
+/* --- from the host kernel: a signal. rdi, rsi, rdx = signal, siginfo, ucontext; rsp -> frame. --- */
+  .globl stub_signal_entry
+stub_signal_entry:
+  cld
+  mov %rdx, %rbx
+  sub $8, %rsp
+  call stub_handler
+  mov %rbx, %rsp
+  jmp stub_sigreturn
+  .globl stub_restorer
+stub_restorer:
+stub_sigreturn:
+  mov $15, %eax
+  syscall
+  .globl stub_sigreturn_ip
+stub_sigreturn_ip:
+  ud2
+
+/* stub_enter(slot, uc): serve, then return through the frame at uc. */
+  .globl stub_enter
+stub_enter:
+  mov %rsi, %rbx
+  lea -256(%rsi), %rsp
+  and $-16, %rsp
+  call stub_resume
+  mov %rbx, %rsp
+  jmp stub_sigreturn
+
+/* stub_main_entry(slot, uc): called by the Sentry's forked child. */
+stub_main_entry:
+  lea -256(%rsi), %rsp
+  and $-16, %rsp
+  wrgsbase %rdi
+  call stub_main
+  ud2
+
+/* --- a new thread or process, straight after clone. No stack yet.
+ *  rbx = new slot, rbp = its ucontext, r12 = offset of the header in the arena (negative: shares the address space),
+ *  r13 = offset of the slots, r14 = their length, r15 = nonce. --- */
+  .globl stub_child_entry
+stub_child_entry:
+  test %r12, %r12
+  js 1f
+  mov $9, %eax
+  movabs $(STUB_BASE + HEADER), %rdi
+  mov $HEADER_SIZE, %esi
+  mov $1, %edx
+  mov $0x11, %r10d
+  mov $ARENA_FD, %r8d
+  mov %r12, %r9
+  syscall
+  .globl stub_child_header_ip
+stub_child_header_ip:
+  cmp %rdi, %rax
+  jne stub_exit
+  mov $9, %eax
+  movabs $(STUB_BASE + SLOTS), %rdi
+  mov %r14, %rsi
+  mov $3, %edx
+  mov $0x11, %r10d
+  mov $ARENA_FD, %r8d
+  mov %r13, %r9
+  syscall
+  .globl stub_child_slots_ip
+stub_child_slots_ip:
+  cmp %rdi, %rax
+  jne stub_exit
+1: mov $9, %eax               /* never carried out: the Sentry answers it, and so learns who we are */
+  mov %rbx, %rdi
+  mov %r15, %rsi
+  xor %edx, %edx
+  xor %r10d, %r10d
+  mov $-1, %r8
+  xor %r9d, %r9d
+  syscall
+  .globl stub_hello_ip
+stub_hello_ip:
+  test %rax, %rax
+  jnz stub_exit
+  wrgsbase %rbx
+  mov %rbx, %rdi
+  mov %rbp, %rsi
+  jmp stub_enter
+
+  .globl stub_exit
+stub_exit:
+  mov $60, %eax
+  xor %edi, %edi
+  syscall
+  .globl stub_exit_ip
+stub_exit_ip:
+  ud2
+
+/* --- system calls as functions --- */
+  .globl stub_futex_wait      /* (word, expected) */
+stub_futex_wait:
+  mov %esi, %edx
+  xor %esi, %esi              /* FUTEX_WAIT, shared */
+  xor %r10d, %r10d
+  mov $202, %eax
+  syscall
+  .globl stub_futex_ip
+stub_futex_ip:
+  ret
+
+  .globl stub_ring
+stub_ring:
+  lea one(%rip), %rsi
+  mov $DOORBELL_FD, %edi
+  mov $8, %edx
+  mov $1, %eax
+  syscall
+  .globl stub_ring_ip
+stub_ring_ip:
+  ret
+
+  .globl stub_close
+stub_close:
+  mov $3, %eax
+  syscall
+  .globl stub_close_ip
+stub_close_ip:
+  ret
+
+  .globl stub_op              /* (op): nr and six arguments */
+stub_op:
+  mov (%rdi), %rax
+  mov 16(%rdi), %rsi
+  mov 24(%rdi), %rdx
+  mov 32(%rdi), %r10
+  mov 40(%rdi), %r8
+  mov 48(%rdi), %r9
+  mov 8(%rdi), %rdi
+  syscall
+  .globl stub_op_ip
+stub_op_ip:
+  ret
+
+/* (op): clone's five arguments in op[1..5]; the child's start values in op[8..13]. */
+  .globl stub_clone
+stub_clone:
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov 64(%rdi), %rbx
+  mov 72(%rdi), %rbp
+  mov 80(%rdi), %r12
+  mov 88(%rdi), %r13
+  mov 96(%rdi), %r14
+  mov 104(%rdi), %r15
+  mov 16(%rdi), %rsi
+  mov 24(%rdi), %rdx
+  mov 32(%rdi), %r10
+  mov 40(%rdi), %r8
+  mov 8(%rdi), %rdi
+  mov $56, %eax
+  syscall
+  .globl stub_clone_ip
+stub_clone_ip:
+  test %rax, %rax
+  jz stub_child_entry
+  pop %r15
+  pop %r14
+  pop %r13
+  pop %r12
+  pop %rbp
+  pop %rbx
+  ret
+
+/* Only before the filter stands; kills afterwards. */
+  .globl stub_setup_call
+stub_setup_call:
+  mov %rdi, %rax
+  mov %rsi, %rdi
+  mov %rdx, %rsi
+  mov %rcx, %rdx
+  mov %r8, %r10
+  mov %r9, %r8
+  mov 8(%rsp), %r9
+  syscall
+  .globl stub_setup_ip
+stub_setup_ip:
+  ret
+
+  .balign 8
+one: .quad 1
+
+  .section .note.GNU-stack, "", @progbits

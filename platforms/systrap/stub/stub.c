@@ -1,0 +1,201 @@
+/* The guest-side stub: the only code of ours that runs inside a guest's address space.
+ *
+ * Freestanding, position-fixed, read-only. It trusts nothing and decides nothing: it writes what happened into its
+ * thread's slot, waits, and does what the slot says. Whatever a guest does by jumping in here it could do anyway: the
+ * seccomp filter (filter.py) knows every system-call instruction below by its address, and the ones that change an address
+ * space or make a process go on only when the Sentry finds them equal to what it posted.
+ *
+ * Read entry.S first (where control enters), then layout.py (the slot), then systrap_platform.py (the other side).
+ */
+#include "layout.h"
+
+typedef unsigned int u32;
+typedef unsigned long u64;
+typedef long i64;
+
+#define SLOT32(slot, off) (*(volatile u32 *)((slot) + (off)))
+#define SLOT64(slot, off) (*(volatile u64 *)((slot) + (off)))
+#define GLOBAL32(off) (*(volatile u32 *)(STUB_BASE + GLOBAL + (off)))
+
+/* System-call instructions, each at a labelled address (entry.S). */
+extern i64 stub_futex_wait(volatile u32 *word, u32 expected);
+extern i64 stub_ring(void);
+extern i64 stub_op(const volatile u64 *op);
+extern i64 stub_close(u64 fd);
+extern i64 stub_clone(const volatile u64 *op);
+extern void stub_exit(void) __attribute__((noreturn));
+
+struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
+enum { G_RAX = 13, G_RIP = 16, GREGS = 23 };
+#define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
+
+extern char stub_text_end[];
+extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_fault[];
+
+/* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
+ * ARMED, so that either we see the Sentry going to sleep or its last look at the slots sees us. */
+static void post(u64 slot, u32 kind) {
+  SLOT32(slot, KIND) = kind;
+  __atomic_exchange_n((u32 *)(slot + STATE), READY, __ATOMIC_SEQ_CST);
+  if (GLOBAL32(ARMED)) stub_ring();
+}
+
+/* Until the Sentry answers. Spinning is bounded by the Sentry's own SPIN; BLOCKED ends it at once. */
+void stub_wait(u64 slot) {
+  volatile u32 *state = (volatile u32 *)(slot + STATE);
+  u32 left = GLOBAL32(SPIN), now;
+  while ((now = *state) == READY && left--) __builtin_ia32_pause();
+  while ((now = *state) == READY || now == BLOCKED) {
+    SLOT32(slot, WAITING) = 1;
+    __sync_synchronize();
+    /* The Sentry stores STATE and then looks at WAITING without a barrier between: its store becomes visible within
+     * this pause, far longer than any store buffer holds a line. */
+    for (int k = 0; k < 40 && *state == now; k++) __builtin_ia32_pause();
+    if (*state == now) stub_futex_wait(state, now);
+    SLOT32(slot, WAITING) = 0;
+  }
+  /* Nothing below may be read before the state was. */
+  __asm__ volatile("" ::: "memory");
+}
+
+static void run_ops(u64 slot) {
+  u32 count = SLOT32(slot, OP_COUNT);
+  for (u32 k = 0; k < count && k < MAX_OPS; k++) {
+    volatile u64 *op = (volatile u64 *)(slot + OPS + k * OP_SIZE);
+    i64 result = op[0] == 3 ? stub_close(op[1]) : stub_op(op);
+    op[7] = (u64)result;
+    if (result < 0 && result > -4096) break;
+  }
+}
+
+/* Returns the command that ends the loop: RETURN, RESTORE, TAKE_FRAME or COPY_OUT. */
+u32 stub_serve(u64 slot) {
+  for (;;) {
+    stub_wait(slot);
+    u32 command = SLOT32(slot, COMMAND);
+    switch (command) {
+      case COMMAND_OPS:
+        run_ops(slot);
+        post(slot, OPS_DONE);
+        break;
+      case COMMAND_CLONE:
+        SLOT64(slot, OPS + 56) = (u64)stub_clone((volatile u64 *)(slot + OPS));
+        post(slot, OPS_DONE);
+        break;
+      case COMMAND_EXIT:
+        stub_exit();
+      default:
+        return command;
+    }
+  }
+}
+
+static void copy_frame(u64 slot, u64 uc, int back) {
+  volatile u64 *regs = (volatile u64 *)(slot + REGS), *gregs = (volatile u64 *)(uc + UC_GREGS);
+  for (int k = 0; k < GREGS; k++)
+    if (back) gregs[k] = regs[k];
+    else regs[k] = gregs[k];
+}
+
+/* Bring a saved frame back to life as the slot says; entry.S then returns through rt_sigreturn. */
+void stub_resume(u64 slot, u64 uc) {
+  u32 command = stub_serve(slot);
+  if (command == COMMAND_RESTORE) copy_frame(slot, uc, 1);
+  else ((volatile u64 *)(uc + UC_GREGS))[G_RAX] = SLOT64(slot, RESULT);
+  if (SLOT32(slot, FLAGS) & 1) {
+    SLOT32(slot, FLAGS) = 0;
+    __asm__ volatile("wrfsbase %0" ::"r"(SLOT64(slot, FS_BASE)));
+  }
+}
+
+/* Every host signal: SIGSYS (a system call), faults, and the Sentry's kick. Runs on the slot's own signal stack, with
+ * everything else blocked. */
+void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
+  u64 slot = (u64)__builtin_frame_address(0) & ~(u64)(SLOT_SIZE - 1);
+  volatile u64 *gregs = (volatile u64 *)(uc + UC_GREGS);
+  u64 rip = gregs[G_RIP];
+  u32 kind = FAULT;
+  if (rip >= STUB_BASE && rip < (u64)stub_text_end) {
+    if (signo == KICK_SIGNAL) return; /* already on its way to the Sentry */
+    if (rip >= (u64)stub_copy_begin && rip < (u64)stub_copy_end) {
+      gregs[G_RIP] = (u64)stub_copy_fault;
+      return;
+    }
+    if (signo == 31 && rip == (u64)stub_take_frame_ip) {
+      gregs[G_RIP] = SLOT64(slot, RETURN);
+      gregs[G_RAX] = SLOT64(slot, NR);
+      kind = FRAME_TAKEN;
+    }
+  } else if (signo == 31) {
+    kind = SYSCALL;
+    SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != 0xc000003e) << 32;
+    SLOT64(slot, ARGS + 0) = gregs[8];   /* rdi */
+    SLOT64(slot, ARGS + 8) = gregs[9];   /* rsi */
+    SLOT64(slot, ARGS + 16) = gregs[12]; /* rdx */
+    SLOT64(slot, ARGS + 24) = gregs[2];  /* r10 */
+    SLOT64(slot, ARGS + 32) = gregs[0];  /* r8 */
+    SLOT64(slot, ARGS + 40) = gregs[1];  /* r9 */
+  } else if (signo == KICK_SIGNAL) {
+    kind = INTERRUPTED;
+  }
+  copy_frame(slot, uc, 0);
+  if (kind == FAULT) {
+    SLOT32(slot, SIGNO) = signo;
+    SLOT32(slot, SIGCODE) = info->code;
+    SLOT64(slot, SIGADDR) = info->addr;
+  }
+  u64 fs;
+  __asm__ volatile("rdfsbase %0" : "=r"(fs));
+  SLOT64(slot, FS_BASE) = fs;
+  SLOT64(slot, UCONTEXT) = uc;
+  post(slot, kind);
+  stub_resume(slot, uc);
+}
+
+/* The first process's own entry, called once by the Sentry's forked child before anything is sealed: leave the old address
+ * space, install handlers and the filter, then wait for commands. `setup` lies in the slot's BUFFER. */
+struct setup {
+  u64 unmap[8];          /* four (address, length) ranges: all but the stub's and the vDSO */
+  u64 rseq, rseq_length; /* the C library's registration, 0: none */
+  u64 filter_length;     /* of the BPF program */
+  u64 filter;            /* its address (in the slot) */
+  u64 result;            /* out: listener fd, or negative errno */
+  u64 death_signal;      /* ask for it with PR_SET_PDEATHSIG */
+};
+extern i64 stub_setup_call(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+extern char stub_restorer[], stub_signal_entry[];
+extern void stub_enter(u64 slot, u64 uc) __attribute__((noreturn));
+
+void stub_main(u64 slot, u64 uc) {
+  volatile struct setup *s = (volatile struct setup *)(slot + BUFFER);
+  if (s->rseq) stub_setup_call(334, s->rseq, s->rseq_length, 1, 0x53053053, 0, 0);
+  stub_setup_call(273, 0, 24, 0, 0, 0, 0); /* set_robust_list */
+  stub_setup_call(218, 0, 0, 0, 0, 0, 0);  /* set_tid_address */
+  for (int k = 0; k < 8; k += 2)
+    if (s->unmap[k + 1]) stub_setup_call(11, s->unmap[k], s->unmap[k + 1], 0, 0, 0, 0);
+  static const unsigned char handled[] = {4, 5, 7, 8, 11, 31, KICK_SIGNAL};
+  for (int n = 1; n <= 64; n++) {
+    u64 action[4] = {0, 0, 0, 0};
+    for (unsigned k = 0; k < sizeof handled; k++)
+      if (handled[k] == n) {
+        action[0] = (u64)stub_signal_entry;
+        action[1] = 4 | 0x08000000 | 0x10000000 | 0x04000000; /* SIGINFO ONSTACK RESTART RESTORER */
+        action[2] = (u64)stub_restorer;
+        action[3] = ~0ul;
+      }
+    stub_setup_call(13, n, (u64)action, 0, 8, 0, 0);
+  }
+  u64 all = ~0ul; /* until a frame is returned to */
+  stub_setup_call(14, 2, (u64)&all, 0, 8, 0, 0);
+  if (s->death_signal) stub_setup_call(157, 1, s->death_signal, 0, 0, 0, 0);
+  i64 failed = stub_setup_call(157, 38, 1, 0, 0, 0, 0); /* no_new_privs */
+  if (!failed) {
+    struct { unsigned short length; u64 filter; } program = {(unsigned short)s->filter_length, s->filter};
+    /* NEW_LISTENER | WAIT_KILLABLE_RECV */
+    failed = stub_setup_call(317, 1, 8 | 32, (u64)&program, 0, 0, 0);
+  }
+  s->result = (u64)failed;
+  SLOT64(slot, UCONTEXT) = uc;
+  post(slot, OPS_DONE);
+  stub_enter(slot, uc);
+}
