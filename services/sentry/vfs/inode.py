@@ -1,8 +1,8 @@
 """Inodes: what every file system implements. Names are bytes; times are ns since the epoch; errors are LinuxError.
 
 Read next: vfs/dentry.py (names and their cache), vfs/path_walk.py (resolution, permissions, mounts), vfs/open_file.py.
-The VFS checks permissions, existence and name rules *before* it calls an operation here: an implementation only does the
-thing and reports what its own storage refuses. It keeps the attribute slots below true after every operation.
+The VFS checks permissions, existence and name rules *before* it calls an operation here: an implementation only does
+the thing and reports what its own storage refuses. It keeps the attribute slots below true after every operation.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from services.sentry.errors import LinuxError
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
+    from services.sentry.kernel.task import Task
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.open_file import OpenFile
+    from services.sentry.vfs.path_walk import Path
     from services.sentry.vfs.superblock import Superblock
 
 __all__ = ["DirectoryEntry", "Inode"]
@@ -33,12 +35,14 @@ class Inode:
         "blocks",
         "btime_ns",
         "ctime_ns",
+        "deny_write",
         "gid",
         "ino",
         "locks",
         "mode",
         "mtime_ns",
         "nlink",
+        "open_files",
         "pipe",
         "rdev",
         "size",
@@ -46,10 +50,13 @@ class Inode:
         "superblock",
         "uid",
         "watches",
+        "writers",
         "__weakref__",
     )
 
-    def __init__(self, superblock: Superblock, ino: int, mode: int, uid: int = 0, gid: int = 0, now_ns: int = 0) -> None:
+    def __init__(
+        self, superblock: Superblock, ino: int, mode: int, uid: int = 0, gid: int = 0, now_ns: int = 0
+    ) -> None:
         self.superblock = superblock
         self.ino = ino
         self.mode = mode
@@ -64,6 +71,9 @@ class Inode:
         self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
         self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
         self.watches: object | None = None
+        self.open_files = 0  # open file descriptions (kept by OpenFile); with nlink 0 it decides release_last_link
+        self.writers = 0  # those open for writing: execve(2) gives ETXTBSY
+        self.deny_write = 0  # running programs: opening for writing gives ETXTBSY
 
     # --- kind ---
     @property
@@ -136,7 +146,9 @@ class Inode:
         """ENOTEMPTY if it has entries."""
         raise LinuxError(errno.EROFS)
 
-    def rename(self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int) -> None:
+    def rename(
+        self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int
+    ) -> None:
         """Move `child`; `flags` as renameat2(2). `replaced`: what stood at the target, already checked for kind."""
         raise LinuxError(errno.EROFS)
 
@@ -148,13 +160,19 @@ class Inode:
     def readlink(self) -> bytes:
         raise LinuxError(errno.EINVAL)
 
-    def follow(self, task: object) -> object | None:
+    def readlink_for(self, task: Task) -> bytes:
+        """The target as `task` sees it (/proc/self); what the VFS calls."""
+        return self.readlink()
+
+    def follow(self, task: Task) -> Path | None:
         """A magic link (/proc/self/fd/N, exe, cwd): the Path it leads to, or None for an ordinary link."""
         return None
 
     # --- contents ---
-    def open(self, dentry: Dentry, flags: int, task: object) -> OpenFile:
-        """An open file description for this inode (permissions checked, O_TRUNC applied above)."""
+    def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
+        """An open file description for this inode (permissions checked above; the VFS sets `path` afterwards and
+        carries out O_TRUNC through set_attributes).
+        """
         raise LinuxError(errno.ENXIO)
 
     def release_last_link(self) -> None:

@@ -1,20 +1,23 @@
 """Open file descriptions ("struct file"): what a descriptor refers to, shared by dup(2), fork(2) and SCM_RIGHTS.
 
 Every kind of open file (regular, directory, pipe, socket, epoll, device...) is a subclass of `OpenFile`. An operation
-never blocks: it transfers what it can, raises `WouldBlock` when that is nothing, and the system-call layer parks the task
-on `queue` (syscalls/read_write.py does this once for all kinds). Whoever changes readiness calls `queue.wake(mask)`.
-Reference counts: a descriptor table slot, a message in flight and a mapping each hold one; `close_reference` releases at 0.
+never blocks: it transfers what it can, raises `WouldBlock` when that is nothing, and the system-call layer parks the
+task on `queue` (syscalls/blocking.py does this once for all kinds). Whoever changes readiness calls `queue.wake(mask)`.
+Reference counts: a descriptor table slot, a message in flight and a mapping each hold one; `close_reference` releases
+at 0.
 """
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
+from services.sentry.vfs.file_locks import drop_description_locks
 
 if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollItem
@@ -76,7 +79,10 @@ class OpenFile:
         self.refs = 0
         self.queue = WaitQueue()
         self.async_owner: object | None = None
-        self.locks_owner: object | None = None
+        self.locks_owner: object | None = None  # record locks held through this description (vfs/file_locks.py)
+        inode.open_files += 1
+        if mode:
+            inode.writers += 1
         self.epoll_links: dict[EpollItem, None] | None = None  # the epoll items that watch this description
 
     # --- life ---
@@ -85,12 +91,21 @@ class OpenFile:
         return self
 
     def close_reference(self) -> None:
+        """One holder less. The last one ends it: epolls, locks and the unlinked inode go with it."""
         self.refs -= 1
         if self.refs <= 0:
             if self.epoll_links:
                 for item in list(self.epoll_links):
                     item.detach()
+            if self.locks_owner is not None:
+                drop_description_locks(self)
             self.release()
+            inode = self.inode
+            if self.flags & fc.O_ACCMODE:
+                inode.writers -= 1
+            inode.open_files -= 1
+            if not inode.open_files and not inode.nlink:
+                inode.release_last_link()
 
     def release(self) -> None:
         """The last reference went. Never raises."""
@@ -146,8 +161,11 @@ class OpenFile:
         raise LinuxError(errno.EINVAL)
 
     # --- directories ---
-    def read_entries(self) -> list[tuple[int, DirectoryEntry]]:
-        """Entries from `offset` on, with '.' and '..' first: (next offset, entry). ENOTDIR for other kinds."""
+    def read_entries(self) -> Iterable[tuple[int, DirectoryEntry]]:
+        """Entries from `offset` on, with '.' and '..' first: (next offset, entry). ENOTDIR for other kinds.
+
+        The caller stops when its buffer is full and then sets `offset`.
+        """
         raise LinuxError(errno.ENOTDIR)
 
     # --- readiness ---

@@ -1,0 +1,318 @@
+"""Path resolution: path_resolution(7), openat2(2). The one place where bytes become a (mount, dentry).
+
+`find` is the fast way for paths relative to the root or the working directory: it uses the whole-path cache. `walk` and
+`walk_parent` take any starting place and RESOLVE_* flags. `full_name` goes the other way (d_path).
+Everything raises LinuxError: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDEV (RESOLVE_*), and what lookups report.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from protocol.abi import fcntl_h as fc
+from protocol.abi.limits import MAXSYMLINKS, NAME_MAX, PATH_MAX
+from protocol.abi.mount_h import MS_NOSYMFOLLOW
+from services.sentry.errors import LinuxError
+from services.sentry.vfs.path_cache import remember
+from services.sentry.vfs.permissions import check
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.mounts import Mount
+
+__all__ = [
+    "Path",
+    "Resolution",
+    "anonymous_path",
+    "descriptor_path",
+    "find",
+    "full_name",
+    "name_from",
+    "path_at",
+    "resolve",
+    "start_of",
+    "walk",
+    "walk_parent",
+]
+
+ENOENT: Final = errno.ENOENT
+
+
+class Path(NamedTuple):
+    """A place in the tree: a dentry as seen through a mount."""
+
+    mount: Mount
+    dentry: Dentry
+
+
+class Resolution(NamedTuple):
+    """Where a walk ended.
+
+    path       the place; its dentry may be negative. With parent=True: the directory of the last component.
+    last       with parent=True: the last component, b'' for a path of slashes only; may be b'.' or b'..'.
+    slash      the path ended in a slash (or its last symbolic link's target did): only a directory will do.
+    cacheable  nothing dynamic was met on the way.
+    """
+
+    path: Path
+    last: bytes
+    slash: bool
+    cacheable: bool
+
+
+class _AbsentParent(LinuxError):
+    """ENOENT because of a component before the last; carries the negative dentry for the cache."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(ENOENT)
+        self.path = path
+
+
+def find(task: Task, name: bytes, follow: bool = True) -> Path:
+    """The existing file at `name`, relative to the task's root or working directory. ENOENT: absent."""
+    fs = task.fs
+    cred = task.cred
+    if fs.cache_cred is not cred:
+        fs.adopt(cred)
+    entries = fs.followed if follow else fs.unfollowed
+    entry = entries.get(name)
+    if entry is not None:
+        path, dentry, seq = entry
+        if dentry.seq == seq:
+            if dentry.inode is None:
+                raise LinuxError(ENOENT)
+            return path
+        del entries[name]
+    try:
+        found = resolve(task, fs.cwd, name, follow)
+    except _AbsentParent as absent:
+        remember(entries, name, absent.path)
+        raise
+    path = found.path
+    inode = path.dentry.inode
+    if found.slash and inode is not None and inode.mode & 0o170000 != 0o040000:
+        raise LinuxError(errno.ENOTDIR)
+    if found.cacheable:
+        remember(entries, name, path)
+    if inode is None:
+        raise LinuxError(ENOENT)
+    return path
+
+
+def walk(task: Task, base: Path, name: bytes, follow_last: bool = True, flags: int = 0) -> Path:
+    """The existing file at `name` starting from `base`; `flags` are RESOLVE_* of openat2(2)."""
+    found = resolve(task, base, name, follow_last, flags)
+    inode = found.path.dentry.inode
+    if inode is None:
+        raise LinuxError(ENOENT)
+    if found.slash and inode.mode & 0o170000 != 0o040000:
+        raise LinuxError(errno.ENOTDIR)
+    return found.path
+
+
+def walk_parent(task: Task, base: Path, name: bytes, flags: int = 0) -> tuple[Path, bytes]:
+    """The directory of the last component, and that component without trailing slashes (b'' for '/' itself)."""
+    found = resolve(task, base, name, False, flags, parent=True)
+    return found.path, found.last
+
+
+def start_of(task: Task, dirfd: int) -> Path:
+    """The place a relative path starts from. EBADF: no such descriptor; ENOTDIR: it has no path."""
+    if dirfd == fc.AT_FDCWD:
+        return task.fs.cwd
+    file = task.files.get(dirfd)
+    if file.path is None:
+        raise LinuxError(errno.ENOTDIR)
+    return file.path
+
+
+def path_at(task: Task, dirfd: int, name: bytes, follow: bool = True, empty_ok: bool = False) -> Path:
+    """The existing file that the *at(2) calls name. `empty_ok`: AT_EMPTY_PATH, the file of `dirfd` itself."""
+    if name[:1] == b"/" or (dirfd == fc.AT_FDCWD and name):
+        return find(task, name, follow)
+    if not name:
+        if not empty_ok:
+            raise LinuxError(ENOENT)
+        if dirfd == fc.AT_FDCWD:
+            return task.fs.cwd
+        return descriptor_path(task, dirfd)
+    return walk(task, start_of(task, dirfd), name, follow)
+
+
+def descriptor_path(task: Task, fd: int) -> Path:
+    """The Path of an open file; kinds without one get a nameless dentry on their own superblock."""
+    file = task.files.get(fd)
+    if file.path is not None:
+        return file.path
+    return anonymous_path(task, file.inode)
+
+
+def anonymous_path(task: Task, inode: object) -> Path:
+    """A place for an inode that has no name (a pipe, a socket, a memfd), good for attribute calls."""
+    from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.inode import Inode
+    from services.sentry.vfs.mounts import Mount
+
+    assert isinstance(inode, Inode)
+    dentry = Dentry(b"", None, inode, inode.superblock)
+    mount = Mount(inode.superblock, dentry, 0, b"none", 0)
+    inode.superblock.mounts -= 1
+    return Path(mount, dentry)
+
+
+def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *, parent: bool = False) -> Resolution:
+    """Walk `name` from `base` (or the root). The last component may be absent; every earlier one must exist.
+
+    `follow`: follow a symbolic link in the last component. `parent`: stop before looking the last component up.
+    """
+    if not name:
+        raise LinuxError(ENOENT)
+    if len(name) >= PATH_MAX:
+        raise LinuxError(errno.ENAMETOOLONG)
+    fs = task.fs
+    table = fs.mounts.table
+    cred = task.cred
+    privileged = cred.cap_effective & 6  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: may search any directory
+    root_mount, root_dentry = base if flags & (fc.RESOLVE_BENEATH | fc.RESOLVE_IN_ROOT) else fs.root
+    if name[0] == 47:
+        if flags & fc.RESOLVE_BENEATH:
+            raise LinuxError(errno.EXDEV)
+        mount, dentry = root_mount, root_dentry
+        if flags & fc.RESOLVE_NO_XDEV and mount is not base.mount:
+            raise LinuxError(errno.EXDEV)
+    else:
+        mount, dentry = base
+    slash = name[-1] == 47
+    cacheable = not flags and not dentry.dynamic
+    links = 0
+    stack = [part for part in reversed(name.split(b"/")) if part]
+    while stack:
+        component = stack.pop()
+        inode = dentry.inode
+        assert inode is not None
+        mode = inode.mode
+        if mode & 0o170000 != 0o040000:
+            raise LinuxError(errno.ENOTDIR)
+        if not privileged and mode & 0o111 != 0o111:
+            check(inode, cred, 1)
+        if parent and not stack:
+            return Resolution(Path(mount, dentry), component, slash, cacheable)
+        if component == b".":
+            continue
+        if component == b"..":
+            mount, dentry = _ascend(mount, dentry, root_mount, root_dentry, flags)
+            while dentry.mounted:
+                above = table.get((mount, dentry))
+                if above is None:
+                    break
+                mount, dentry = above, above.root
+            continue
+        if len(component) > NAME_MAX:
+            raise LinuxError(errno.ENAMETOOLONG)
+        if dentry.dynamic:
+            cacheable = False
+            child = dentry.lookup(component)
+        else:
+            found = dentry.children.get(component)
+            child = dentry.lookup(component) if found is None else found
+        inode = child.inode
+        if inode is None:
+            if not stack:
+                return Resolution(Path(mount, child), component, slash, cacheable)
+            if cacheable:
+                raise _AbsentParent(Path(mount, child))
+            raise LinuxError(ENOENT)
+        if child.mounted:
+            crossed = mount
+            dentry = child
+            while dentry.mounted:
+                above = table.get((mount, dentry))
+                if above is None:
+                    break
+                mount, dentry = above, above.root
+            if flags & fc.RESOLVE_NO_XDEV and mount is not crossed:
+                raise LinuxError(errno.EXDEV)
+            if dentry.dynamic:
+                cacheable = False
+            continue
+        if inode.mode & 0o170000 == 0o120000 and (stack or follow or slash):
+            links += 1
+            if links > MAXSYMLINKS or flags & fc.RESOLVE_NO_SYMLINKS or mount.flags & MS_NOSYMFOLLOW:
+                raise LinuxError(errno.ELOOP)
+            target = inode.follow(task)
+            if target is not None:
+                if flags & fc.RESOLVE_NO_MAGICLINKS:
+                    raise LinuxError(errno.ELOOP)
+                if flags & (fc.RESOLVE_BENEATH | fc.RESOLVE_IN_ROOT) or (
+                    flags & fc.RESOLVE_NO_XDEV and target.mount is not mount
+                ):
+                    raise LinuxError(errno.EXDEV)
+                mount, dentry = target
+                cacheable = False
+                continue
+            text = inode.readlink_for(task)
+            if not text:
+                raise LinuxError(ENOENT)
+            if text[0] == 47:
+                if flags & fc.RESOLVE_BENEATH or (flags & fc.RESOLVE_NO_XDEV and root_mount is not mount):
+                    raise LinuxError(errno.EXDEV)
+                mount, dentry = root_mount, root_dentry
+            if not stack and text[-1] == 47:
+                slash = True
+            stack += [part for part in reversed(text.split(b"/")) if part]
+            if parent and not stack:
+                return Resolution(Path(mount, dentry), b"", slash, cacheable)
+            continue
+        dentry = child
+    return Resolution(Path(mount, dentry), b"", slash, cacheable)
+
+
+def _ascend(mount: Mount, dentry: Dentry, root_mount: Mount, root_dentry: Dentry, flags: int) -> tuple[Mount, Dentry]:
+    """One '..': stays at the root, leaves a mount through its mount point."""
+    while True:
+        if dentry is root_dentry and mount is root_mount:
+            if flags & fc.RESOLVE_BENEATH:
+                raise LinuxError(errno.EXDEV)
+            return mount, dentry
+        if dentry is not mount.root:
+            dentry.ascended = True
+            return mount, dentry.parent
+        if mount.parent is None:
+            return mount, dentry
+        if flags & fc.RESOLVE_NO_XDEV:
+            raise LinuxError(errno.EXDEV)
+        mount, dentry = mount.parent, mount.mountpoint
+
+
+def full_name(path: Path, root: Path) -> bytes:
+    """The absolute name of `path` as seen from `root` (d_path); " (deleted)" is appended when it is gone.
+
+    What is not below `root` is named from the top of its own tree of mounts.
+    """
+    name, _ = name_from(path, root)
+    return name + b" (deleted)" if path.dentry.deleted else name
+
+
+def name_from(path: Path, root: Path) -> tuple[bytes, bool]:
+    """The name of `path` without regard to deletion, and whether it is below `root` (getcwd(2) "(unreachable)")."""
+    mount, dentry = path
+    root_mount, root_dentry = root
+    parts: list[bytes] = []
+    reached = True
+    while dentry is not root_dentry or mount is not root_mount:
+        if dentry is mount.root:
+            if mount.parent is None:
+                reached = False
+                break
+            mount, dentry = mount.parent, mount.mountpoint
+            continue
+        if dentry.parent is dentry:
+            reached = False
+            break
+        parts.append(dentry.name)
+        dentry = dentry.parent
+    return b"/" + b"/".join(reversed(parts)), reached
