@@ -1,8 +1,8 @@
 """epoll(7): an interest list of open files and the ready list of those that may have something to tell.
 
-Owns the items, their entries on the watched files' wait queues, and the ready list. An item's entry callback only puts it
-on the ready list and wakes whoever waits on the epoll; `collect` asks each ready item's file again (level-triggered items
-go back to the tail), so a stale ready list costs a poll and never a wrong answer (fs/eventpoll.c ep_send_events).
+Owns the items, their entries on the watched files' wait queues, and the ready list. An item's entry callback only puts
+it on the ready list and wakes whoever waits on the epoll; `collect` asks each ready item's file again (level-triggered
+items go back to the tail), so a stale ready list costs a poll, never a wrong answer (fs/eventpoll.c ep_send_events).
 Life of an item: `add` -> `modify`* -> `delete`, or the watched description's last close (OpenFile.epoll_links), or the
 epoll's own release. The list is keyed by (descriptor number, description), as Linux keys it.
 """
@@ -33,7 +33,7 @@ _pack_event: Final = ep.EPOLL_EVENT.pack
 
 
 class EpollItem:
-    """One watched file. `mask`: the poll bits reported (0 once a EPOLLONESHOT item fired); `data`: the guest's 64 bits."""
+    """One watched file. `mask`: the poll bits reported (0 once EPOLLONESHOT fired); `data`: the guest's 64 bits."""
 
     __slots__ = ("data", "edge", "entry", "epoll", "events", "fd", "file", "mask", "oneshot")
 
@@ -85,7 +85,7 @@ class EpollFile(OpenFile):
 
     # --- epoll_ctl(2) ---
     def add(self, fd: int, file: OpenFile, events: int, data: int) -> None:
-        """EPERM: the file cannot be polled; EINVAL: itself, or bits EPOLLEXCLUSIVE forbids; ELOOP; EEXIST (epoll_ctl(2))."""
+        """EPERM: not a pollable file; EINVAL: itself, or bits EPOLLEXCLUSIVE forbids; ELOOP; EEXIST (epoll_ctl(2))."""
         self._check_target(file)
         if events & ep.EPOLLEXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, EpollFile)):
             raise LinuxError(errno.EINVAL)
@@ -147,7 +147,7 @@ class EpollFile(OpenFile):
 
     # --- epoll_wait(2) ---
     def collect(self, limit: int) -> bytes:
-        """Up to `limit` packed struct epoll_event of items that are ready now, in the order they became so; b'': none."""
+        """Up to `limit` packed struct epoll_event of items ready now, in the order they became so; b'': none."""
         ready = self.ready
         if len(ready) == 1:
             (item,) = ready

@@ -2,8 +2,8 @@
 
 Owns the buffered bytes, the counts of open ends and the wake-ups between them. Does not send SIGPIPE (the write system
 calls do, on EPIPE) and does not block: an operation moves what it can or raises WouldBlock.
-Life: pipe(2) makes a Pipe and both ends at once; a FIFO's inode holds its Pipe in `inode.pipe` from the first open to the
-last release. Both ends share the pipe's one queue, the poll mask tells readers from writers.
+Life: pipe(2) makes a Pipe and both ends at once; a FIFO's inode holds its Pipe in `inode.pipe` from the first open to
+the last release. Both ends share the pipe's one queue, the poll mask tells readers from writers.
 
 Data is a deque of immutable chunks as they were written (an oversized head is cut by memoryview, so that a reader of
 single bytes copies nothing twice). A chunk written in packet mode (O_DIRECT, pipe(2)) is a `Packet`.
@@ -52,8 +52,8 @@ class Packet(bytes):
 class Pipe:
     """The buffer. `size` is the bytes in `chunks`; `packets` how many of the chunks are Packets.
 
-    readers/writers count open ends; reader_opens/writer_opens only grow, so that a FIFO's opener notices a peer that came
-    and went (fs/pipe.c wait_for_partner).
+    readers/writers count open ends; reader_opens/writer_opens only grow, so that a FIFO's opener notices a peer that
+    came and went (fs/pipe.c wait_for_partner).
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Pipe:
 
     # --- the buffer ---
     def peek(self, count: int) -> bytes:
-        """The first `count` bytes (fewer: all there is), left in place; at most one packet. For tee(2) and MSG_PEEK-like uses."""
+        """The first `count` bytes (fewer: all there is), left in place; it ends with a packet (tee(2))."""
         parts: list[bytes | memoryview] = []
         left = count
         for chunk in self.chunks:
@@ -178,7 +178,7 @@ class Pipe:
 
 
 class PipeFile(OpenFile):
-    """One open end (or, for a FIFO opened O_RDWR, both). `partner` is the peer's open count this open(2) waits to pass."""
+    """One open end (of a FIFO opened O_RDWR: both). `partner` is the peer's open count that open(2) waits to pass."""
 
     __slots__ = ("partner", "pipe", "seen_writers")
 
@@ -228,7 +228,7 @@ class PipeFile(OpenFile):
 
     # --- data ---
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """read(2): the bytes leave the pipe only after they reached guest memory. WouldBlock: empty; EFAULT: none lost."""
+        """read(2): bytes leave the pipe only once they reached guest memory. WouldBlock: empty; EFAULT: none lost."""
         pipe = self.pipe
         chunks = pipe.chunks
         if chunks and not pipe.packets:
@@ -312,7 +312,7 @@ class PipeFile(OpenFile):
         return self.pipe.capacity
 
     def set_capacity(self, capacity: int, task: Task | None = None) -> int:
-        """fcntl(2) F_SETPIPE_SZ: the new size in bytes. EINVAL: 0 or over 2^31; EPERM: over pipe-max-size; EBUSY: in use."""
+        """fcntl(2) F_SETPIPE_SZ: the new size. EINVAL: 0 or over 2^31; EPERM: over pipe-max-size; EBUSY: in use."""
         if not 0 < capacity <= 1 << 31:
             raise LinuxError(errno.EINVAL)
         if capacity > PIPE_MAX_SIZE and (task is None or not task.cred.has_cap(_CAP_SYS_RESOURCE)):

@@ -1,0 +1,463 @@
+"""poll, select and epoll system calls: decoding, one Wait over all queues, timeouts and signal masks.
+
+The scan over descriptors is here because it has no other user; epoll's mechanism is files/epoll.py.
+Signals: poll restarts through restart_syscall(2) with its first deadline, select/pselect6/ppoll restart with the
+remaining time they wrote back, epoll_wait never restarts; a handler that runs always means EINTR (signal(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import epoll_h as ep
+from protocol.abi import poll_h as po
+from protocol.abi import resource_h as rs
+from protocol.abi import time_h as tm
+from services.sentry.errors import LinuxError, Restart, WouldBlock
+from services.sentry.files.epoll import EpollFile
+from services.sentry.kernel.signals import set_blocked
+from services.sentry.kernel.waiter import Wait, WaitQueue
+from services.sentry.syscalls.arguments import fd_arg, s32, u32
+from services.sentry.syscalls.table import Row
+from services.sentry.vfs.anonymous import anon_inode
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.waiter import Outcome
+
+__all__ = ["ROWS"]
+
+_MAX_NS: Final = (1 << 63) - 1
+_SECOND: Final = tm.NSEC_PER_SEC
+_ALWAYS: Final = po.POLLERR | po.POLLHUP
+_unpack_pollfd: Final = struct.Struct("<ihH").unpack
+_pack_revents: Final = struct.Struct("<H").pack
+_unpack_event: Final = ep.EPOLL_EVENT.unpack
+_ADD: Final = ep.EPOLL_CTL_ADD
+_DEL: Final = ep.EPOLL_CTL_DEL
+_MOD: Final = ep.EPOLL_CTL_MOD
+
+_Queues = list[tuple[WaitQueue, int]]
+
+
+# --- what the calls share ---
+def _deadline(task: Task, timeout_ns: int) -> int:
+    """The host-monotonic moment `timeout_ns` (>= 0) from now, clamped to what an int64 holds."""
+    return min(task.kernel.clock.monotonic_ns() + timeout_ns, _MAX_NS)
+
+
+def _timespec_ns(task: Task, addr: int) -> int:
+    """The duration of the struct timespec at `addr`. EINVAL: negative, or tv_nsec not below 10^9; EFAULT."""
+    seconds, nanoseconds = tm.TIMESPEC.unpack(task.mm.read(addr, 16))
+    if seconds < 0 or not 0 <= nanoseconds < _SECOND:
+        raise LinuxError(errno.EINVAL)
+    return min(seconds * _SECOND + nanoseconds, _MAX_NS)
+
+
+def _with_mask(task: Task, addr: int, size: int, call: Callable[[], Outcome]) -> Outcome:
+    """Run `call` with the signal mask at `addr` (0: none) in force, for as long as it waits.
+
+    The old mask comes back when the call ends by itself; when a signal ends it, delivery does that after it has chosen
+    the handler (Linux restore_saved_sigmask_unless). EINVAL: `size` is not that of a kernel sigset.
+    """
+    if not addr:
+        return call()
+    if size != 8:
+        raise LinuxError(errno.EINVAL)
+    mask = task.mm.read_u64(addr)
+    saved = task.signal_mask
+    set_blocked(task, mask)
+    try:
+        outcome = call()
+    except BaseException:
+        set_blocked(task, saved)
+        raise
+    if not isinstance(outcome, Wait):
+        set_blocked(task, saved)
+        return outcome
+    retry, on_timeout, on_signal = outcome.retry, outcome.on_timeout, outcome.on_signal
+
+    def retry_and_restore() -> Outcome:
+        assert retry is not None
+        try:
+            result = retry()
+        except WouldBlock:
+            raise
+        except BaseException:
+            set_blocked(task, saved)
+            raise
+        set_blocked(task, saved)
+        return result
+
+    def timeout_and_restore() -> int:
+        try:
+            return on_timeout() if on_timeout else 0
+        finally:
+            set_blocked(task, saved)
+
+    def leave_to_delivery() -> int | None:
+        task.saved_mask = saved
+        return on_signal() if on_signal else None
+
+    outcome.retry = retry_and_restore if retry is not None else None
+    outcome.on_timeout = timeout_and_restore
+    outcome.on_signal = leave_to_delivery
+    return outcome
+
+
+# --- poll ---
+def _scan_one(task: Task, fd: int, events: int) -> int:
+    """The revents of one struct pollfd (poll(2)): 0 for a negative fd, POLLNVAL for a closed one."""
+    if fd < 0:
+        return 0
+    file = task.files.files.get(fd)
+    if file is None:
+        return po.POLLNVAL
+    return file.poll() & (events | _ALWAYS)
+
+
+def _poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) -> Outcome:
+    """One round over the `raw` struct pollfds at `addr`; a Wait over all their queues when none is ready.
+
+    `deadline_ns` None: no limit; 0: do not wait. The result is how many have revents, which are written back always.
+    """
+    entries = list(po.POLLFD.iter_unpack(raw))
+
+    def attempt() -> int:
+        revents = [_scan_one(task, fd, events & 0xFFFF) for fd, events, _ in entries]
+        ready = len(revents) - revents.count(0)
+        if not ready:
+            raise WouldBlock
+        write_back(revents)
+        return ready
+
+    def write_back(revents: list[int]) -> None:
+        if len(revents) == 1:
+            task.mm.write(addr + 6, _pack_revents(revents[0]))
+        elif revents:
+            image = bytearray(raw)
+            image[6::8] = bytes(bits & 0xFF for bits in revents)
+            image[7::8] = bytes(bits >> 8 for bits in revents)
+            task.mm.write(addr, bytes(image))
+
+    def timed_out() -> int:
+        write_back([0] * len(entries))
+        return 0
+
+    try:
+        return attempt()
+    except WouldBlock:
+        if deadline_ns == 0:
+            return timed_out()
+    queues: _Queues = []
+    files = task.files.files
+    for fd, events, _ in entries:
+        if fd >= 0:
+            queues.append((files[fd].queue, (events & 0xFFFF) | _ALWAYS))
+    return Wait(attempt, queues, deadline_ns=deadline_ns, on_timeout=timed_out)
+
+
+def _read_pollfds(task: Task, addr: int, count: int) -> bytes:
+    """EINVAL: more than RLIMIT_NOFILE."""
+    if count > task.group.rlimits[rs.RLIMIT_NOFILE][0]:
+        raise LinuxError(errno.EINVAL)
+    return task.mm.read(addr, count * 8) if count else b""
+
+
+def sys_poll(task: Task, addr: int, count: int, timeout_ms: int) -> Outcome:
+    """poll(2). EINVAL: too many; EFAULT. A signal without a handler restarts it with the first deadline."""
+    count = u32(count)
+    timeout_ms = s32(timeout_ms)
+    if count == 1:
+        raw = task.mm.read(addr, 8)
+        fd, events, _ = _unpack_pollfd(raw)
+        file = task.files.files.get(fd)
+        if file is not None:
+            bits = file.poll() & ((events & 0xFFFF) | _ALWAYS)
+            if bits:
+                task.mm.write(addr + 6, _pack_revents(bits))
+                return 1
+    else:
+        raw = _read_pollfds(task, addr, count)
+    deadline = None if timeout_ms < 0 else _deadline(task, timeout_ms * 1_000_000) if timeout_ms else 0
+    outcome = _poll(task, addr, raw, deadline)
+    if isinstance(outcome, Wait):
+        outcome.restart = Restart.BLOCK
+        outcome.restart_call = lambda: _restarted_poll(task, addr, raw, deadline)
+    return outcome
+
+
+def _restarted_poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) -> Outcome:
+    """restart_syscall(2) for poll: the same descriptors, the first deadline."""
+    outcome = _poll(task, addr, raw, deadline_ns)
+    if isinstance(outcome, Wait):
+        outcome.restart = Restart.BLOCK
+        outcome.restart_call = lambda: _restarted_poll(task, addr, raw, deadline_ns)
+    return outcome
+
+
+def sys_ppoll(task: Task, addr: int, count: int, timeout: int, mask: int, mask_size: int) -> Outcome:
+    """ppoll(2). EINVAL: count, timeout or mask_size; EFAULT. Writes the remaining time back to `timeout`."""
+    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+
+    def call() -> Outcome:
+        raw = _read_pollfds(task, addr, u32(count))
+        return _poll(task, addr, raw, deadline)
+
+    deadline = None if timeout_ns is None else _deadline(task, timeout_ns) if timeout_ns else 0
+    outcome = _with_mask(task, mask, mask_size, call)
+    return _write_back_remaining(task, outcome, deadline, timeout, tm.timespec_of)
+
+
+def _write_back_remaining(
+    task: Task, outcome: Outcome, deadline_ns: int | None, addr: int, pack: Callable[[int], bytes]
+) -> Outcome:
+    """Have the time left at the end of the call written to `addr`, whichever way it ends (fs/select.c
+    poll_select_finish): a fault in that is no error, but such a call does not restart."""
+    if not isinstance(outcome, Wait):
+        if deadline_ns and addr:
+            _store_remaining(task, deadline_ns, addr, pack)
+        return outcome
+    outcome.restart = Restart.NOHAND
+    if not deadline_ns or not addr:
+        return outcome
+    retry, on_timeout, on_signal = outcome.retry, outcome.on_timeout, outcome.on_signal
+
+    def retry_and_store() -> Outcome:
+        assert retry is not None
+        try:
+            result = retry()
+        except LinuxError:
+            _store_remaining(task, deadline_ns, addr, pack)
+            raise
+        _store_remaining(task, deadline_ns, addr, pack)
+        return result
+
+    def timeout_and_store() -> int:
+        _store_remaining(task, deadline_ns, addr, pack)
+        return on_timeout() if on_timeout else 0
+
+    def signalled() -> int | None:
+        if not _store_remaining(task, deadline_ns, addr, pack):
+            outcome.restart = 0
+        return on_signal() if on_signal else None
+
+    outcome.retry = retry_and_store if retry is not None else None
+    outcome.on_timeout = timeout_and_store
+    outcome.on_signal = signalled
+    return outcome
+
+
+def _store_remaining(task: Task, deadline_ns: int, addr: int, pack: Callable[[int], bytes]) -> bool:
+    """Whether the remaining time could be written."""
+    left = max(deadline_ns - task.kernel.clock.monotonic_ns(), 0)
+    try:
+        task.mm.write(addr, pack(left))
+    except LinuxError:
+        return False
+    return True
+
+
+# --- select ---
+_SELECT_SETS: Final = (po.SELECT_READ, po.SELECT_WRITE, po.SELECT_EXCEPT)
+
+
+def _select(task: Task, count: int, addrs: tuple[int, int, int], deadline_ns: int | None) -> Outcome:
+    """One select over bitmaps of `count` bits. EINVAL: count < 0; EBADF: a bit of a closed descriptor; EFAULT."""
+    if count < 0:
+        raise LinuxError(errno.EINVAL)
+    files = task.files.files
+    count = min(count, _table_size(max(files, default=0)))
+    length = (count + 63) // 64 * 8
+    mm = task.mm
+    limit = (1 << count) - 1
+    wanted = [int.from_bytes(mm.read(addr, length), "little") & limit if addr and length else 0 for addr in addrs]
+    entries: list[tuple[int, int]] = []  # descriptor, poll bits that matter to some set
+    left = wanted[0] | wanted[1] | wanted[2]
+    while left:
+        fd = (left & -left).bit_length() - 1
+        left &= left - 1
+        if fd not in files:
+            raise LinuxError(errno.EBADF)
+        bits = 0
+        for mask, chosen in zip(_SELECT_SETS, wanted, strict=True):
+            if chosen >> fd & 1:
+                bits |= mask
+        entries.append((fd, bits))
+
+    def write_back(sets: list[int]) -> None:
+        for addr, chosen in zip(addrs, sets, strict=True):
+            if addr and length:
+                mm.write(addr, chosen.to_bytes(length, "little"))
+
+    def attempt() -> int:
+        found = [0, 0, 0]
+        ready = 0
+        for fd, bits in entries:
+            file = task.files.files.get(fd)
+            state = po.POLLNVAL | po.POLLIN | po.POLLOUT if file is None else file.poll()
+            if state & bits:
+                for index, mask in enumerate(_SELECT_SETS):
+                    if state & mask and wanted[index] >> fd & 1:
+                        found[index] |= 1 << fd
+                        ready += 1
+        if not ready:
+            raise WouldBlock
+        write_back(found)
+        return ready
+
+    def timed_out() -> int:
+        write_back([0, 0, 0])
+        return 0
+
+    try:
+        return attempt()
+    except WouldBlock:
+        if deadline_ns == 0:
+            return timed_out()
+    queues = [(files[fd].queue, bits | _ALWAYS) for fd, bits in entries]
+    return Wait(attempt, queues, deadline_ns=deadline_ns, on_timeout=timed_out)
+
+
+def _table_size(highest: int) -> int:
+    """How many descriptors Linux's table would hold (fs/file.c alloc_fdtable): select(2) looks at no bit beyond."""
+    if highest < 64:
+        return 64
+    slots: int = highest // 128 + 1
+    return 128 << (slots - 1).bit_length()
+
+
+def sys_select(task: Task, count: int, reads: int, writes: int, excepts: int, timeout: int) -> Outcome:
+    """select(2). The timeval at `timeout` is updated with the time left; tv_usec may exceed a second."""
+    deadline: int | None = None
+    if timeout:
+        seconds, microseconds = tm.TIMEVAL.unpack(task.mm.read(timeout, 16))
+        total = seconds * _SECOND + microseconds * tm.NSEC_PER_USEC
+        if seconds + microseconds // tm.USEC_PER_SEC < 0 or (microseconds < 0 and microseconds % tm.USEC_PER_SEC):
+            raise LinuxError(errno.EINVAL)
+        deadline = _deadline(task, min(total, _MAX_NS)) if total else 0
+    outcome = _select(task, s32(count), (reads, writes, excepts), deadline)
+    return _write_back_remaining(task, outcome, deadline, timeout, tm.timeval_of)
+
+
+def sys_pselect6(task: Task, count: int, reads: int, writes: int, excepts: int, timeout: int, sig: int) -> Outcome:
+    """pselect6(2): `sig` points to a (mask address, size) pair. Linux updates the timespec, unlike pselect(3)."""
+    mask, mask_size = struct.unpack("<QQ", task.mm.read(sig, 16)) if sig else (0, 0)
+    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+    deadline = None if timeout_ns is None else _deadline(task, timeout_ns) if timeout_ns else 0
+    sets = (reads, writes, excepts)
+    outcome = _with_mask(task, mask, mask_size, lambda: _select(task, s32(count), sets, deadline))
+    return _write_back_remaining(task, outcome, deadline, timeout, tm.timespec_of)
+
+
+# --- epoll ---
+def sys_epoll_create(task: Task, size: int) -> Outcome:
+    """epoll_create(2). EINVAL: size is not positive; EMFILE."""
+    if s32(size) <= 0:
+        raise LinuxError(errno.EINVAL)
+    return sys_epoll_create1(task, 0)
+
+
+def sys_epoll_create1(task: Task, flags: int) -> Outcome:
+    """epoll_create1(2). EINVAL: flags but EPOLL_CLOEXEC; EMFILE."""
+    flags = u32(flags)
+    if flags & ~ep.EPOLL_CLOEXEC:
+        raise LinuxError(errno.EINVAL)
+    return task.files.allocate(EpollFile(anon_inode(task.kernel)), bool(flags))
+
+
+def sys_epoll_ctl(task: Task, epfd: int, operation: int, fd: int, event: int) -> Outcome:
+    """epoll_ctl(2). EBADF, EEXIST, EINVAL, ELOOP, ENOENT, EPERM, EFAULT as its man page."""
+    operation = s32(operation)
+    events, data = (0, 0) if operation == _DEL else _unpack_event(task.mm.read(event, 12))
+    fd = fd_arg(fd)
+    epoll = task.files.get(fd_arg(epfd))
+    file = task.files.get(fd)
+    if not file.pollable:
+        raise LinuxError(errno.EPERM)
+    if not isinstance(epoll, EpollFile):
+        raise LinuxError(errno.EINVAL)
+    if operation == _ADD:
+        epoll.add(fd, file, events, data)
+    elif operation == _MOD:
+        epoll.modify(fd, file, events, data)
+    elif operation == _DEL:
+        epoll.delete(fd, file)
+    else:
+        raise LinuxError(errno.EINVAL)
+    return 0
+
+
+def _epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ns: int | None) -> Outcome:
+    """EINVAL: limit, or not an epoll; EBADF; EFAULT. `timeout_ns` None: no limit."""
+    limit = s32(limit)
+    if not 0 < limit <= ep.EP_MAX_EVENTS:
+        raise LinuxError(errno.EINVAL)
+    epoll = task.files.get(fd_arg(epfd))
+    if not isinstance(epoll, EpollFile):
+        raise LinuxError(errno.EINVAL)
+    return _collect_or_wait(task, epoll, addr, limit, timeout_ns)
+
+
+def _collect_or_wait(task: Task, epoll: EpollFile, addr: int, limit: int, timeout_ns: int | None) -> Outcome:
+    if epoll.ready:
+        events = epoll.collect(limit)
+        if events:
+            task.mm.write(addr, events)
+            return len(events) // 12
+    if timeout_ns == 0:
+        return 0
+
+    def attempt() -> int:
+        found = epoll.collect(limit)
+        if not found:
+            raise WouldBlock
+        task.mm.write(addr, found)
+        return len(found) // 12
+
+    deadline = None if timeout_ns is None else _deadline(task, timeout_ns)
+    return Wait(attempt, ((epoll.queue, po.POLLIN),), deadline_ns=deadline, restart=0)
+
+
+def sys_epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ms: int) -> Outcome:
+    """epoll_wait(2). EINTR by any signal that ends the wait."""
+    epoll = task.files.files.get(epfd & 0xFFFFFFFF)
+    if type(epoll) is EpollFile and epoll.ready and 0 < limit <= 0xFFFF:
+        events = epoll.collect(limit)
+        if events:
+            task.mm.write(addr, events)
+            return len(events) // 12
+    timeout_ms = s32(timeout_ms)
+    return _epoll_wait(task, epfd, addr, limit, None if timeout_ms < 0 else timeout_ms * 1_000_000)
+
+
+def sys_epoll_pwait(
+    task: Task, epfd: int, addr: int, limit: int, timeout_ms: int, mask: int, mask_size: int
+) -> Outcome:
+    """epoll_pwait(2): epoll_wait with a signal mask (0: as it is). EINVAL: mask_size."""
+    if not mask:
+        return sys_epoll_wait(task, epfd, addr, limit, timeout_ms)
+    return _with_mask(task, mask, mask_size, lambda: sys_epoll_wait(task, epfd, addr, limit, timeout_ms))
+
+
+def sys_epoll_pwait2(task: Task, epfd: int, addr: int, limit: int, timeout: int, mask: int, mask_size: int) -> Outcome:
+    """epoll_pwait2(2): the timeout is a struct timespec, 0: none. EINVAL: its values."""
+    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+    return _with_mask(task, mask, mask_size, lambda: _epoll_wait(task, epfd, addr, limit, timeout_ns))
+
+
+ROWS: Final = (
+    Row("poll", sys_poll, "ptr count int"),
+    Row("ppoll", sys_ppoll, "ptr count timespec ptr size"),
+    Row("select", sys_select, "int ptr ptr ptr ptr"),
+    Row("pselect6", sys_pselect6, "int ptr ptr ptr timespec ptr"),
+    Row("epoll_create", sys_epoll_create, "int"),
+    Row("epoll_create1", sys_epoll_create1, "flags"),
+    Row("epoll_ctl", sys_epoll_ctl, "fd int fd ptr"),
+    Row("epoll_wait", sys_epoll_wait, "fd ptr int int"),
+    Row("epoll_pwait", sys_epoll_pwait, "fd ptr int int ptr size"),
+    Row("epoll_pwait2", sys_epoll_pwait2, "fd ptr int timespec ptr size"),
+)
