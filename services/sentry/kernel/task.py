@@ -1,0 +1,265 @@
+"""A task: one guest thread as the kernel sees it.
+
+Owns a thread's own state only; what threads share stands in thread_group.py (process), fd_table.py, credentials.py and the
+address space. Tasks are made by clone.py (and by Kernel.new_init for the first), ended by exits.py.
+
+Run states, seen from here: in guest code or being served (`wait` None, `in_stop` False); parked (`wait` set); stopped by
+job control (`in_stop`, `wait` None, the result of the interrupted call in `held_result`); exiting; gone (not in kernel.tasks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from protocol.abi import signal_h as sg
+from services.sentry.kernel.signals import PendingSignals, SigInfo, recalculate
+from services.sentry.kernel.waiter import WaitEntry, WaitQueue
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
+    from services.sentry.kernel.fd_table import FdTable
+    from services.sentry.kernel.kernel import Kernel
+    from services.sentry.kernel.thread_group import ThreadGroup
+    from services.sentry.kernel.timers import TimerHandle
+    from services.sentry.kernel.uts import UtsNamespace
+    from services.sentry.kernel.waiter import Outcome, Wait
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.vfs.fs_context import FsContext
+
+__all__ = ["GuestContext", "Registers", "Task"]
+
+
+class Registers(Protocol):
+    """The general registers of a guest thread, unsigned 64-bit."""
+
+    r8: int
+    r9: int
+    r10: int
+    r11: int
+    r12: int
+    r13: int
+    r14: int
+    r15: int
+    rdi: int
+    rsi: int
+    rbp: int
+    rbx: int
+    rdx: int
+    rax: int
+    rcx: int
+    rsp: int
+    rip: int
+    eflags: int
+    cs: int
+
+
+class GuestContext(Protocol):
+    """What the kernel asks of a platform's context for one guest thread."""
+
+    fs_base: int
+    orig_rax: int
+
+    @property
+    def regs(self) -> Registers:
+        """The register file; writing marks it for loading."""
+
+    def interrupt(self) -> None:
+        """Leave guest code soon. Harmless when the thread is not in guest code."""
+
+    def kill(self) -> None:
+        """End the host thread; no event follows."""
+
+    def fpstate(self) -> bytes:
+        """The XSAVE image as on a Linux signal frame, software bytes and both magics included."""
+
+    def set_fpstate(self, image: bytes) -> None:
+        """Load such an image (checked by the caller); b'' gives the initial state."""
+
+
+class Task:
+    """See the module. `signal_pending` is what the dispatcher tests; signals.py says when it is true."""
+
+    __slots__ = (
+        "__weakref__",
+        "affinity",
+        "altstack_flags",
+        "altstack_size",
+        "altstack_sp",
+        "clear_child_tid",
+        "comm",
+        "context",
+        "cred",
+        "dead_cpu_ns",
+        "deadline_handle",
+        "entry",
+        "exit_code",
+        "exiting",
+        "extra_entries",
+        "files",
+        "forced",
+        "fs",
+        "group",
+        "held_result",
+        "in_stop",
+        "ioprio",
+        "kernel",
+        "mm",
+        "nice",
+        "no_new_privs",
+        "nvcsw",
+        "parent_death_signal",
+        "pending",
+        "queued",
+        "restart_call",
+        "robust_list",
+        "saved_mask",
+        "sched_policy",
+        "sched_priority",
+        "sched_reset_on_fork",
+        "signal_mask",
+        "signal_pending",
+        "start_time_ns",
+        "state",
+        "stop_pending",
+        "strace",
+        "syscall_count",
+        "tid",
+        "timed_out",
+        "timer_slack_ns",
+        "tsc_mode",
+        "uts",
+        "vfork_done",
+        "wait",
+        "waited_queue",
+        "wake_mask",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        tid: int,
+        group: ThreadGroup,
+        cred: Credentials,
+        files: FdTable,
+        fs: FsContext | None,
+        uts: UtsNamespace,
+    ) -> None:
+        self.kernel = kernel
+        self.tid = tid
+        self.group = group
+        self.cred = cred
+        self.files = files
+        self.fs: FsContext = fs  # type: ignore[assignment]  # set before the first system call; only tests leave it None
+        self.uts = uts
+        self.mm: AddressSpace = None  # type: ignore[assignment]  # guest_ops or execve gives it; None again at exit
+        self.context: GuestContext = None  # type: ignore[assignment]  # the platform side gives it
+        # Signals.
+        self.signal_mask = 0
+        self.signal_pending = False
+        self.pending = PendingSignals()
+        self.saved_mask: int | None = None  # to restore when the call ends (rt_sigsuspend(2), ppoll(2)...)
+        self.stop_pending = False  # must take part in a group stop
+        self.in_stop = False
+        self.held_result: int | None = None  # the result of the call that a stop interrupted
+        self.forced = 0  # signal that the task's own fault raised, taken before all others
+        self.altstack_sp = 0
+        self.altstack_size = 0
+        self.altstack_flags = sg.SS_DISABLE
+        self.parent_death_signal = 0
+        # Blocking.
+        self.wait: Wait | None = None
+        self.timed_out = False
+        self.queued = False
+        self.wake_mask = 0
+        self.restart_call: Callable[[], Outcome] | None = None
+        self.entry = WaitEntry(self._woken)
+        self.waited_queue: WaitQueue | None = None
+        self.extra_entries: list[tuple[WaitQueue, WaitEntry]] = []
+        self.deadline_handle: TimerHandle | None = None
+        self.vfork_done: WaitQueue | None = None  # the parent in vfork(2) waits here for exec or exit
+        # Life.
+        self.exiting = False
+        self.exit_code = 0  # wait status of this thread
+        self.state = "R"
+        self.start_time_ns = kernel.clock.monotonic_ns()
+        self.clear_child_tid = 0
+        self.robust_list = 0
+        # Attributes.
+        self.comm = b""
+        self.no_new_privs = False
+        self.timer_slack_ns = 50_000
+        self.tsc_mode = 1
+        self.nice = 0
+        self.ioprio = 0
+        self.sched_policy = 0
+        self.sched_priority = 0
+        self.sched_reset_on_fork = False
+        self.affinity = kernel.all_cpus
+        self.nvcsw = 0  # parks, shown as voluntary context switches
+        self.dead_cpu_ns = 0
+        self.syscall_count = 0
+        self.strace: object | None = None
+
+    # --- what is the group's but reads as the task's ---
+    @property
+    def personality(self) -> int:
+        return self.group.personality
+
+    @property
+    def dumpable(self) -> int:
+        return self.group.dumpable
+
+    @dumpable.setter
+    def dumpable(self, value: int) -> None:
+        self.group.dumpable = value
+
+    @property
+    def altstack(self) -> tuple[int, int, int]:
+        """(sp, flags, size) as sigaltstack(2) took them."""
+        return self.altstack_sp, self.altstack_flags, self.altstack_size
+
+    def cpu_time_ns(self) -> int:
+        """CPU time this thread used, as far as the platform counts it."""
+        read = getattr(self.context, "cpu_time_ns", None)
+        return int(read()) if read is not None else self.dead_cpu_ns
+
+    # --- masks ---
+    def replace_mask_until_return(self, mask: int) -> None:
+        """Use `mask` until this call ended (rt_sigsuspend(2), ppoll(2)); deliver() puts the old one back."""
+        if self.saved_mask is None:
+            self.saved_mask = self.signal_mask
+        self.signal_mask = mask & ~_UNBLOCKABLE & sg.SIGSET_MASK
+        recalculate(self)
+
+    def restore_mask(self) -> None:
+        """The call ended without a signal: put the mask back now."""
+        if self.saved_mask is not None:
+            self.signal_mask = self.saved_mask
+            self.saved_mask = None
+            recalculate(self)
+
+    # --- waking ---
+    def _woken(self, mask: int) -> None:
+        self.wake_mask |= mask
+        if not self.queued:
+            self.queued = True
+            self.kernel.runnable.append(self)
+
+    def deadline_passed(self) -> None:
+        self.timed_out = True
+        self.kernel.mark_runnable(self)
+
+    def reset_altstack(self) -> None:
+        self.altstack_sp = self.altstack_size = 0
+        self.altstack_flags = sg.SS_DISABLE
+
+    def sender_info(self, signo: int, code: int = sg.SI_USER) -> SigInfo:
+        """The siginfo of a signal that this task sends."""
+        return SigInfo(signo, code, self.group.pid, self.cred.ruid)
+
+    def __repr__(self) -> str:
+        return f"Task({self.tid}, {self.comm.decode(errors='replace')!r})"
+
+
+_UNBLOCKABLE = 1 << (sg.SIGKILL - 1) | 1 << (sg.SIGSTOP - 1)
