@@ -1,0 +1,1 @@
+"""What a gofer can serve. `base.py` is the interface; each other file is one implementation (`sentrio.gofers`)."""
