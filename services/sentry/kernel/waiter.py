@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from services.sentry.errors import Restart
 
-__all__ = ["ANY", "Outcome", "Wait", "WaitEntry", "WaitQueue"]
+__all__ = ["ANY", "NO_RETURN", "Complete", "NoReturn", "Outcome", "StubOp", "Wait", "WaitEntry", "WaitQueue"]
 
 ANY: Final = 0xFFFFFFFF
 
@@ -108,20 +108,22 @@ class Wait:
         self.uninterruptible = uninterruptible
 
 
+Complete: TypeAlias = "Callable[[Callable[[], Outcome]], None]"
+
+
 class StubOp(Wait):
     """A wait for the platform to carry something out in the guest's address space (mmap, clone...).
 
-    Built only by mm/ and kernel/guest_ops.py: `start(context)` posts the operation; the platform's completion event
-    makes the dispatcher call `finish(result)` with the host's raw result (negative errno on failure), whose outcome
-    goes on as usual.
+    Built only by mm/, kernel/guest_ops.py and kernel/execute.py: `start(complete)` posts the operation; when the platform
+    reports it done, `complete(thunk)` makes the dispatcher evaluate `thunk()`, whose outcome ends the call as a
+    handler's would.
     """
 
-    __slots__ = ("finish", "start")
+    __slots__ = ("start",)
 
-    def __init__(self, start: Callable[[], None], finish: Callable[[int], Outcome]) -> None:
+    def __init__(self, start: Callable[[Complete], None]) -> None:
         super().__init__(None, (), uninterruptible=True)
         self.start = start
-        self.finish = finish
 
 
 class NoReturn:

@@ -20,6 +20,7 @@ __all__ = ["FAMILIES", "SIZE", "Row", "build"]
 FAMILIES: Final = (
     "clocks_timers",
     "event_fds",
+    "execution",
     "fcntl_ioctl",
     "file_attributes",
     "futexes",

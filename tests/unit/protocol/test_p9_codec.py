@@ -23,7 +23,29 @@ u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 i64 = st.integers(-(2**63), 2**63 - 1)
 qids = st.builds(Qid, u8, u32, u64)
 attributes = st.builds(
-    Attributes, u64, u8, u32, u64, u32, u32, u32, u64, u64, u64, u64, u64, i64, u64, i64, u64, i64, u64, i64, u64, u64, u64
+    Attributes,
+    u64,
+    u8,
+    u32,
+    u64,
+    u32,
+    u32,
+    u32,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    i64,
+    u64,
+    i64,
+    u64,
+    i64,
+    u64,
+    i64,
+    u64,
+    u64,
+    u64,
 )
 strings = st.binary(max_size=300)
 FIELDS: dict[Kind, st.SearchStrategy[object]] = {

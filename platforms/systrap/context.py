@@ -1,0 +1,354 @@
+"""One guest thread as the Sentry sees it: its slot in the arena, its registers, the operations posted for it.
+
+Life: prepared (slot filled, nothing runs) -> started (its host thread said hello) -> in the guest <-> held -> gone.
+A context is *active* while its slot is looked at by `SystrapPlatform.collect`; a held one that is answered much later
+(`park`) is not.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms._host import lib
+from platforms.base import Kind, Op
+from platforms.systrap import layout
+
+if TYPE_CHECKING:
+    from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
+
+__all__ = ["Frame", "Registers", "SystrapContext"]
+
+_REG_NAMES: Final = (
+    "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags segments err trapno oldmask cr2"
+).split()
+_GREGS: Final = struct.Struct("<23Q")
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+_SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
+_UC_GREGS: Final = 40
+_UC_FPSTATE: Final = 224
+_UC_SIZE: Final = 304
+_FP_SOFTWARE_BYTES: Final = 464  # struct _fpx_sw_bytes in the FXSAVE area
+_FP_MAGIC1: Final = 0x46505853
+_FXSAVE_SIZE: Final = 512
+_UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_SS
+
+
+class Registers:
+    """The register file of a held context, read once from the slot. Attributes as platforms.base.Registers."""
+
+    __slots__ = tuple(_REG_NAMES)
+
+    def __init__(self, values: Sequence[int]) -> None:
+        for name, value in zip(_REG_NAMES, values, strict=True):
+            setattr(self, name, value)
+
+    def pack(self) -> bytes:
+        return _GREGS.pack(*[getattr(self, name) & _MASK for name in _REG_NAMES])
+
+
+class Frame:
+    """Layout of a host signal frame at the top of a slot's signal stack, built from nothing for a new thread."""
+
+    UCONTEXT: Final = layout.SLOT_SIZE - 0x400  # offset in the slot of a frame made by us
+
+    @staticmethod
+    def fresh(slot_addr: int) -> bytes:
+        """ucontext with cleared registers and initial floating-point state, whose signal stack is the slot's."""
+        uc = struct.pack("<QQQiiQ", 0x6, 0, slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
+        gregs = [0] * 23
+        gregs[17] = 0x202  # IF
+        gregs[18] = _SEGMENTS_64
+        return uc + _GREGS.pack(*gregs) + struct.pack("<Q64xQ", 0, 0)
+
+
+class SystrapContext:
+    """See the module. `owner` is the kernel's: the task that runs here."""
+
+    __slots__ = (
+        "_command_i",
+        "_done",
+        "_expected",
+        "_flags_i",
+        "_position",
+        "_regs",
+        "_result_i",
+        "_state_at",
+        "_waiting_i",
+        "args",
+        "at",
+        "dead",
+        "fault",
+        "has_full_frame",
+        "in_guest",
+        "index",
+        "kind",
+        "nr",
+        "on_started",
+        "orig_rax",
+        "owner",
+        "parked",
+        "platform",
+        "slot_addr",
+        "space",
+        "state_i",
+        "tgid",
+        "tid",
+    )
+
+    def __init__(self, platform: SystrapPlatform, space: SystrapAddressSpace, index: int) -> None:
+        self.platform = platform
+        self.space = space
+        self.index = index
+        self.at = space.slot_offset(index)
+        self.slot_addr = layout.STUB_BASE + layout.SLOTS + index * layout.SLOT_SIZE
+        self.state_i = (self.at + layout.STATE) // 4
+        self._waiting_i = (self.at + layout.WAITING) // 4
+        self._command_i = (self.at + layout.COMMAND) // 4
+        self._flags_i = (self.at + layout.FLAGS) // 4
+        self._result_i = (self.at + layout.RESULT) // 8
+        self._state_at = platform.arena_address + self.at
+        self.tid = 0
+        self.tgid = 0
+        self.kind = 0
+        self.nr = -1
+        self.args: tuple[int, ...] = ()
+        self.orig_rax = -1
+        self.owner: Any = None
+        self.fault = (0, 0, 0)
+        self.has_full_frame = False
+        self.dead = False
+        self.parked = True
+        self.in_guest = False
+        self._regs: Registers | None = None
+        self._expected: list[tuple[int, tuple[int, ...], int]] = []
+        self._position = 0
+        self._done: Callable[[list[int]], None] | None = None
+        self.on_started: Callable[[], None] | None = None
+
+    # --- registers ---
+    def has_frame(self) -> bool:
+        return self.has_full_frame
+
+    @property
+    def regs(self) -> Registers:
+        """The registers of the last event; changes are written back by `resume_registers`."""
+        if self._regs is None:
+            self._regs = Registers(_GREGS.unpack_from(self.platform.arena.map, self.at + layout.REGS))
+        return self._regs
+
+    @property
+    def fs_base(self) -> int:
+        return self.platform.arena.u64[(self.at + layout.FS_BASE) // 8]
+
+    @fs_base.setter
+    def fs_base(self, value: int) -> None:
+        arena = self.platform.arena
+        arena.u64[(self.at + layout.FS_BASE) // 8] = value & _MASK
+        arena.u32[self._flags_i] = 1
+
+    def _ucontext_at(self) -> int:
+        """Offset in the arena of the saved ucontext; the guest could have changed where the slot says it is."""
+        offset: int = self.platform.arena.u64[(self.at + layout.UCONTEXT) // 8] - self.slot_addr
+        if not layout.STACK <= offset <= layout.SLOT_SIZE - _UC_SIZE:
+            return -1
+        return self.at + offset
+
+    def fpstate(self) -> bytes:
+        """The XSAVE image of the held frame as the kernel wrote it (with its magic words), b'' when there is none."""
+        at = self._ucontext_at()
+        if at < 0:
+            return b""
+        arena = self.platform.arena
+        start = struct.unpack_from("<Q", arena.map, at + _UC_FPSTATE)[0] - self.slot_addr
+        if not layout.STACK <= start <= layout.SLOT_SIZE - _FXSAVE_SIZE:
+            return b""
+        magic, size = struct.unpack_from("<II", arena.map, self.at + start + _FP_SOFTWARE_BYTES)
+        if magic != _FP_MAGIC1 or not _FXSAVE_SIZE <= size <= layout.SLOT_SIZE - start:
+            size = _FXSAVE_SIZE
+        return bytes(arena.view[self.at + start : self.at + start + size])
+
+    def set_fpstate(self, image: bytes) -> None:
+        """Replace the held frame's XSAVE image by `image` (as `fpstate` gave it). The host kernel checks it again."""
+        at = self._ucontext_at()
+        if at < 0:
+            return
+        arena = self.platform.arena
+        start = struct.unpack_from("<Q", arena.map, at + _UC_FPSTATE)[0] - self.slot_addr
+        if not layout.STACK <= start <= layout.SLOT_SIZE - _FXSAVE_SIZE:
+            return
+        magic, size = struct.unpack_from("<II", arena.map, self.at + start + _FP_SOFTWARE_BYTES)
+        if magic != _FP_MAGIC1:
+            size = _FXSAVE_SIZE
+        if len(image) >= _FXSAVE_SIZE and len(image) <= min(size, layout.SLOT_SIZE - start):
+            # keep the frame's own description of its layout: it is what the host kernel expects back
+            keep = bytes(arena.view[self.at + start + _FP_SOFTWARE_BYTES : self.at + start + _FXSAVE_SIZE])
+            arena.view[self.at + start : self.at + start + len(image)] = image
+            arena.view[self.at + start + _FP_SOFTWARE_BYTES : self.at + start + _FXSAVE_SIZE] = keep
+
+    def clear_fpstate(self) -> None:
+        """Initial floating-point state on the next return (execve)."""
+        at = self._ucontext_at()
+        if at >= 0:
+            struct.pack_into("<Q", self.platform.arena.map, at + _UC_FPSTATE, 0)
+
+    # --- answers ---
+    def _go(self) -> None:
+        arena = self.platform.arena
+        self._regs = None
+        self.in_guest = True
+        if self.parked:
+            self.parked = False
+            self.platform.active[self] = None
+        arena.u32[self.state_i] = layout.RESUME
+        if arena.u32[self._waiting_i]:
+            lib.sentrio_futex_wake(self.platform.pointer(self._state_at))
+
+    def resume(self, result: int) -> None:
+        arena = self.platform.arena
+        arena.i64[self._result_i] = result
+        arena.u32[self._command_i] = layout.COMMAND_RETURN
+        self._go()
+
+    def resume_registers(self) -> None:
+        arena = self.platform.arena
+        regs = self._regs
+        if regs is not None:
+            regs.segments = _SEGMENTS_64  # type: ignore[attr-defined]
+            at = self.at + layout.REGS
+            arena.map[at : at + 184] = regs.pack()
+        arena.u32[self._command_i] = layout.COMMAND_RESTORE
+        self._go()
+
+    def park(self) -> None:
+        """The answer will take long: the thread sleeps, `collect` looks no more."""
+        if not self.parked:
+            self.parked = True
+            self.platform.active.pop(self, None)
+            self.platform.arena.u32[self.state_i] = layout.BLOCKED
+
+    # --- operations ---
+    def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:
+        platform = self.platform
+        platform.trace_ops(self, ops)
+        self._done = done
+        rows: list[int] = []
+        expected: list[tuple[int, tuple[int, ...], int]] = []
+        for op in ops:
+            if op.host_fd >= 0:
+                number = layout.DONATED_FD + self.index % 128
+                args = (*op.args[:4], number, op.args[5])
+                rows += (op.nr, *args, 0, 3, number, 0, 0, 0, 0, 0, 0)
+                expected.append((op.nr, args, op.host_fd))
+            else:
+                rows += (op.nr, *op.args, 0)
+                expected.append((op.nr, op.args, -1))
+        count = len(rows) // 8
+        if count > layout.MAX_OPS:
+            raise ValueError("too many operations in one post")
+        self._expected = expected
+        self._position = 0
+        arena = platform.arena
+        start = (self.at + layout.OPS) // 8
+        for k, value in enumerate(rows):
+            arena.u64[start + k] = value & _MASK
+        arena.u32[(self.at + layout.OP_COUNT) // 4] = count
+        arena.u32[self._command_i] = layout.COMMAND_OPS
+        platform.posted += 1
+        self._go()
+
+    def expect_clone(self, args: tuple[int, ...], done: Callable[[list[int]], None]) -> None:
+        """The platform wrote a clone into OPS: let the thread carry it out."""
+        self._done = done
+        self._expected = [(56, args, -1)]
+        self._position = 0
+        self.platform.arena.u32[self._command_i] = layout.COMMAND_CLONE
+        self.platform.posted += 1
+        self._go()
+
+    def expects(self, nr: int, args: tuple[int, ...]) -> bool:
+        """Whether this is the next operation posted for this thread."""
+        if self._position >= len(self._expected):
+            return False
+        wanted_nr, wanted, _ = self._expected[self._position]
+        return nr == wanted_nr and args[: len(wanted)] == wanted
+
+    def expected_fd(self) -> int:
+        return self._expected[self._position][2]
+
+    def advance(self) -> None:
+        self._position += 1
+
+    def take_frame(self, done: Callable[[], None]) -> None:
+        """Leave the patched path so that the full register file is there."""
+
+        def taken(_: list[int]) -> None:
+            done()
+
+        self._done = taken
+        self.platform.arena.u32[self._command_i] = layout.COMMAND_TAKE_FRAME
+        self._go()
+
+    def finish_internal(self) -> None:
+        """Called by collect(): an internal event (operations done, frame taken) arrived; the context is held again."""
+        done, self._done = self._done, None
+        if self.kind == Kind.OPS_DONE:
+            self.platform.posted -= 1
+            results = self._results()
+            self._expected = []
+            if done is not None:
+                done(results)
+        elif done is not None:
+            done([])
+
+    def _results(self) -> list[int]:
+        arena = self.platform.arena
+        start = (self.at + layout.OPS) // 8
+        results = []
+        row = 0
+        for _, _, host_fd in self._expected:
+            result: int = arena.i64[start + row * 8 + 7]
+            results.append(result)
+            if -4096 < result < 0:
+                break
+            row += 2 if host_fd >= 0 else 1
+        return results
+
+    # --- the rest ---
+    def interrupt(self) -> None:
+        if self.in_guest and not self.dead and self.tid:
+            lib.sentrio_tgkill(self.tgid, self.tid, layout.KICK_SIGNAL)
+
+    def exit(self) -> None:
+        """End the host thread; the context must be held."""
+        arena = self.platform.arena
+        self.dead = True
+        self.platform.active.pop(self, None)
+        arena.u32[self._command_i] = layout.COMMAND_EXIT
+        arena.u32[self.state_i] = layout.RESUME
+        if arena.u32[self._waiting_i]:
+            lib.sentrio_futex_wake(self.platform.pointer(self._state_at))
+        self.space.forget(self)
+
+    def kill(self) -> None:
+        """End this thread wherever it is: at once when held, else at its next stop, which is asked for."""
+        self.owner = None
+        if self.dead:
+            return
+        if self.in_guest:
+            self.interrupt()
+        else:
+            self.exit()
+
+    def set_start(self, stack: int | None, fs_base: int | None) -> None:
+        """For a context that was prepared and has not started: its stack pointer and FS base."""
+        arena = self.platform.arena
+        at = self._ucontext_at()
+        if stack is not None and at >= 0:
+            struct.pack_into("<Q", arena.map, at + _UC_GREGS + 15 * 8, stack)
+        if fs_base is not None:
+            self.fs_base = fs_base
+
+    def cpu_time_ns(self) -> int:
+        return int(lib.sentrio_thread_time(self.tid, 0)) if self.tid and not self.dead else 0

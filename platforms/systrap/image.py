@@ -1,0 +1,38 @@
+"""The stub's flat image and the addresses that stand in the table at its beginning (stub/entry.S)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Image", "load"]
+
+
+@dataclass(slots=True, frozen=True)
+class Image:
+    """Guest addresses of the stub's entry points and system-call instructions (the address *after* each)."""
+
+    code: bytes
+    main_entry: int
+    fast_entry: int
+    child_entry: int
+    futex_ip: int
+    ring_ip: int
+    sigreturn_ip: int
+    exit_ip: int
+    close_ip: int
+    op_ip: int
+    clone_ip: int
+    child_header_ip: int
+    child_slots_ip: int
+    hello_ip: int
+    take_frame_ip: int
+    text_end: int
+    setup_ip: int
+
+
+def load(path: Path | None = None) -> Image:
+    """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
+    code = (path or Path(__file__).with_name("stub.bin")).read_bytes()
+    return Image(code, *struct.unpack_from("<16Q", code))

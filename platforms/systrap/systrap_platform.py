@@ -1,0 +1,631 @@
+"""systrap: guest code runs in host processes that can make no host call of their own; see DESIGN in docs/ARCHITECTURE.md.
+
+Owns the arena, the pristine process from which every address space is forked, the notification listener and the doorbell.
+Read layout.py and stub/stub.c first, then context.py. Everything here runs on the Sentry's one thread.
+
+`start()` must be called before the Sentry seals itself: it forks. Afterwards new processes come only from the stub's own
+clone, with CLONE_PARENT, so that the Sentry reaps them all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms._host import ffi, lib
+from platforms.base import Kind, Op
+from platforms.systrap import filter as guest_filter
+from platforms.systrap import layout
+from platforms.systrap.arena import Arena
+from platforms.systrap.context import Frame, SystrapContext
+from platforms.systrap.image import Image, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["SystrapAddressSpace", "SystrapPlatform"]
+
+_EVENT: Final = struct.Struct("<II7Q")  # KIND, COMMAND, NR, ARGS
+_FAULT: Final = struct.Struct("<IIQ")
+_RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
+_CONTINUE: Final = 1
+_NOTIF: Final = struct.Struct("<QIIiIQ6Q")
+_RESP: Final = struct.Struct("<QqiI")
+_ADDFD_STRUCT: Final = struct.Struct("<QIIII")
+_CLONE_VM, _CLONE_FS, _CLONE_FILES, _CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+_CLONE_PARENT, _CLONE_THREAD, _CLONE_SYSVSEM = 0x8000, 0x10000, 0x40000
+_SIGCHLD: Final = 17
+_PROT_RX: Final = 5
+_MAP_PRIVATE_FIXED: Final = 0x12
+_MAP_SHARED_FIXED: Final = 0x11
+_NR_MMAP, _NR_MUNMAP, _NR_CLONE, _NR_CLOSE = 9, 11, 56, 3
+_SLOTS_LENGTH: Final = layout.SLOTS_PER_REGION * layout.SLOT_SIZE
+_USER_END: Final = 0x7FFF_FFFF_F000
+_ZERO_NOTIF: Final = bytes(80)
+
+
+class SystrapAddressSpace:
+    """The memory of one or more host processes (more than one after vfork), and the slots of its threads."""
+
+    __slots__ = ("_free", "_next", "contexts", "platform", "regions", "vm_pid")
+
+    def __init__(self, platform: SystrapPlatform, first_region: int, first_chunk: int = 0) -> None:
+        self.platform = platform
+        self.regions: dict[int, int] = {first_chunk: first_region}  # chunk of slots -> region
+        self.contexts: dict[SystrapContext, None] = {}
+        self._free: deque[int] = deque()
+        self._next = first_chunk * layout.SLOTS_PER_REGION
+        self.vm_pid = 0
+
+    def slot_offset(self, index: int) -> int:
+        chunk, within = divmod(index, layout.SLOTS_PER_REGION)
+        return self.regions[chunk] * layout.REGION_SIZE + (within + 1) * layout.SLOT_SIZE
+
+    @property
+    def header_offset(self) -> int:
+        return next(iter(self.regions.values())) * layout.REGION_SIZE
+
+    def take_slot(self, wanted: int | None = None) -> int:
+        """A slot's index. Freed ones rest a while: their old thread may still be on its way out."""
+        if wanted is not None:
+            self._next = wanted + 1
+            self._free.extend(range(wanted - wanted % layout.SLOTS_PER_REGION, wanted))
+            return wanted
+        if len(self._free) > 8 or (self._free and self._next % layout.SLOTS_PER_REGION == 0):
+            return self._free.popleft()
+        self._next += 1
+        return self._next - 1
+
+    def forget(self, context: SystrapContext) -> None:
+        """`context` ended."""
+        self.contexts.pop(context, None)
+        self.platform.by_tid.pop(context.tid, None)
+        self._free.append(context.index)
+        if self.vm_pid == context.tid:
+            self.vm_pid = next((c.tid for c in self.contexts if c.tid), 0)
+
+    # --- memory ---
+    def read_into(self, addr: int, buffer: Any, length: int) -> int:
+        return int(lib.sentrio_vm_read(self.vm_pid, addr, buffer, length))
+
+    def write_from(self, addr: int, buffer: Any, length: int) -> int:
+        return int(lib.sentrio_vm_write(self.vm_pid, addr, buffer, length))
+
+    def release(self) -> None:
+        """Kill what is left of its host processes and give the arena regions back when they are reaped."""
+        platform = self.platform
+        for context in list(self.contexts):
+            context.dead = True
+            platform.active.pop(context, None)
+            platform.by_tid.pop(context.tid, None)
+            if context.tgid:
+                lib.sentrio_tgkill(context.tgid, context.tgid, signal.SIGKILL)
+        self.contexts.clear()
+        for region in self.regions.values():
+            platform.retire(region)
+        self.regions = {}
+
+
+class _Child:
+    """A clone that was posted: what its host thread must show before it is believed."""
+
+    __slots__ = ("context", "finish", "new_space", "nonce", "parent", "phase", "result", "started", "thread")
+
+    def __init__(
+        self,
+        parent: SystrapContext,
+        context: SystrapContext,
+        new_space: bool,
+        thread: bool,
+        nonce: int,
+        finish: Callable[[int], None],
+    ) -> None:
+        self.parent = parent
+        self.context = context
+        self.new_space = new_space
+        self.thread = thread
+        self.nonce = nonce
+        self.finish = finish
+        self.phase = 0  # notifications seen of header, slots, hello
+        self.result: int | None = None
+        self.started = False
+
+
+class SystrapPlatform:
+    """See the module. `active`: contexts whose slots `collect` looks at. `posted`: operations under way."""
+
+    def __init__(self, image: Image | None = None) -> None:
+        self.image = image or load()
+        self.arena = Arena()
+        self.active: dict[SystrapContext, None] = {}
+        self.by_tid: dict[int, SystrapContext] = {}
+        self.posted = 0
+        self.listener = -1
+        self.doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.pristine: SystrapContext | None = None
+        self.lost: list[SystrapContext] = []  # contexts whose host process died unasked
+        self.spaces_by_pid: dict[int, SystrapAddressSpace] = {}
+        self.vdso: tuple[int, int, int] = (0, 0, 0)  # start of vvar, start of vdso, end
+        self._children: dict[int, _Child] = {}  # by nonce (also the header's offset for new spaces)
+        self._nonce = 1
+        self._retired: list[int] = []
+        self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
+        self._arena_buffer = ffi.from_buffer(self.arena.map)
+        self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
+        self._notif = bytearray(80)
+        self._notif_c = ffi.from_buffer(self._notif)
+        self._resp = bytearray(24)
+        self._resp_c = ffi.from_buffer(self._resp)
+        self._pollfds = bytearray(16)
+        self._pollfds_c = ffi.from_buffer(self._pollfds)
+        self._armed_i = layout.ARMED // 4
+
+    def pointer(self, address: int) -> Any:
+        """A C pointer into the arena."""
+        return ffi.cast("void *", address)
+
+    # --- start ---
+    def start(self, death_signal: int = 0) -> None:
+        """Make the pristine process. OSError with the reason when the host refuses (no user notification, ...)."""
+        if self.doorbell != layout.DOORBELL_FD:
+            os.dup2(self.doorbell, layout.DOORBELL_FD, inheritable=False)
+            os.close(self.doorbell)
+            self.doorbell = layout.DOORBELL_FD
+        if self.arena.fd != layout.ARENA_FD:
+            os.dup2(self.arena.fd, layout.ARENA_FD, inheritable=False)
+            os.close(self.arena.fd)
+            self.arena.fd = layout.ARENA_FD
+        self.set_spin(2000)
+        self.vdso = _find_vdso()
+        first = SystrapAddressSpace(self, self.arena.allocate())
+        context = self._prepare(first, first.take_slot())
+        self._map_stub_here(first)
+        try:
+            self._write_setup(context, death_signal)
+            pid = lib.sentrio_enter(
+                _CLONE_FILES | _SIGCHLD, self.image.main_entry, context.slot_addr, context.slot_addr + Frame.UCONTEXT
+            )
+            if pid < 0:
+                raise OSError(-pid, "clone of the stub process")
+        finally:
+            self._unmap_stub_here()
+        context.tid = context.tgid = first.vm_pid = pid
+        first.contexts[context] = None
+        self.by_tid[pid] = context
+        listener = self._await_setup(context)
+        if listener < 0:
+            raise OSError(-listener, "seccomp user notification (kernel 5.19 or newer with CONFIG_SECCOMP_FILTER)")
+        self.listener = listener
+        self._make_pristine(context)
+
+    def _await_setup(self, context: SystrapContext) -> int:
+        deadline = time.monotonic() + 5
+        while self.arena.u32[context.state_i] != layout.READY:
+            if os.waitpid(context.tid, os.WNOHANG)[0]:
+                raise OSError(errno.ECHILD, "the stub process died while it was set up")
+            if time.monotonic() > deadline:
+                raise OSError(errno.ETIMEDOUT, "the stub process does not answer")
+            time.sleep(0.0002)
+        return int(self.arena.i64[(context.at + layout.BUFFER + 96) // 8])
+
+    def _make_pristine(self, first: SystrapContext) -> None:
+        """The first process shares our descriptor table (that is how its listener reached us); its child does not."""
+        opened = [fd for fd in _open_fds() if fd not in (layout.DOORBELL_FD, layout.ARENA_FD)]
+        done: list[int] = []
+        pristine = self.fork_space(first, done.append, held=True)
+        self._pump(lambda: bool(done))
+        if done[0] < 0:
+            raise OSError(-done[0], "clone of the pristine process")
+        for fd in opened:  # one by one: a number that is closed already (the listing's own) ends a batch
+            closed: list[list[int]] = []
+            pristine.run_ops([Op(_NR_CLOSE, (fd, 0, 0, 0, 0, 0))], closed.append)
+            self._pump(lambda: bool(closed))  # noqa: B023 - used before the next turn
+        pristine.park()
+        self.pristine = pristine
+        pid = first.tid
+        self.spaces_by_pid.pop(pid, None)
+        first.exit()
+        os.waitpid(pid, 0)
+        first.space.release()
+
+    def _pump(self, until: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 5
+        while not until():
+            self.collect(1_000_000)
+            if time.monotonic() > deadline:
+                raise OSError(errno.ETIMEDOUT, "the stub process does not answer")
+
+    def _map_stub_here(self, space: SystrapAddressSpace) -> None:
+        text = os.memfd_create("stub", os.MFD_CLOEXEC)
+        os.write(text, self.image.code)
+        region = space.header_offset
+        fd = self.arena.fd
+        _host_mmap(layout.STUB_BASE, (len(self.image.code) + 4095) & ~4095, _PROT_RX, _MAP_PRIVATE_FIXED, text, 0)
+        _host_mmap(layout.STUB_BASE + layout.GLOBAL, 4096, 1, _MAP_SHARED_FIXED, fd, 0)
+        _host_mmap(layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, fd, region)
+        _host_mmap(
+            layout.STUB_BASE + layout.SLOTS, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, fd, region + layout.SLOT_SIZE
+        )
+        os.close(text)
+
+    def _unmap_stub_here(self) -> None:
+        lib.sentrio_syscall(_NR_MUNMAP, layout.STUB_BASE, layout.STUB_END - layout.STUB_BASE, 0, 0, 0, 0)
+
+    def _write_setup(self, context: SystrapContext, death_signal: int) -> None:
+        vvar, _, vdso_end = self.vdso
+        ranges = (0x1000, layout.STUB_BASE - 0x1000, layout.STUB_END, vvar - layout.STUB_END, vdso_end, _USER_END - vdso_end)
+        program = guest_filter.program(self.image)
+        at = context.at + layout.BUFFER
+        setup = struct.pack(
+            "<8Q6Q",
+            *ranges,
+            0,
+            0,
+            lib.sentrio_rseq_area(),
+            lib.sentrio_rseq_length(),
+            len(program) // 8,
+            context.slot_addr + layout.BUFFER + 256,
+            0,
+            death_signal,
+        )
+        self.arena.map[at : at + len(setup)] = setup
+        self.arena.map[at + 256 : at + 256 + len(program)] = program
+
+    # --- address spaces and threads ---
+    def _prepare(self, space: SystrapAddressSpace, index: int) -> SystrapContext:
+        """A context on a fresh slot, with a frame of its own making."""
+        context = SystrapContext(self, space, index)
+        arena = self.arena
+        at = context.at + Frame.UCONTEXT
+        frame = Frame.fresh(context.slot_addr)
+        arena.map[at : at + len(frame)] = frame
+        arena.u64[(context.at + layout.UCONTEXT) // 8] = context.slot_addr + Frame.UCONTEXT
+        arena.u64[(context.at + layout.SELF) // 8] = context.slot_addr
+        arena.u32[context.state_i] = layout.BLOCKED
+        arena.u32[(context.at + layout.WAITING) // 4] = 0
+        arena.u32[(context.at + layout.FLAGS) // 4] = 0
+        context.has_full_frame = True
+        return context
+
+    def _copy_frame(self, source: SystrapContext, target: SystrapContext) -> None:
+        """Give `target` the signal frame that `source` is held in, moved to the same place of its own slot."""
+        arena = self.arena
+        offset = arena.u64[(source.at + layout.UCONTEXT) // 8] - source.slot_addr
+        if not layout.STACK <= offset <= layout.SLOT_SIZE - 304:
+            return
+        arena.map[target.at + offset : target.at + layout.SLOT_SIZE] = bytes(
+            arena.view[source.at + offset : source.at + layout.SLOT_SIZE]
+        )
+        moved = target.slot_addr - source.slot_addr
+        at = target.at + offset
+        fp = struct.unpack_from("<Q", arena.map, at + 224)[0]
+        if fp:
+            struct.pack_into("<Q", arena.map, at + 224, (fp + moved) & 0xFFFFFFFFFFFFFFFF)
+        struct.pack_into("<QiiQ", arena.map, at + 16, target.slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
+        struct.pack_into("<Q", arena.map, at + 296, 0)  # no host signal stays blocked
+        arena.u64[(target.at + layout.UCONTEXT) // 8] = target.slot_addr + offset
+        regs = bytes(arena.view[source.at + layout.REGS : source.at + layout.REGS + 184])
+        arena.map[target.at + layout.REGS : target.at + layout.REGS + 184] = regs
+        arena.u64[(target.at + layout.FS_BASE) // 8] = arena.u64[(source.at + layout.FS_BASE) // 8]
+
+    def new_space(self, finish: Callable[[SystrapContext | None, int], None]) -> None:
+        """An empty address space with one held context, forked from the pristine process.
+
+        `finish(context, 0)`, or `finish(None, -errno)`, runs inside collect(). Requests queue: there is one pristine process.
+        """
+        self._wanted.append(finish)
+        if len(self._wanted) == 1:
+            self._next_space()
+
+    def _next_space(self) -> None:
+        pristine = self.pristine
+        if pristine is None or pristine.dead:
+            while self._wanted:
+                self._wanted.popleft()(None, -errno.ENOMEM)
+            return
+        made: list[SystrapContext] = []
+
+        def finished(result: int) -> None:
+            pristine.park()
+            done = self._wanted.popleft()
+            done(made[0] if result >= 0 else None, min(result, 0))
+            if self._wanted:
+                self._next_space()
+
+        made.append(self.fork_space(pristine, finished, held=True))
+
+    def fork_space(
+        self,
+        parent: SystrapContext,
+        finish: Callable[[int], None],
+        *,
+        held: bool = False,
+        copy_frame: bool = False,
+    ) -> SystrapContext:
+        """A copy of `parent`'s address space with one context. `parent` must be held.
+
+        The new context starts held (`held`), or goes straight to the guest through a copy of the parent's frame with rax 0;
+        `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno.
+        """
+        chunk = parent.index // layout.SLOTS_PER_REGION
+        region = self._allocate_region()
+        space = SystrapAddressSpace(self, region, chunk)
+        context = self._prepare(space, space.take_slot(parent.index))
+        return self._clone(parent, context, _CLONE_PARENT | _SIGCHLD, finish, new_space=True, held=held, copy=copy_frame)
+
+    def add_thread(
+        self, parent: SystrapContext, finish: Callable[[int], None], *, new_process: bool = False, copy_frame: bool = True
+    ) -> SystrapContext:
+        """Another context in the same address space: a thread of the same host process, or (vfork) of a new one.
+
+        It goes to the guest through a copy of the parent's frame with rax 0; set its stack and TLS on the returned
+        context's `regs`/`fs_base` through `edit_frame` before this burst ends.
+        """
+        space = parent.space
+        index = space.take_slot()
+        chunk = index // layout.SLOTS_PER_REGION
+        if chunk not in space.regions:
+            raise MemoryError("too many threads")
+        context = self._prepare(space, index)
+        flags = _CLONE_VM | _CLONE_PARENT | _SIGCHLD
+        if not new_process:
+            flags = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
+        return self._clone(parent, context, flags, finish, new_space=False, thread=not new_process, copy=copy_frame)
+
+    def _clone(
+        self,
+        parent: SystrapContext,
+        context: SystrapContext,
+        flags: int,
+        finish: Callable[[int], None],
+        *,
+        new_space: bool,
+        thread: bool = False,
+        held: bool = False,
+        copy: bool = False,
+    ) -> SystrapContext:
+        arena = self.arena
+        if copy:
+            self._copy_frame(parent, context)
+        arena.i64[(context.at + layout.RESULT) // 8] = 0
+        arena.u32[(context.at + layout.COMMAND) // 4] = layout.COMMAND_RETURN
+        arena.u32[context.state_i] = layout.BLOCKED if held else layout.RESUME
+        self._nonce += 1
+        region_at = context.space.header_offset
+        nonce = region_at if new_space else self._nonce << 32
+        child = _Child(parent, context, new_space, thread, nonce, finish)
+        self._children[nonce] = child
+        slots_at = context.at - (context.index % layout.SLOTS_PER_REGION) * layout.SLOT_SIZE
+        stack = context.slot_addr + layout.SLOT_SIZE - 64
+        args = (flags, stack, 0, 0, 0, 0)
+        uc = arena.u64[(context.at + layout.UCONTEXT) // 8]
+        header = region_at if new_space else -1
+        row = (
+            _NR_CLONE, *args, 0,
+            context.slot_addr, uc, header & 0xFFFFFFFFFFFFFFFF, slots_at, _SLOTS_LENGTH, nonce, 0, 0,
+        )  # fmt: skip
+        start = (parent.at + layout.OPS) // 8
+        for k, value in enumerate(row):
+            arena.u64[start + k] = value
+        parent.expect_clone(args, lambda results: self._parent_done(child, results))
+        return context
+
+    def _parent_done(self, child: _Child, results: list[int]) -> None:
+        child.result = results[0] if results else -errno.EAGAIN
+        if child.result < 0:
+            self._children.pop(child.nonce, None)
+            if child.new_space:
+                child.context.space.release()
+            else:
+                child.context.space.forget(child.context)
+            child.finish(child.result)
+        elif child.started:
+            child.finish(child.context.tid)
+
+    def _child_started(self, child: _Child, pid: int) -> None:
+        context = child.context
+        child.started = True
+        self._children.pop(child.nonce, None)
+        context.tid = pid
+        context.tgid = child.parent.tgid if child.thread else pid
+        context.space.contexts[context] = None
+        if not context.space.vm_pid:
+            context.space.vm_pid = pid
+        if not child.thread:
+            self.spaces_by_pid[pid] = context.space
+        self.by_tid[pid] = context
+        if self.arena.u32[context.state_i] != layout.BLOCKED:
+            context.parked = False
+            context.in_guest = True
+            self.active[context] = None
+        if context.on_started is not None:
+            context.on_started()
+        if child.result is not None:
+            child.finish(pid)
+
+    # --- regions of dead address spaces ---
+    def _allocate_region(self) -> int:
+        if self._retired and len(self._retired) > 4:
+            self.arena.free(self._retired.pop(0))
+        return self.arena.allocate()
+
+    def retire(self, region: int) -> None:
+        """A region whose processes were killed: reused only later, when they are surely gone."""
+        self._retired.append(region)
+
+    # --- notifications ---
+    def _serve_notification(self) -> bool:
+        """Take and answer one notification, if there is one."""
+        self._pollfds[0:8] = struct.pack("<ihh", self.listener, 1, 0)
+        if lib.sentrio_poll(self._pollfds_c, 1, 0) != 1 or not self._pollfds[6] & 1:
+            return False
+        self._notif[:] = _ZERO_NOTIF
+        if lib.sentrio_ioctl(self.listener, _RECV, self._notif_c) < 0:
+            return False
+        ident, pid, _, nr, _, ip, *args = _NOTIF.unpack(self._notif)
+        verdict = self._judge(pid, nr, ip, tuple(args), ident)
+        if verdict is None:
+            _RESP.pack_into(self._resp, 0, ident, 0, 0, _CONTINUE)
+        else:
+            _RESP.pack_into(self._resp, 0, ident, 0, verdict, 0)
+        lib.sentrio_ioctl(self.listener, _SEND, self._resp_c)
+        return True
+
+    def _judge(self, pid: int, nr: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
+        """None: go on, it is what was posted. Else the negative errno to answer (0: done, do not carry it out)."""
+        image = self.image
+        if ip == image.child_header_ip:
+            child = self._children.get(args[5])
+            if child is None or not child.new_space or child.phase or args != (
+                layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, layout.ARENA_FD, child.nonce,
+            ):  # fmt: skip
+                return -errno.EPERM
+            child.phase = 1
+            child.context.tid = pid
+            return None
+        if ip == image.child_slots_ip:
+            slots = next((c for c in self._children.values() if c.context.tid == pid and c.phase == 1), None)
+            if slots is None:
+                return -errno.EPERM
+            context = slots.context
+            first = context.index - context.index % layout.SLOTS_PER_REGION
+            wanted = (
+                layout.STUB_BASE + layout.SLOTS + first * layout.SLOT_SIZE, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED,
+                layout.ARENA_FD, context.at - (context.index - first) * layout.SLOT_SIZE,
+            )  # fmt: skip
+            if args != wanted:
+                return -errno.EPERM
+            slots.phase = 2
+            return None
+        if ip == image.hello_ip:
+            child = self._children.get(args[1])
+            if child is None or args[0] != child.context.slot_addr or (child.new_space and (child.phase != 2 or child.context.tid != pid)):
+                return -errno.EPERM
+            self._child_started(child, pid)
+            return 0
+        known = self.by_tid.get(pid)
+        if known is None or not known.expects(nr, args):
+            return -errno.EPERM
+        host_fd = known.expected_fd()
+        if host_fd >= 0:
+            request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, args[4], 0))
+            added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
+            if added < 0:
+                return int(added)
+        known.advance()
+        return None
+
+    # --- the loop's side ---
+    def set_spin(self, pauses: int) -> None:
+        """How many pauses a guest thread spins for its answer before it sleeps (0: sleep at once)."""
+        self.arena.u32[layout.SPIN // 4] = pauses
+
+    def arm(self) -> None:
+        """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""
+        self.arena.u32[self._armed_i] = 1
+
+    def disarm(self) -> None:
+        self.arena.u32[self._armed_i] = 0
+        try:
+            os.eventfd_read(self.doorbell)
+        except BlockingIOError:
+            pass
+
+    def collect(self, spin_ns: int) -> list[SystrapContext]:
+        u32 = self.arena.u32
+        deadline = 0
+        while True:
+            ready = [context for context in self.active if u32[context.state_i] == 1]
+            if ready:
+                return self._take(ready)
+            if self.posted:
+                while self._serve_notification():
+                    pass
+            now = time.monotonic_ns()
+            if not deadline:
+                deadline = now + spin_ns
+            if now >= deadline:
+                return ready
+
+    def _take(self, stopped: Iterable[SystrapContext]) -> list[SystrapContext]:
+        arena_map = self.arena.map
+        events = []
+        for context in stopped:
+            context.in_guest = False
+            kind, _, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
+            context.kind = kind
+            if kind == Kind.OPS_DONE:
+                context.finish_internal()
+                continue
+            context.has_full_frame = kind != Kind.SYSCALL_FAST
+            if kind == Kind.FRAME_TAKEN:
+                context.finish_internal()
+                continue
+            context.nr = nr
+            context.args = tuple(args)
+            if kind == Kind.FAULT:
+                context.fault = _FAULT.unpack_from(arena_map, context.at + layout.SIGNO)
+                context.nr = -1
+            elif kind == Kind.INTERRUPTED:
+                context.nr = -1
+            elif kind not in (Kind.SYSCALL_FAST, Kind.SYSCALL):
+                context.kind = Kind.FAULT
+                context.fault = (signal.SIGSEGV, 0x80, 0)
+                context.nr = -1
+            events.append(context)
+        return events
+
+    def reap(self) -> None:
+        """Collect host processes that ended (call after SIGCHLD); contexts that went with them unasked are `lost`."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            space = self.spaces_by_pid.pop(pid, None)
+            if space is None:
+                continue
+            for context in [c for c in space.contexts if c.tgid == pid]:
+                context.dead = True
+                self.active.pop(context, None)
+                space.forget(context)
+                self.lost.append(context)
+
+    def trace_ops(self, context: SystrapContext, ops: Sequence[Op]) -> None:
+        """For debugging: override to see every operation."""
+
+
+def _host_mmap(addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> None:
+    result = lib.sentrio_syscall(_NR_MMAP, addr, length, prot, flags, fd, offset)
+    if result != addr:
+        raise OSError(-result, "mapping the stub")
+
+
+def _find_vdso() -> tuple[int, int, int]:
+    """(start of vvar, start of the vDSO, its end) in this process, and so in every fork of it."""
+    vvar = vdso = end = 0
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+        for line in maps:
+            bounds, _, name = line.partition(" ")
+            low, high = (int(part, 16) for part in bounds.split("-"))
+            if "[vvar" in name and not vvar:
+                vvar = low
+            elif "[vdso]" in name:
+                vdso, end = low, high
+    if not vdso:
+        raise OSError(errno.ENOSYS, "the host kernel gives no vDSO")
+    return vvar or vdso, vdso, end
+
+
+def _open_fds() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd")]
+
+

@@ -1,0 +1,404 @@
+"""An address space: what a guest process has mapped, kept equal in the host process that runs it.
+
+Owns the areas (vma_set.py), the program break, the limits on them and what execve(2) left for /proc. A change is decided
+here, carried out by the guest's stub as one or more posted operations (StubOp), and recorded when the host has done it.
+The platform's own range and the vDSO are areas too (`reserved`), so that nothing is ever placed over them.
+
+Read first: vma_set.py, user_memory.py (copies). System calls decode in syscalls/memory.py and call the methods here.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms.base import Op
+from protocol.abi import mman_h as mm_h
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.waiter import Outcome, StubOp
+from services.sentry.mm.user_memory import UserMemory
+from services.sentry.mm.vma_set import Vma, VmaSet
+
+if TYPE_CHECKING:
+    from services.sentry.vfs.open_file import Backing, OpenFile
+
+__all__ = ["PAGE", "AddressSpace", "page_up"]
+
+PAGE: Final = 4096
+ADDRESS_END: Final = 0x7FFF_FFFF_F000
+LOWEST: Final = 0x10000  # vm.mmap_min_addr
+_NO_FD: Final = 0xFFFFFFFFFFFFFFFF
+_NR_MMAP, _NR_MPROTECT, _NR_MUNMAP, _NR_MREMAP, _NR_MADVISE = 9, 10, 11, 25, 28
+_MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
+_KEEP: Final = mm_h.MAP_NORESERVE | mm_h.MAP_POPULATE | mm_h.MAP_NONBLOCK | mm_h.MAP_STACK
+STACK_GAP: Final = 0x10_0000
+MAX_AREAS: Final = 65530  # vm.max_map_count
+INFINITY: Final = 0xFFFFFFFFFFFFFFFF
+
+
+def page_up(value: int) -> int:
+    """Rounded up to whole pages."""
+    return (value + PAGE - 1) & ~(PAGE - 1)
+
+
+class AddressSpace(UserMemory):
+    """See the module. `users`: tasks that run in it (CLONE_VM)."""
+
+    __slots__ = (
+        "arg_end",
+        "arg_start",
+        "auxv",
+        "brk",
+        "brk_start",
+        "data_pages",
+        "env_end",
+        "env_start",
+        "locked_pages",
+        "mmap_top",
+        "patcher",
+        "stack_start",
+        "total_pages",
+        "users",
+        "vmas",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vmas = VmaSet()
+        self.users = 1
+        self.brk_start = self.brk = 0
+        self.arg_start = self.arg_end = self.env_start = self.env_end = self.stack_start = 0
+        self.auxv = b""
+        self.total_pages = 0
+        self.data_pages = 0
+        self.locked_pages = 0
+        self.mmap_top = ADDRESS_END - (random.getrandbits(20) << 12) - 0x2000_0000
+        self.patcher: Any = None
+
+    # --- life ---
+    def reserve(self, start: int, end: int, name: bytes = b"") -> None:
+        """Mark a range as the platform's (`name` b'': hidden from /proc; the vDSO has its name)."""
+        self.vmas.insert(Vma(start, end, mm_h.PROT_READ | mm_h.PROT_EXEC, name=name, reserved=True))
+
+    def fork(self) -> AddressSpace:
+        """The child's copy of the bookkeeping (fork(2)); the host process is copied by guest_ops. MADV_DONTFORK goes."""
+        child = AddressSpace()
+        for name in (
+            "brk_start brk arg_start arg_end env_start env_end stack_start auxv total_pages data_pages mmap_top".split()
+        ):
+            setattr(child, name, getattr(self, name))
+        for area in self.vmas:
+            if area.dont_fork:
+                child.total_pages -= area.length // PAGE
+                continue
+            copy = area.part(area.start, area.end)
+            copy.locked = False
+            child.vmas.areas.append(copy)
+        return child
+
+    def release(self) -> None:
+        """One user less; the last one frees everything."""
+        self.users -= 1
+        if self.users:
+            return
+        for area in self.vmas:
+            area.drop()
+        self.vmas.areas.clear()
+        if self.space is not None:
+            self.space.release()
+
+    # --- placing ---
+    def find_free(self, length: int, hint: int = 0) -> int:
+        """Where a new mapping of `length` bytes goes: at the hint when free, else top-down. ENOMEM: nowhere."""
+        hint &= ~(PAGE - 1)
+        if hint >= LOWEST and hint + length <= ADDRESS_END and self.vmas.is_free(hint, hint + length):
+            return hint
+        found = self.vmas.gap_below(length, LOWEST, self.mmap_top)
+        if found is None:
+            found = self.vmas.gap_below(length, LOWEST, ADDRESS_END)
+        if found is None:
+            raise LinuxError(errno.ENOMEM, "no free range")
+        return found
+
+    def check_range(self, addr: int, length: int) -> int:
+        """The end of [addr, addr+length) if a guest may change it. ENOMEM: outside, or the platform's own."""
+        end = addr + length
+        if end > ADDRESS_END or end < addr:
+            raise LinuxError(errno.ENOMEM)
+        for area in self.vmas.overlapping(addr, end):
+            if area.reserved:
+                raise LinuxError(errno.ENOMEM)
+        return end
+
+    def check_limits(self, pages: int, rlimits: Any, data: bool) -> None:
+        """ENOMEM: RLIMIT_AS, RLIMIT_DATA (getrlimit(2)) or the number of areas."""
+        limit = rlimits[9][0]
+        if limit != INFINITY and (self.total_pages + pages) * PAGE > limit:
+            raise LinuxError(errno.ENOMEM, "RLIMIT_AS")
+        if data:
+            limit = rlimits[2][0]
+            if limit != INFINITY and (self.data_pages + pages) * PAGE > limit:
+                raise LinuxError(errno.ENOMEM, "RLIMIT_DATA")
+        if len(self.vmas) >= MAX_AREAS:
+            raise LinuxError(errno.ENOMEM, "too many areas")
+
+    # --- operations ---
+    def perform(self, context: Any, ops: list[Op], then: Callable[[list[int]], Outcome]) -> StubOp:
+        """Have the guest thread of `context` carry out `ops`; `then(results)` gives the call's outcome."""
+        return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: then(results))))
+
+    def map(
+        self,
+        context: Any,
+        addr: int,
+        length: int,
+        prot: int,
+        flags: int,
+        rlimits: Any,
+        file: OpenFile | None = None,
+        offset: int = 0,
+        name: bytes = b"",
+        result: int | None = None,
+    ) -> StubOp:
+        """mmap(2) at exactly `addr` (chosen before), replacing what is there. `length` is whole pages."""
+        backing: Backing | None = None
+        shared = flags & 3 != mm_h.MAP_PRIVATE
+        max_write = True
+        if file is not None:
+            backing = file.mmap_backing()
+            if backing.host_fd < 0:  # /dev/zero: anonymous memory
+                backing, file = None, None
+            elif shared:
+                max_write = backing.max_prot_write and file.writable
+                if prot & mm_h.PROT_WRITE and not max_write:
+                    raise LinuxError(errno.EACCES)
+        replaced = sum(
+            min(a.end, addr + length) - max(a.start, addr) for a in self.vmas.overlapping(addr, addr + length)
+        )
+        private_data = not shared and bool(prot & mm_h.PROT_WRITE)
+        self.check_limits((length - replaced) // PAGE, rlimits, private_data)
+        op = self.map_op(addr, length, prot, flags, backing, offset)
+        if file is not None:
+            file.add_reference()
+
+        def mapped(results: list[int]) -> int:
+            if results[-1] != addr:
+                if file is not None:
+                    file.close_reference()
+                raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
+            return addr if result is None else result
+
+        return self.perform(context, [op], mapped)
+
+    def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
+        """The host's mmap for it."""
+        kind = mm_h.MAP_PRIVATE if flags & 3 == mm_h.MAP_PRIVATE else mm_h.MAP_SHARED
+        host_flags = kind | mm_h.MAP_FIXED | (flags & _KEEP)
+        if backing is None:
+            return Op(_NR_MMAP, (addr, length, prot, host_flags | mm_h.MAP_ANONYMOUS, _NO_FD, 0))
+        return Op(_NR_MMAP, (addr, length, prot, host_flags, 0, backing.base + offset), backing.host_fd)
+
+    def record(
+        self,
+        addr: int,
+        length: int,
+        prot: int,
+        shared: bool,
+        file: OpenFile | None,
+        backing: Backing | None,
+        offset: int,
+        name: bytes = b"",
+        max_write: bool = True,
+    ) -> None:
+        """Note a mapping that the host has made. Takes over one reference on `file`."""
+        self.forget(addr, addr + length)
+        token = object() if shared and file is None else None
+        area = Vma(
+            addr,
+            addr + length,
+            prot,
+            shared=shared,
+            file=file,
+            backing=backing,
+            offset=offset,
+            name=name,
+            max_write=max_write,
+            token=token,
+        )
+        self.vmas.insert(area)
+        self.total_pages += length // PAGE
+        if not shared and prot & mm_h.PROT_WRITE:
+            self.data_pages += length // PAGE
+
+    def forget(self, start: int, end: int) -> None:
+        """Note that [start, end) is unmapped."""
+        for area in self.vmas.overlapping(start, end):
+            if not area.shared and area.prot & mm_h.PROT_WRITE:
+                self.data_pages -= (min(end, area.end) - max(start, area.start)) // PAGE
+        self.total_pages -= self.vmas.remove(start, end) // PAGE
+
+    def unmap(self, context: Any, addr: int, length: int) -> Outcome:
+        """munmap(2)."""
+        end = self.check_range(addr, length)
+        areas = self.vmas.overlapping(addr, end)
+        if not areas:
+            return 0
+
+        def done(results: list[int]) -> int:
+            if results[-1] < 0:
+                raise LinuxError(-results[-1])
+            self.forget(addr, end)
+            return 0
+
+        return self.perform(context, [Op(_NR_MUNMAP, (addr, end - addr, 0, 0, 0, 0))], done)
+
+    def protect(self, context: Any, addr: int, length: int, prot: int, rlimits: Any) -> Outcome:
+        """mprotect(2). ENOMEM: a hole; EACCES: a shared mapping of a file that is not open for writing."""
+        end = addr + length
+        if end < addr or end > ADDRESS_END or not self.vmas.covered(addr, end):
+            raise LinuxError(errno.ENOMEM)
+        for area in self.vmas.overlapping(addr, end):
+            if area.reserved:
+                raise LinuxError(errno.EACCES)
+            if prot & mm_h.PROT_WRITE and not area.max_write:
+                raise LinuxError(errno.EACCES)
+
+        def done(results: list[int]) -> int:
+            if results[-1] < 0:
+                raise LinuxError(-results[-1])
+            for area in self.vmas.isolate(addr, end):
+                if not area.shared:
+                    self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)
+                area.prot = prot
+            self.vmas.merge_around(addr, end)
+            return 0
+
+        return self.perform(context, [Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0))], done)
+
+    def set_brk(self, context: Any, wanted: int, rlimits: Any) -> Outcome:
+        """brk(2): the new break, or the old one when it cannot be."""
+        if wanted < self.brk_start:
+            return self.brk
+        old_end, new_end = page_up(self.brk), page_up(wanted)
+        if new_end == old_end:
+            self.brk = wanted
+            return wanted
+        if new_end < old_end:
+
+            def shrunk(results: list[int]) -> int:
+                if results[-1] == 0:
+                    self.forget(new_end, old_end)
+                    self.brk = wanted
+                return self.brk
+
+            return self.perform(context, [Op(_NR_MUNMAP, (new_end, old_end - new_end, 0, 0, 0, 0))], shrunk)
+        if new_end > ADDRESS_END or not self.vmas.is_free(old_end, new_end):
+            return self.brk
+        data_limit = rlimits[2][0]
+        if data_limit != INFINITY and wanted - self.brk_start > data_limit:
+            return self.brk
+        try:
+            self.check_limits((new_end - old_end) // PAGE, rlimits, True)
+        except LinuxError:
+            return self.brk
+        prot = mm_h.PROT_READ | mm_h.PROT_WRITE
+        op = self.map_op(old_end, new_end - old_end, prot, mm_h.MAP_PRIVATE, None, 0)
+
+        def grown(results: list[int]) -> int:
+            if results[-1] == old_end:
+                self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")
+                self.brk = wanted
+            return self.brk
+
+        return self.perform(context, [op], grown)
+
+    def remap(
+        self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
+    ) -> Outcome:
+        """mremap(2); lengths are whole pages, old_length > 0."""
+        area = self.vmas.find(addr)
+        if area is None or area.reserved or addr + old_length > area.end:
+            raise LinuxError(errno.EFAULT)
+        if flags & _MREMAP_FIXED:
+            self.check_range(new_addr, new_length)
+            if new_addr < addr + old_length and addr < new_addr + new_length:
+                raise LinuxError(errno.EINVAL)
+            target = new_addr
+        elif flags & _MREMAP_DONTUNMAP:
+            target = self.find_free(new_length)
+        elif new_length <= old_length:
+            if new_length == old_length:
+                return addr
+            shrink = self.unmap(context, addr + new_length, old_length - new_length)
+            return self._with_result(shrink, addr)
+        elif addr + old_length == area.end and self.vmas.is_free(area.end, addr + new_length) and (
+            addr + new_length <= ADDRESS_END
+        ):
+            target = addr
+        elif flags & _MREMAP_MAYMOVE:
+            target = self.find_free(new_length)
+        else:
+            raise LinuxError(errno.ENOMEM)
+        if new_length > old_length:
+            self.check_limits((new_length - old_length) // PAGE, rlimits, not area.shared)
+        host_flags = 0 if target == addr else _MREMAP_MAYMOVE | _MREMAP_FIXED | (flags & _MREMAP_DONTUNMAP)
+        ops = [Op(_NR_MREMAP, (addr, old_length, new_length, host_flags, target if host_flags else 0, 0))]
+
+        def moved(results: list[int]) -> int:
+            if results[-1] != target:
+                raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+            piece = self.vmas.isolate(addr, addr + old_length)[0]
+            copy = piece.part(target, target + new_length)
+            copy.offset = piece.offset
+            if not flags & _MREMAP_DONTUNMAP:
+                self.forget(addr, addr + old_length)
+            self.forget(target, target + new_length)
+            self.vmas.insert(copy)
+            self.total_pages += new_length // PAGE
+            if not copy.shared and copy.prot & mm_h.PROT_WRITE:
+                self.data_pages += new_length // PAGE
+            return target
+
+        return self.perform(context, ops, moved)
+
+    def _with_result(self, outcome: Outcome, result: int) -> Outcome:
+        if not isinstance(outcome, StubOp):
+            return result
+        start = outcome.start
+
+        def begin(complete: Callable[[Callable[[], Outcome]], None]) -> None:
+            def finished(thunk: Callable[[], Outcome]) -> None:
+                def value() -> Outcome:
+                    thunk()
+                    return result
+
+                complete(value)
+
+            start(finished)
+
+        return StubOp(begin)
+
+    def advise(self, context: Any, addr: int, length: int, advice: int) -> Outcome:
+        """Pass one madvise(2) on to the host, for advice that acts on memory."""
+
+        def done(results: list[int]) -> int:
+            if results[-1] < 0:
+                raise LinuxError(-results[-1])
+            return 0
+
+        return self.perform(context, [Op(_NR_MADVISE, (addr, length, advice, 0, 0, 0))], done)
+
+    # --- questions ---
+    def futex_key(self, addr: int) -> tuple[object, int]:
+        """Identity of the word at `addr` for shared futexes: (file or memory, offset); private memory: (self, addr)."""
+        area = self.vmas.find(addr)
+        if area is None:
+            raise LinuxError(errno.EFAULT)
+        if not area.shared:
+            return self, addr
+        if area.backing is not None:
+            return area.backing.identity, area.offset + addr - area.start
+        return area.token, addr

@@ -1,0 +1,146 @@
+"""Guest memory, the one door to it: copies between a guest's address space and the Sentry's own memory.
+
+Everything is copied once into private memory, checked, then used; nothing here keeps a view of guest memory.
+Errors: LinuxError(EFAULT) when not all bytes could be copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms._host import ffi, lib
+from protocol.abi.limits import PATH_MAX
+from services.sentry.errors import LinuxError
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer
+
+__all__ = ["UserMemory"]
+
+_SCRATCH_SIZE: Final = 1 << 16
+_PAGE: Final = 4096
+_scratch = bytearray(_SCRATCH_SIZE)
+_scratch_c = ffi.from_buffer(_scratch)
+_scratch_view = memoryview(_scratch)
+_vm_read = lib.sentrio_vm_read
+_vm_write = lib.sentrio_vm_write
+_from_buffer = ffi.from_buffer
+_U32: Final = struct.Struct("<I")
+_U64: Final = struct.Struct("<Q")
+IOV_MAX: Final = 1024
+_ADDRESS_END: Final = 0x7FFF_FFFF_F000
+
+
+class UserMemory:
+    """Copies to and from the address space whose host process (any of its threads) is `vm_pid`."""
+
+    __slots__ = ("space",)
+
+    def __init__(self) -> None:
+        self.space: Any = None  # the platform's AddressSpace
+
+    def read(self, addr: int, count: int) -> bytes:
+        """Exactly `count` bytes."""
+        if count <= _SCRATCH_SIZE:
+            if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
+                if count == 0:
+                    return b""
+                raise LinuxError(errno.EFAULT)
+            return bytes(_scratch_view[:count])
+        out = bytearray(count)
+        self.read_into(addr, out)
+        return bytes(out)
+
+    def write(self, addr: int, data: Buffer) -> None:
+        """All of `data`. Writes what it can before the hole, as the kernel's copy_to_user does."""
+        buffer = _from_buffer(data)
+        count = len(buffer)
+        if _vm_write(self.space.vm_pid, addr, buffer, count) != count and count:
+            raise LinuxError(errno.EFAULT)
+
+    def write_some(self, addr: int, data: Buffer) -> int:
+        """As much of `data` as can be written: the count. EFAULT: nothing."""
+        buffer = _from_buffer(data)
+        done = int(_vm_write(self.space.vm_pid, addr, buffer, len(buffer)))
+        if done < 0:
+            raise LinuxError(errno.EFAULT)
+        return done
+
+    def read_into(self, addr: int, buffer: Any) -> int:
+        """Fill a writable buffer; its length is returned."""
+        target = _from_buffer(buffer, require_writable=True)
+        count = len(target)
+        if _vm_read(self.space.vm_pid, addr, target, count) != count and count:
+            raise LinuxError(errno.EFAULT)
+        return count
+
+    def read_some(self, addr: int, count: int) -> bytes:
+        """Up to `count` bytes, fewer at a hole. EFAULT: none."""
+        count = min(count, _SCRATCH_SIZE)
+        done = _vm_read(self.space.vm_pid, addr, _scratch_c, count)
+        if done < 0:
+            raise LinuxError(errno.EFAULT)
+        return bytes(_scratch_view[:done])
+
+    def read_cstring(self, addr: int, limit: int = PATH_MAX) -> bytes:
+        """The bytes before a NUL. ENAMETOOLONG: none within `limit` bytes."""
+        out = b""
+        pid = self.space.vm_pid
+        while True:
+            # page by page: the next page may not be there, and most strings are short
+            chunk = min(limit - len(out), _PAGE - (addr & (_PAGE - 1)))
+            if not out and chunk > 256:
+                chunk = 256
+            if chunk <= 0:
+                raise LinuxError(errno.ENAMETOOLONG)
+            if _vm_read(pid, addr, _scratch_c, chunk) != chunk:
+                raise LinuxError(errno.EFAULT)
+            end = _scratch.find(0, 0, chunk)
+            if end >= 0:
+                return out + bytes(_scratch_view[:end])
+            out += bytes(_scratch_view[:chunk])
+            addr += chunk
+
+    def read_u32(self, addr: int) -> int:
+        if _vm_read(self.space.vm_pid, addr, _scratch_c, 4) != 4:
+            raise LinuxError(errno.EFAULT)
+        value: int = _U32.unpack_from(_scratch)[0]
+        return value
+
+    def read_u64(self, addr: int) -> int:
+        if _vm_read(self.space.vm_pid, addr, _scratch_c, 8) != 8:
+            raise LinuxError(errno.EFAULT)
+        value: int = _U64.unpack_from(_scratch)[0]
+        return value
+
+    def write_u32(self, addr: int, value: int) -> None:
+        self.write(addr, _U32.pack(value & 0xFFFFFFFF))
+
+    def write_u64(self, addr: int, value: int) -> None:
+        self.write(addr, _U64.pack(value & 0xFFFFFFFFFFFFFFFF))
+
+    def read_iovecs(self, addr: int, count: int) -> list[tuple[int, int]]:
+        """`count` struct iovec: (base, length). EINVAL: too many, or a length that is negative or overflows."""
+        if count > IOV_MAX or count < 0:
+            raise LinuxError(errno.EINVAL)
+        if not count:
+            return []
+        flat = struct.unpack(f"<{2 * count}Q", self.read(addr, 16 * count))
+        vectors = list(zip(flat[::2], flat[1::2], strict=True))
+        if sum(length for _, length in vectors) > 0x7FFFFFFFFFFFFFFF:
+            raise LinuxError(errno.EINVAL)
+        return vectors
+
+    def read_pointers(self, addr: int, limit: int) -> list[int]:
+        """A NULL-terminated array of pointers. E2BIG: longer than `limit`."""
+        out: list[int] = []
+        while len(out) <= limit:
+            room = (_PAGE - (addr & (_PAGE - 1))) // 8 or 1
+            for (value,) in _U64.iter_unpack(self.read(addr, 8 * room)):
+                if not value:
+                    return out
+                out.append(value)
+            addr += 8 * room
+        raise LinuxError(errno.E2BIG)

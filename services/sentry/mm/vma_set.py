@@ -1,0 +1,232 @@
+"""The set of virtual memory areas of an address space: sorted, disjoint, the one truth of what is mapped where.
+
+Pure bookkeeping: no guest, no host call. Addresses are page-aligned ints, ranges half open. mm/address_space.py keeps it
+equal to what the host was told.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections.abc import Iterator
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from services.sentry.vfs.open_file import Backing, OpenFile
+
+__all__ = ["Vma", "VmaSet"]
+
+_start_of: Final = attrgetter("start")
+
+
+class Vma:
+    """One area. `shared`: MAP_SHARED; `offset`: of `start` in `file`, bytes; `max_write`: may become writable."""
+
+    __slots__ = (
+        "advice",
+        "backing",
+        "dont_fork",
+        "end",
+        "file",
+        "locked",
+        "max_write",
+        "name",
+        "offset",
+        "prot",
+        "reserved",
+        "shared",
+        "start",
+        "token",
+    )
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        prot: int,
+        *,
+        shared: bool = False,
+        file: OpenFile | None = None,
+        backing: Backing | None = None,
+        offset: int = 0,
+        name: bytes = b"",
+        max_write: bool = True,
+        reserved: bool = False,
+        token: object | None = None,
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.prot = prot
+        self.shared = shared
+        self.file = file
+        self.backing = backing
+        self.offset = offset
+        self.name = name  # what /proc/PID/maps shows for areas without a file: b"[heap]"
+        self.max_write = max_write
+        self.reserved = reserved  # the platform's own or the vDSO: a guest can neither see nor change it
+        self.dont_fork = False
+        self.locked = False
+        self.advice = 0
+        self.token = token  # identity of shared anonymous memory, for futex keys
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+    def part(self, start: int, end: int) -> Vma:
+        """The same area cut to [start, end). Takes a reference on the file."""
+        copy = Vma(
+            start,
+            end,
+            self.prot,
+            shared=self.shared,
+            file=self.file,
+            backing=self.backing,
+            offset=self.offset + (start - self.start),
+            name=self.name,
+            max_write=self.max_write,
+            reserved=self.reserved,
+            token=self.token,
+        )
+        copy.dont_fork = self.dont_fork
+        copy.locked = self.locked
+        copy.advice = self.advice
+        if self.file is not None:
+            self.file.add_reference()
+        return copy
+
+    def drop(self) -> None:
+        """The area is gone: give its reference on the file back."""
+        if self.file is not None:
+            self.file.close_reference()
+            self.file = None
+
+    def continues(self, before: Vma) -> bool:
+        """Whether `before` directly below and this one are one area to /proc and to limits."""
+        return (
+            before.end == self.start
+            and before.prot == self.prot
+            and before.shared == self.shared
+            and before.file is self.file
+            and before.name == self.name
+            and before.reserved == self.reserved
+            and before.token is self.token
+            and before.dont_fork == self.dont_fork
+            and before.locked == self.locked
+            and before.max_write == self.max_write
+            and (self.file is None or before.offset + before.length == self.offset)
+        )
+
+
+class VmaSet:
+    """Areas by address."""
+
+    __slots__ = ("areas",)
+
+    def __init__(self) -> None:
+        self.areas: list[Vma] = []
+
+    def __iter__(self) -> Iterator[Vma]:
+        return iter(self.areas)
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    def find(self, addr: int) -> Vma | None:
+        """The area that holds `addr`."""
+        k = bisect_right(self.areas, addr, key=_start_of) - 1
+        if k >= 0:
+            area = self.areas[k]
+            if addr < area.end:
+                return area
+        return None
+
+    def overlapping(self, start: int, end: int) -> list[Vma]:
+        """Areas that meet [start, end), in order."""
+        k = bisect_right(self.areas, start, key=_start_of) - 1
+        if k < 0 or self.areas[k].end <= start:
+            k += 1
+        found = []
+        while k < len(self.areas) and self.areas[k].start < end:
+            found.append(self.areas[k])
+            k += 1
+        return found
+
+    def covered(self, start: int, end: int) -> bool:
+        """Whether every byte of [start, end) is mapped."""
+        for area in self.overlapping(start, end):
+            if area.start > start:
+                return False
+            start = area.end
+        return start >= end
+
+    def insert(self, area: Vma) -> Vma:
+        """Add an area (its range must be free), merged with its neighbours where they are one."""
+        insort(self.areas, area, key=_start_of)
+        k = bisect_right(self.areas, area.start, key=_start_of) - 1
+        if k + 1 < len(self.areas) and self.areas[k + 1].continues(area):
+            self._merge(k)
+        if k > 0 and area.continues(self.areas[k - 1]):
+            k -= 1
+            self._merge(k)
+        return self.areas[k]
+
+    def _merge(self, k: int) -> None:
+        low, high = self.areas[k], self.areas.pop(k + 1)
+        low.end = high.end
+        high.drop()
+
+    def isolate(self, start: int, end: int) -> list[Vma]:
+        """Split so that [start, end) consists of whole areas; they are returned."""
+        found = []
+        for area in self.overlapping(start, end):
+            if area.start < start:
+                upper = area.part(start, area.end)
+                area.end = start
+                insort(self.areas, upper, key=_start_of)
+                area = upper
+            if area.end > end:
+                upper = area.part(end, area.end)
+                area.end = end
+                insort(self.areas, upper, key=_start_of)
+            found.append(area)
+        return found
+
+    def remove(self, start: int, end: int) -> int:
+        """Unmap [start, end); how many bytes were mapped there."""
+        gone = self.isolate(start, end)
+        if not gone:
+            return 0
+        k = bisect_right(self.areas, gone[0].start, key=_start_of) - 1
+        del self.areas[k : k + len(gone)]
+        total = 0
+        for area in gone:
+            total += area.length
+            area.drop()
+        return total
+
+    def merge_around(self, start: int, end: int) -> None:
+        """After attributes in [start, end) changed: join what is one area again."""
+        k = max(bisect_right(self.areas, start, key=_start_of) - 2, 0)
+        while k + 1 < len(self.areas) and self.areas[k].start <= end:
+            if self.areas[k + 1].continues(self.areas[k]):
+                self._merge(k)
+            else:
+                k += 1
+
+    def gap_below(self, length: int, low: int, high: int) -> int | None:
+        """The highest free range of `length` bytes inside [low, high): its start."""
+        k = bisect_right(self.areas, high - 1, key=_start_of) - 1
+        top = high
+        while k >= 0:
+            area = self.areas[k]
+            if area.end <= top - length:
+                break
+            top = min(top, area.start)
+            if top - length < low:
+                return None
+            k -= 1
+        return top - length if top - length >= low else None
+
+    def is_free(self, start: int, end: int) -> bool:
+        return not self.overlapping(start, end)

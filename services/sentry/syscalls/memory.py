@@ -1,0 +1,302 @@
+"""System calls on address spaces: argument checks; mm/address_space.py does the work. mmap(2), mprotect(2), madvise(2)..."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import mman_h as mm_h
+from services.sentry.errors import LinuxError
+from services.sentry.mm.address_space import ADDRESS_END, LOWEST, PAGE, page_up
+from services.sentry.syscalls.arguments import s32, s64, u32
+from services.sentry.syscalls.table import Row
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.waiter import Outcome
+    from services.sentry.vfs.open_file import OpenFile
+
+__all__ = ["ROWS"]
+
+_MASK: Final = PAGE - 1
+_PROT_ALL: Final = mm_h.PROT_READ | mm_h.PROT_WRITE | mm_h.PROT_EXEC
+_LOW_END: Final = 0x8000_0000
+_READ_IMPLIES_EXEC: Final = 0x0400000
+_RLIMIT_MEMLOCK: Final = 8
+_CAP_IPC_LOCK: Final = 14
+_SHARED_FLAGS: Final = (
+    mm_h.MAP_SHARED_VALIDATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS | mm_h.MAP_POPULATE | mm_h.MAP_NONBLOCK
+    | mm_h.MAP_STACK | mm_h.MAP_FIXED_NOREPLACE | mm_h.MAP_GROWSDOWN | mm_h.MAP_DENYWRITE | mm_h.MAP_EXECUTABLE
+    | mm_h.MAP_LOCKED | mm_h.MAP_NORESERVE | mm_h.MAP_32BIT
+)  # fmt: skip
+
+
+def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> Outcome:
+    """mmap(2). EINVAL, EBADF, EACCES, ENODEV, ENOMEM, EEXIST, EOVERFLOW, EPERM."""
+    mm = task.mm
+    if not length:
+        raise LinuxError(errno.EINVAL)
+    size = page_up(length)
+    if size > ADDRESS_END or size < length:
+        raise LinuxError(errno.ENOMEM)
+    if offset & _MASK:
+        raise LinuxError(errno.EINVAL)
+    kind = flags & mm_h.MAP_TYPE
+    if kind not in (mm_h.MAP_SHARED, mm_h.MAP_PRIVATE, mm_h.MAP_SHARED_VALIDATE):
+        raise LinuxError(errno.EINVAL)
+    if kind == mm_h.MAP_SHARED_VALIDATE and flags & ~_SHARED_FLAGS:
+        raise LinuxError(errno.EOPNOTSUPP)
+    prot &= _PROT_ALL
+    file: OpenFile | None = None
+    name = b""
+    if flags & mm_h.MAP_ANONYMOUS:
+        if flags & mm_h.MAP_HUGETLB:
+            raise LinuxError(errno.ENOMEM, "no huge pages are reserved")
+    else:
+        file = task.files.get(s32(fd))
+        if s64(offset) < 0 or s64(offset) + size > 0x7FFFFFFFFFFFFFFF:
+            raise LinuxError(errno.EOVERFLOW)
+        if not file.readable:
+            raise LinuxError(errno.EACCES)
+        if kind != mm_h.MAP_PRIVATE and prot & mm_h.PROT_WRITE and not file.writable:
+            raise LinuxError(errno.EACCES)
+        if prot & mm_h.PROT_EXEC and file.path is not None and file.path.mount.flags & 8:  # MS_NOEXEC
+            raise LinuxError(errno.EPERM)
+    if flags & (mm_h.MAP_FIXED | mm_h.MAP_FIXED_NOREPLACE):
+        if addr & _MASK:
+            raise LinuxError(errno.EINVAL)
+        if addr < LOWEST:
+            raise LinuxError(errno.EPERM)
+        if flags & mm_h.MAP_FIXED_NOREPLACE and not mm.vmas.is_free(addr, addr + size):
+            raise LinuxError(errno.EEXIST)
+        mm.check_range(addr, size)
+    elif flags & mm_h.MAP_32BIT:
+        found = mm.vmas.gap_below(size, 0x4000_0000, _LOW_END)
+        if found is None:
+            raise LinuxError(errno.ENOMEM)
+        addr = found
+    else:
+        addr = mm.find_free(size, addr)
+    return mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
+
+
+def sys_munmap(task: Task, addr: int, length: int) -> Outcome:
+    if addr & _MASK or not length or addr + length > ADDRESS_END:
+        raise LinuxError(errno.EINVAL)
+    return task.mm.unmap(task.context, addr, page_up(length))
+
+
+def sys_mprotect(task: Task, addr: int, length: int, prot: int) -> Outcome:
+    if addr & _MASK:
+        raise LinuxError(errno.EINVAL)
+    if prot & (mm_h.PROT_GROWSDOWN | mm_h.PROT_GROWSUP):
+        prot &= ~(mm_h.PROT_GROWSDOWN | mm_h.PROT_GROWSUP)
+    if prot & ~(_PROT_ALL | mm_h.PROT_SEM):
+        raise LinuxError(errno.EINVAL)
+    if not length:
+        return 0
+    size = page_up(length)
+    if addr + size < addr or size < length:
+        raise LinuxError(errno.ENOMEM)
+    return task.mm.protect(task.context, addr, size, prot & _PROT_ALL, task.group.rlimits)
+
+
+def sys_brk(task: Task, addr: int) -> Outcome:
+    return task.mm.set_brk(task.context, addr, task.group.rlimits)
+
+
+def sys_mremap(task: Task, addr: int, old: int, new: int, flags: int, new_addr: int) -> Outcome:
+    """mremap(2). EINVAL, EFAULT, ENOMEM."""
+    flags = u32(flags)
+    if addr & _MASK or flags & ~7 or not new or (flags & 2 and not flags & 1):
+        raise LinuxError(errno.EINVAL)
+    if flags & 4 and (not flags & 1 or page_up(old) != page_up(new)):
+        raise LinuxError(errno.EINVAL)
+    if flags & 2 and (new_addr & _MASK or new_addr + page_up(new) > ADDRESS_END or new_addr < LOWEST):
+        raise LinuxError(errno.EINVAL)
+    if page_up(new) > ADDRESS_END:
+        raise LinuxError(errno.ENOMEM if new < ADDRESS_END * 2 else errno.EINVAL)
+    if not old:
+        area = task.mm.vmas.find(addr)
+        if area is None:
+            raise LinuxError(errno.EFAULT)
+        raise LinuxError(errno.EINVAL)  # duplicating a shared mapping is not offered
+    return task.mm.remap(task.context, addr, page_up(old), page_up(new), flags, new_addr, task.group.rlimits)
+
+
+_ADVICE_TO_HOST: Final = {
+    mm_h.MADV_DONTNEED,
+    mm_h.MADV_FREE,
+    mm_h.MADV_REMOVE,
+    mm_h.MADV_DONTFORK,
+    mm_h.MADV_DOFORK,
+    mm_h.MADV_HUGEPAGE,
+    mm_h.MADV_NOHUGEPAGE,
+    mm_h.MADV_WIPEONFORK,
+    mm_h.MADV_KEEPONFORK,
+    mm_h.MADV_COLD,
+    mm_h.MADV_PAGEOUT,
+    mm_h.MADV_POPULATE_READ,
+    mm_h.MADV_POPULATE_WRITE,
+    mm_h.MADV_DONTNEED_LOCKED,
+    mm_h.MADV_COLLAPSE,
+}
+_ADVICE_NOTED: Final = {
+    mm_h.MADV_NORMAL,
+    mm_h.MADV_RANDOM,
+    mm_h.MADV_SEQUENTIAL,
+    mm_h.MADV_WILLNEED,
+    mm_h.MADV_MERGEABLE,
+    mm_h.MADV_UNMERGEABLE,
+    mm_h.MADV_DONTDUMP,
+    mm_h.MADV_DODUMP,
+}
+
+
+def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
+    """madvise(2). EINVAL: alignment or unknown advice; ENOMEM: a hole; EPERM: poisoning."""
+    advice = s32(advice)
+    if advice in (mm_h.MADV_HWPOISON, mm_h.MADV_SOFT_OFFLINE):
+        raise LinuxError(errno.EPERM)
+    if addr & _MASK or (advice not in _ADVICE_TO_HOST and advice not in _ADVICE_NOTED):
+        raise LinuxError(errno.EINVAL)
+    size = page_up(length)
+    if size < length or addr + size > 0xFFFFFFFFFFFFFFFF:
+        raise LinuxError(errno.EINVAL)
+    if not size:
+        return 0
+    mm = task.mm
+    areas = mm.vmas.overlapping(addr, addr + size)
+    if any(area.reserved for area in areas):
+        raise LinuxError(errno.EINVAL)
+    if not mm.vmas.covered(addr, addr + size):
+        raise LinuxError(errno.ENOMEM)
+    if advice in _ADVICE_NOTED:
+        return 0
+    if advice in (mm_h.MADV_DONTFORK, mm_h.MADV_DOFORK):
+        for area in mm.vmas.isolate(addr, addr + size):
+            area.dont_fork = advice == mm_h.MADV_DONTFORK
+    return mm.advise(task.context, addr, size, advice)
+
+
+def sys_msync(task: Task, addr: int, length: int, flags: int) -> Outcome:
+    """msync(2). Shared mappings are of the file's own pages, so MS_SYNC only has to sync the file."""
+    flags = s32(flags)
+    if addr & _MASK or flags & ~7 or (flags & 1 and flags & 4):  # MS_ASYNC, MS_INVALIDATE, MS_SYNC
+        raise LinuxError(errno.EINVAL)
+    size = page_up(length)
+    if not size:
+        return 0
+    areas = task.mm.vmas.overlapping(addr, addr + size)
+    if flags & 2 and any(area.locked for area in areas):
+        raise LinuxError(errno.EBUSY)
+    if flags & 4:
+        for file in {area.file for area in areas if area.shared and area.file is not None}:
+            file.sync()
+    if not task.mm.vmas.covered(addr, addr + size):
+        raise LinuxError(errno.ENOMEM)
+    return 0
+
+
+def sys_mincore(task: Task, addr: int, length: int, vector: int) -> Outcome:
+    """mincore(2): the host's page cache is not shown; every mapped page counts as resident."""
+    if addr & _MASK:
+        raise LinuxError(errno.EINVAL)
+    size = page_up(length)
+    if addr + size > ADDRESS_END or not task.mm.vmas.covered(addr, addr + size):
+        raise LinuxError(errno.ENOMEM)
+    task.mm.write(vector, b"\1" * (size // PAGE))
+    return 0
+
+
+def _lock(task: Task, addr: int, length: int, on: bool) -> int:
+    size = page_up(length + (addr & _MASK))
+    addr &= ~_MASK
+    mm = task.mm
+    if addr + size > ADDRESS_END or addr + size < addr:
+        raise LinuxError(errno.EINVAL if addr + size > 0xFFFFFFFFFFFFFFFF else errno.ENOMEM)
+    if on:
+        limit = task.group.rlimits[_RLIMIT_MEMLOCK][0]
+        if not limit and not task.cred.has_cap(_CAP_IPC_LOCK):
+            raise LinuxError(errno.EPERM)
+        fresh = sum(a.length for a in mm.vmas.overlapping(addr, addr + size) if not a.locked) // PAGE
+        if (mm.locked_pages + fresh) * PAGE > limit and not task.cred.has_cap(_CAP_IPC_LOCK):
+            raise LinuxError(errno.ENOMEM)
+    if not mm.vmas.covered(addr, addr + size):
+        raise LinuxError(errno.ENOMEM)
+    for area in mm.vmas.isolate(addr, addr + size):
+        if area.locked != on:
+            mm.locked_pages += (1 if on else -1) * (area.length // PAGE)
+            area.locked = on
+    mm.vmas.merge_around(addr, addr + size)
+    return 0
+
+
+def sys_mlock(task: Task, addr: int, length: int) -> Outcome:
+    """mlock(2): accounted; the host may still page, which no guest can tell."""
+    return _lock(task, addr, length, True)
+
+
+def sys_mlock2(task: Task, addr: int, length: int, flags: int) -> Outcome:
+    if u32(flags) & ~1:
+        raise LinuxError(errno.EINVAL)
+    return _lock(task, addr, length, True)
+
+
+def sys_munlock(task: Task, addr: int, length: int) -> Outcome:
+    return _lock(task, addr, length, False)
+
+
+def sys_mlockall(task: Task, flags: int) -> Outcome:
+    flags = u32(flags)
+    if not flags or flags & ~7 or flags == 4:
+        raise LinuxError(errno.EINVAL)
+    limit = task.group.rlimits[_RLIMIT_MEMLOCK][0]
+    if not task.cred.has_cap(_CAP_IPC_LOCK):
+        if not limit:
+            raise LinuxError(errno.EPERM)
+        if task.mm.total_pages * PAGE > limit:
+            raise LinuxError(errno.ENOMEM)
+    if flags & 1:
+        for area in task.mm.vmas:
+            if not area.reserved and not area.locked:
+                area.locked = True
+                task.mm.locked_pages += area.length // PAGE
+    return 0
+
+
+def sys_munlockall(task: Task) -> Outcome:
+    for area in task.mm.vmas:
+        area.locked = False
+    task.mm.locked_pages = 0
+    return 0
+
+
+def sys_remap_file_pages(task: Task, addr: int, size: int, prot: int, page_offset: int, flags: int) -> Outcome:
+    """remap_file_pages(2), emulated as Linux does: an ordinary MAP_SHARED|MAP_FIXED of another part of the file."""
+    start, length = addr & ~_MASK, size & ~_MASK
+    area = task.mm.vmas.find(start)
+    if prot or not length or area is None or not area.shared or area.file is None or start + length > area.end:
+        raise LinuxError(errno.EINVAL)
+    flags = mm_h.MAP_SHARED | mm_h.MAP_FIXED | (u32(flags) & mm_h.MAP_NONBLOCK)
+    return task.mm.map(
+        task.context, start, length, area.prot, flags, task.group.rlimits, area.file, page_offset * PAGE, result=0
+    )
+
+
+ROWS: Final = (
+    Row("mmap", sys_mmap, "ptr size prot mmap_flags fd offset"),
+    Row("munmap", sys_munmap, "ptr size"),
+    Row("mprotect", sys_mprotect, "ptr size prot"),
+    Row("brk", sys_brk, "ptr"),
+    Row("mremap", sys_mremap, "ptr size size flags ptr", note="old_size 0 is refused"),
+    Row("madvise", sys_madvise, "ptr size int"),
+    Row("msync", sys_msync, "ptr size flags"),
+    Row("mincore", sys_mincore, "ptr size ptr", "partial", "every mapped page counts as resident"),
+    Row("mlock", sys_mlock, "ptr size", note="accounted only"),
+    Row("mlock2", sys_mlock2, "ptr size flags", note="accounted only"),
+    Row("munlock", sys_munlock, "ptr size"),
+    Row("mlockall", sys_mlockall, "flags", note="accounted only"),
+    Row("munlockall", sys_munlockall, ""),
+    Row("remap_file_pages", sys_remap_file_pages, "ptr size prot size flags"),
+)
