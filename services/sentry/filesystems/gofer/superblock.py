@@ -1,0 +1,430 @@
+"""One Gofer connection as a file system: the conversation, the caches' bounds, what to do when the Gofer goes away.
+
+Owns the client, the table of inodes in use by qid (weak: one object per remote file), the fids to give up, the donated
+host fds that stay open for the next open(2), and the bound on remembered names. Nothing a Gofer answers is believed
+unchecked: the client checks form (a violation ends the conversation), `checked` and `_check_name` the content. A Gofer
+that is gone or lies costs EIO, a log entry, and nothing else; `reconnect(sock)` goes on with a new one.
+
+Bounds. `cached` names are swept when they pass `name_limit`: directories in the order they were first used, those used
+since the last sweep spared once (a second-chance queue, so a lookup only sets a flag). `donated` is a true LRU of host
+fds. Fids of dropped inodes ride in front of the next request (`call`), never from within a finaliser.
+Life: construct (attaches), mount, `release`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_mod
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from fcntl import F_GETFL, fcntl
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from protocol.abi import fcntl_h as fc
+from protocol.errors import ProtocolViolation
+from protocol.p9 import constants as c
+from protocol.p9.attributes import Attributes
+from protocol.p9.client import GoferGone, GoferTimeout, P9Client, P9Error
+from services.sentry.errors import LinuxError
+from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, Child, GoferInode
+from services.sentry.filesystems.gofer.open_regular import BUFFER_BYTES, HostFile, RemoteData
+from services.sentry.filesystems.name_order import NameOrder
+from services.sentry.vfs.superblock import DEFAULT_BLOCK_SIZE, Statfs, Superblock
+
+if TYPE_CHECKING:
+    import socket
+
+    from services.sentry.kernel.kernel import Kernel
+
+__all__ = ["EXCLUSIVE", "REVALIDATE", "GoferSuperblock", "make_gofer"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+EXCLUSIVE: Final = "exclusive"
+REVALIDATE: Final = "revalidate"
+V9FS_MAGIC: Final = 0x01021997  # statfs(2)
+NAME_LIMIT: Final = 32768
+DONATED_LIMIT: Final = 384
+KEEP_ATTRIBUTES: Final = 20000
+"""Entries of one directory whose attributes a listing keeps; of the others only number and type."""
+MAX_ENTRIES: Final = 16_000_000
+READDIR_BYTES: Final = 384 * 1024
+FRESH_NS: Final = 1_000_000
+"""Under `revalidate`, attributes that came with a lookup serve the system call that made it, and no later one."""
+MAX_ERRNO: Final = 133
+_TYPES: Final = frozenset(
+    (
+        stat_mod.S_IFREG,
+        stat_mod.S_IFDIR,
+        stat_mod.S_IFLNK,
+        stat_mod.S_IFIFO,
+        stat_mod.S_IFSOCK,
+        stat_mod.S_IFCHR,
+        stat_mod.S_IFBLK,
+    )
+)
+_MAX_SECOND: Final = 1 << 40
+
+
+class GoferSuperblock(Superblock):
+    """See the module docstring. `reconnector` gives a socket to a Gofer started anew, or None; asked when one is gone."""
+
+    __slots__ = (
+        "_fresh",
+        "_fresh_until_ns",
+        "aname",
+        "buffer",
+        "cached",
+        "caching",
+        "client",
+        "donated",
+        "donated_limit",
+        "dropped",
+        "epoch",
+        "holders",
+        "inodes",
+        "lost",
+        "name_limit",
+        "reconnector",
+        "revalidates",
+        "root_inode",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        client: P9Client,
+        *,
+        aname: bytes = b"",
+        policy: str = EXCLUSIVE,
+        source: bytes = b"none",
+        flags: int = 0,
+        name_limit: int = NAME_LIMIT,
+        donated_limit: int = DONATED_LIMIT,
+    ) -> None:
+        """`client` has negotiated. ENOENT: no export `aname`. EIO: the Gofer is gone."""
+        if policy not in (EXCLUSIVE, REVALIDATE):
+            raise LinuxError(errno.EINVAL, "gofer cache policy")
+        self.revalidates = policy == REVALIDATE
+        super().__init__(kernel, b"9p", V9FS_MAGIC, source=source, flags=flags, dynamic=self.revalidates)
+        self.client = client
+        self.aname = aname
+        self.epoch = 1
+        self.lost = ""
+        self.reconnector: Callable[[], socket.socket | None] | None = None
+        self.inodes: WeakValueDictionary[int, GoferInode] = WeakValueDictionary()
+        self.holders: WeakValueDictionary[int, GoferInode] = WeakValueDictionary()
+        self.dropped: list[int] = []
+        self.donated: OrderedDict[int, GoferInode] = OrderedDict()
+        self.donated_limit = donated_limit
+        self.caching: dict[int, GoferInode] = {}
+        self.cached = 0
+        self.name_limit = name_limit
+        self.buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._fresh: GoferInode | None = None
+        self._fresh_until_ns = 0
+        fid, _ = self.call(client.attach, aname)
+        attributes = self.checked(self.call(client.getattr, fid))
+        self.root_inode = GoferInode(self, attributes, None, b"")
+        self.root_inode.hold(fid)
+        self.inodes[attributes.qid_path] = self.root_inode
+        self.set_root(self.root_inode)
+
+    # --- the conversation ---
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One request of the client. LinuxError: what the Gofer refused; EIO: it is gone, late, or talks nonsense."""
+        if self.dropped:
+            dropped, self.dropped = self.dropped, []
+            for fid in dropped:
+                self.client.clunk(fid)
+        try:
+            return function(*args, **kwargs)
+        except (GoferGone, GoferTimeout) as error:
+            self._report(error.strerror or "gone")
+            raise LinuxError(errno.EIO, "gofer") from None
+        except P9Error as error:
+            code = error.errno or errno.EIO
+            raise LinuxError(code if 0 < code <= MAX_ERRNO else errno.EIO, "gofer") from None
+        except ProtocolViolation as violation:
+            self._report(violation.why)
+            raise LinuxError(errno.EIO, "gofer") from None
+
+    def _report(self, why: str) -> None:
+        """Log a loss once."""
+        if self.lost != why:
+            self.lost = why
+            self._log("gofer of %r: %s", self.source, why)
+
+    def _log(self, text: str, *args: object) -> None:
+        log = getattr(self.kernel, "log", None)
+        if log is not None:
+            log.warning(text, *args)
+
+    def drop_fid(self, fid: int) -> None:
+        """Give up a fid of this epoch some time later. Safe in a finaliser."""
+        self.dropped.append(fid)
+
+    def revive(self) -> None:
+        """The Gofer is gone: go on with a new one if there is any. EIO: there is none."""
+        sock = self.reconnector() if self.reconnector is not None else None
+        if sock is None:
+            raise LinuxError(errno.EIO, "gofer is gone")
+        self.reconnect(sock)
+
+    def reconnect(self, sock: socket.socket) -> None:
+        """Go on with a Gofer started anew on the same export. Donated fds go on working; fids are walked again by name
+        when they are next needed. EIO: it cannot be talked to, or shows another root.
+        """
+        client = P9Client(sock)
+        try:
+            client.negotiate()
+            fid, qid = client.attach(self.aname)
+        except (P9Error, ProtocolViolation) as error:
+            client.close()
+            self._report(f"reconnecting: {error}")
+            raise LinuxError(errno.EIO, "gofer") from None
+        if qid.path != self.root_inode.qid_path:
+            client.close()
+            self._report("reconnecting: another root")
+            raise LinuxError(errno.EIO, "gofer")
+        self.client.close()
+        self.client = client
+        self.dropped = []
+        self.epoch += 1
+        self.root_inode.fid = fid
+        self.root_inode.epoch = self.epoch
+        self.holders = WeakValueDictionary()
+        self.lost = ""
+
+    def shed_fids(self) -> None:
+        """Give the oldest quarter of the handles up, where the name leads to the file again."""
+        for fid, node in list(self.holders.items())[: FID_LIMIT // 4]:
+            if node.let_go():
+                self.holders.pop(fid, None)
+
+    def walk(self, fid: int, names: list[bytes]) -> tuple[int, list[Attributes], bytes]:
+        """Walk all of `names` (what fits one walk): (new fid, a record per name, text of a final link). ESTALE: gone."""
+        newfid = self.client.new_fid()
+        result = self.call(self.client.walkgetattr, fid, newfid, names)
+        if result.errno:
+            raise LinuxError(errno.ESTALE, "walk by name")
+        return newfid, [self.checked(step) for step in result.steps], result.target
+
+    def ask(self, directory: GoferInode, name: bytes) -> Attributes:
+        """The attributes of `name`, just made in `directory`."""
+        fid, steps, _ = self.walk(directory.handle(), [name])
+        self.drop_fid(fid)
+        return steps[-1]
+
+    def checked(self, attributes: Attributes) -> Attributes:
+        """`attributes` if they could be those of a file. EIO, and the Gofer is reported, if not."""
+        if (
+            attributes.mode & 0o170000 in _TYPES
+            and attributes.mode <= 0o177777
+            and attributes.size_bytes < 1 << 63
+            and attributes.blocks < 1 << 63
+            and attributes.nlink < 1 << 32
+            and attributes.rdev < 1 << 32
+            and -_MAX_SECOND < attributes.atime_sec < _MAX_SECOND
+            and -_MAX_SECOND < attributes.mtime_sec < _MAX_SECOND
+            and -_MAX_SECOND < attributes.ctime_sec < _MAX_SECOND
+            and -_MAX_SECOND < attributes.btime_sec < _MAX_SECOND
+            and attributes.atime_nsec < 1_000_000_000
+            and attributes.mtime_nsec < 1_000_000_000
+            and attributes.ctime_nsec < 1_000_000_000
+        ):
+            return attributes
+        self._report("attributes that no file has")
+        raise LinuxError(errno.EIO, "attributes")
+
+    # --- inodes ---
+    def inode_of(self, attributes: Attributes, parent: GoferInode, name: bytes) -> GoferInode:
+        """The inode of checked attributes: the one in use for that qid, or a new one."""
+        node = self.inodes.get(attributes.qid_path)
+        if node is None or (node.mode ^ attributes.mode) & 0o170000:
+            node = GoferInode(self, attributes, parent, name)
+            self.inodes[attributes.qid_path] = node
+        elif self.revalidates:
+            if not node.dirty:
+                node.show(attributes)
+            if node.parent is not None:
+                node.parent, node.name = parent, name
+        if self.revalidates:
+            self._fresh = node
+            self._fresh_until_ns = time.monotonic_ns() + FRESH_NS
+        return node
+
+    def is_fresh(self, node: GoferInode) -> bool:
+        """Whether the lookup just made brought this inode's attributes."""
+        return node is self._fresh and time.monotonic_ns() < self._fresh_until_ns
+
+    def count_cached(self, directory: GoferInode) -> None:
+        """One more name is remembered."""
+        self.cached += 1
+        if self.cached > self.name_limit:
+            self.sweep(directory)
+
+    def sweep(self, keep: GoferInode | None = None) -> None:
+        """Forget names, of directories not used lately first, until a quarter is free. `keep` is spared."""
+        goal = self.name_limit * 3 // 4
+        for _ in range(2 * len(self.caching)):
+            if self.cached <= goal:
+                break
+            key = next(iter(self.caching))
+            directory = self.caching.pop(key)
+            if directory.touched or directory is keep:
+                directory.touched = False
+                self.caching[key] = directory
+            else:
+                self.cached -= directory.forget_children()
+
+    def list_directory(self, node: GoferInode) -> None:
+        """Read the whole directory with attributes into the node's cache. EIO: a listing that cannot be true."""
+        client = self.client
+        fid = client.new_fid()
+        opened = self.call(client.walkopen, node.handle(), fid, [], fc.O_RDONLY | fc.O_DIRECTORY, False)
+        if opened.errno:
+            raise LinuxError(opened.errno, "gofer directory")
+        old = node.children or {}
+        names: dict[bytes, Child] = {}
+        try:
+            offset = 0
+            while True:
+                batch = self.call(client.readdirattr, fid, offset, READDIR_BYTES, node.handle())
+                if not batch:
+                    break
+                for entry in batch:
+                    name = entry.name
+                    if name in (b".", b".."):
+                        continue
+                    names[name] = self._listed(name, entry.attributes, entry.qid.path, entry.kind, old, len(names))
+                if batch[-1].offset == offset or len(names) > MAX_ENTRIES:
+                    self._report("a directory without end")
+                    raise LinuxError(errno.EIO, "directory")
+                offset = batch[-1].offset
+        finally:
+            self.drop_fid(fid)
+        self.cached += len(names) - len(old)
+        node.children = names
+        node.order = NameOrder(names)
+        node.complete = not self.revalidates
+        node.touched = True
+        self.caching[node.qid_path] = node
+        if self.cached > self.name_limit:
+            self.sweep(node)
+
+    def _listed(
+        self, name: bytes, attributes: Attributes | None, qid_path: int, kind: int, old: dict[bytes, Child], so_far: int
+    ) -> Child:
+        """What a directory remembers of one entry of a listing."""
+        if len(name) > c.MAX_NAME_BYTES:
+            raise LinuxError(errno.EIO, "name in a directory")
+        known = old.get(name)
+        if known.__class__ is GoferInode and known.qid_path == qid_path:
+            return known
+        if attributes is None or so_far >= KEEP_ATTRIBUTES:
+            return (qid_path & 0x7FFFFFFFFFFFFFFF or 1) << DT_SHIFT | kind & 15
+        return self.checked(attributes)
+
+    # --- host files ---
+    def open_host(self, node: GoferInode, write: bool) -> HostFile | RemoteData:
+        """Have the Gofer open the file and donate its fd; it becomes the inode's."""
+        client = self.client
+        flags = fc.O_RDWR if write else fc.O_RDONLY
+        base, names = node, []
+        if (node.fid == c.NOFID or node.epoch != self.epoch) and node.parent is not None:
+            base, names = node.parent, [node.name]
+        newfid = client.new_fid()
+        opened = self.call(client.walkopen, base.handle(), newfid, names, flags)
+        if opened.errno:
+            raise LinuxError(opened.errno if opened.errno <= MAX_ERRNO else errno.EIO, "gofer open")
+        host = self.accept_host(newfid, opened.fd, write)
+        if opened.steps[-1].qid_path != node.qid_path:
+            raise LinuxError(errno.ESTALE, "the name leads to another file now")
+        node.host = host
+        self.keep_host(node)
+        return host
+
+    def accept_host(self, fid: int, fd: int | None, write: bool) -> HostFile | RemoteData:
+        """What carries the data of a file opened as `fid`. EIO: the fd is not that of a regular file opened so."""
+        if fd is None:
+            return RemoteData(self, fid, write)
+        self.drop_fid(fid)
+        host = HostFile(fd, write)
+        mode = fcntl(fd, F_GETFL)
+        if not stat_mod.S_ISREG(os.fstat(fd).st_mode) or mode & fc.O_PATH or (write and mode & 3 != fc.O_RDWR):
+            self._report("donated something else than a regular file")
+            raise LinuxError(errno.EIO, "donated fd")
+        return host
+
+    def keep_host(self, node: GoferInode) -> None:
+        """Keep the node's host file open for later, as the one used last."""
+        donated = self.donated
+        donated[node.qid_path] = node
+        donated.move_to_end(node.qid_path)
+        if len(donated) > self.donated_limit:
+            _, oldest = donated.popitem(last=False)
+            oldest.uncached()
+
+    # --- the superblock's own ---
+    def statfs(self) -> Statfs:
+        """The host's counters, in blocks of `block_size`. EIO: the Gofer is gone."""
+        status = self.call(self.client.statfs, self.root_inode.handle())
+        unit = max(status.block_size_bytes, 1)
+
+        def blocks(count: int) -> int:
+            return count * unit // DEFAULT_BLOCK_SIZE
+
+        return Statfs(
+            blocks(status.blocks),
+            blocks(status.blocks_free),
+            blocks(status.blocks_available),
+            status.files,
+            status.files_free,
+            min(status.name_max_bytes, c.MAX_NAME_BYTES),
+        )
+
+    def sync(self) -> None:
+        """syncfs(2): the host files that this sandbox has written and still has open."""
+        for node in list(self.donated.values()):
+            if node.host is not None and node.host.writable and node.host.fd >= 0:
+                try:
+                    os.fsync(node.host.fd)
+                except OSError as error:
+                    raise LinuxError(error.errno or errno.EIO, "syncfs") from None
+
+    def release(self) -> None:
+        """The last mount went: the caches go, open files keep their donated fds."""
+        for node in list(self.donated.values()):
+            node.uncached()
+        self.donated.clear()
+        for directory in list(self.caching.values()):
+            directory.forget_children()
+        self.client.flush_clunks()
+        self.client.close()
+
+
+def make_gofer(
+    kernel: Kernel,
+    sock: socket.socket,
+    *,
+    aname: bytes = b"",
+    policy: str = EXCLUSIVE,
+    source: bytes = b"none",
+    flags: int = 0,
+    timeout_s: float | None = 30.0,
+) -> GoferSuperblock:
+    """Negotiate and attach on `sock` (a connected Unix stream, now owned by the result) and make the file system of it.
+
+    ENOENT: no such export. EIO: no Gofer there, or none that speaks 9P2000.L.
+    """
+    client = P9Client(sock, timeout_s=timeout_s)
+    try:
+        client.negotiate()
+    except (P9Error, ProtocolViolation):
+        raise LinuxError(errno.EIO, "gofer: version") from None
+    return GoferSuperblock(kernel, client, aname=aname, policy=policy, source=source, flags=flags)

@@ -1,0 +1,78 @@
+"""Open regular files of an overlay: the overlay's inode and path outside, the layer's own file object inside.
+
+The data methods of this class are instance slots that hold the inner file's bound methods, so a read of an unmodified
+lower file runs the lower's code with no frame in between. A copy-up exchanges the inner file (`switch`), position and
+flags included.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from services.sentry.vfs.open_file import OpenFile
+
+if TYPE_CHECKING:
+    from services.sentry.filesystems.overlay.regular import OverlayRegular
+
+__all__ = ["OverlayFile"]
+
+_BOUND = (
+    "allocate",
+    "fdinfo",
+    "ioctl",
+    "mmap_backing",
+    "poll",
+    "pread",
+    "pread_user",
+    "pwrite",
+    "pwrite_user",
+    "read",
+    "read_user",
+    "seek",
+    "sync",
+    "truncate",
+    "write",
+    "write_user",
+)
+
+
+class OverlayFile(OpenFile):
+    """See the module docstring. Owns one reference on the inner file."""
+
+    __slots__ = ("_inner", *_BOUND)
+
+    seekable = True
+
+    def __init__(self, inode: OverlayRegular, flags: int, inner: OpenFile) -> None:
+        self._bind(inner)
+        super().__init__(inode, flags)
+        self.queue = inner.queue
+
+    def _bind(self, inner: OpenFile) -> None:
+        self._inner = inner.add_reference()
+        for name in _BOUND:
+            setattr(self, name, getattr(inner, name))
+
+    @property
+    def offset(self) -> int:
+        """The position, which is the inner file's."""
+        return self._inner.offset
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        self._inner.offset = value
+
+    def switch(self, inner: OpenFile) -> None:
+        """Go on with `inner`, at the same position."""
+        old = self._inner
+        inner.offset = old.offset
+        self._bind(inner)
+        old.close_reference()
+
+    def set_flags(self, flags: int) -> None:
+        self.flags = flags
+        self._inner.set_flags(flags)
+
+    def release(self) -> None:
+        cast("OverlayRegular", self.inode).forget_open(self)
+        self._inner.close_reference()

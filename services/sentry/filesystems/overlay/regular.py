@@ -1,0 +1,203 @@
+"""Regular files of an overlay: the data lies in the lower until it is first to be changed, then in the upper.
+
+Copy-up happens when a lower file is opened for writing or truncated. The data goes through the two file objects in
+large pieces (pread on the donated host fd, pwrite on the upper's memory file): no guest memory, holes stay holes, a
+truncation copies only what remains. An open file follows its inode: descriptors that were opened on the lower read the
+new data after a copy-up (Linux keeps them on the old file: overlayfs.rst "Non-standard behavior"). Only memory
+mappings that were made before keep showing the lower's pages.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from protocol.abi import fcntl_h as fc
+from services.sentry.errors import LinuxError
+from services.sentry.filesystems.overlay.node import OverlayInode
+from services.sentry.filesystems.overlay.open_regular import OverlayFile
+from services.sentry.vfs.inode import Inode
+
+if TYPE_CHECKING:
+    from services.sentry.filesystems.overlay.superblock import OverlaySuperblock
+    from services.sentry.kernel.task import Task
+    from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.open_file import OpenFile
+
+__all__ = ["OverlayRegular"]
+
+PIECE_BYTES = 256 * 1024  # a copy-up moves so much at a time: it stays in the second-level cache
+_ZEROS = bytes(PIECE_BYTES)
+_NOWHERE = cast("Dentry", None)  # layers' files are opened for their data: nobody sees a name or an opener
+_NOBODY = cast("Task", None)
+
+
+class OverlayRegular(OverlayInode):
+    """`upper`: the upper inode that holds the data, None while the lower does. `opens`: files open on the lower."""
+
+    __slots__ = ("opens", "upper")
+
+    def __init__(self, overlay: OverlaySuperblock, ino: int, lower: Inode | None, mode: int = 0) -> None:
+        super().__init__(overlay, ino, lower, mode)
+        self.upper: Inode | None = None
+        self.opens: dict[OverlayFile, None] | None = None
+
+    def __del__(self) -> None:
+        """Without names, users and open files the data goes, whoever forgot to say so."""
+        if getattr(self, "upper", None) is not None:
+            with suppress(Exception):
+                self.release_last_link()
+
+    # --- attributes ---
+    def refresh(self) -> None:
+        upper = self.upper
+        if upper is None:
+            super().refresh()
+            return
+        upper.refresh()
+        self.size = upper.size
+        self.blocks = upper.blocks
+        self.mode = upper.mode  # a write may have cleared set-user-id
+        self.atime_ns = upper.atime_ns
+        self.mtime_ns = upper.mtime_ns
+        self.ctime_ns = upper.ctime_ns
+
+    def set_attributes(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        ctime_ns: int | None = None,
+    ) -> None:
+        """As Inode.set_attributes. Only a size makes the data go up, and then no more of it than stays."""
+        if size is not None and self.upper is None:
+            self.copy_up(size)
+        if self.upper is None:
+            super().set_attributes(mode=mode, uid=uid, gid=gid, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=ctime_ns)
+            return
+        if ctime_ns is None:
+            ctime_ns = self.overlay.now()
+        self.upper.set_attributes(
+            mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=ctime_ns
+        )
+        if uid is not None:
+            self.uid = uid
+        if gid is not None:
+            self.gid = gid
+        self.refresh()
+
+    def touch_ctime(self) -> None:
+        if self.upper is None:
+            super().touch_ctime()
+            return
+        self.ctime_ns = self.overlay.now()
+        self.upper.set_attributes(ctime_ns=self.ctime_ns)
+
+    # --- data ---
+    def store(self) -> None:
+        """Make the upper inode that holds the data, with this file's attributes. ENOSPC: the upper is full."""
+        self.upper = self.overlay.new_data(self.ino, self.mode)
+        self.upper.set_attributes(
+            uid=self.uid, gid=self.gid, atime_ns=self.atime_ns, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns
+        )
+
+    def copy_up(self, limit: int | None = None) -> None:
+        """Move the data (its first `limit` bytes) up and switch every open file over. ENOSPC, EIO: unchanged."""
+        self.own()
+        lower = cast(Inode, self.lower)
+        upper = self.overlay.new_data(self.ino, self.mode)
+        try:
+            size = self.size if limit is None else min(limit, self.size)
+            if size:
+                self._copy(lower, upper, size)
+            upper.set_attributes(
+                mode=self.mode & 0o7777,
+                uid=self.uid,
+                gid=self.gid,
+                size=size,
+                atime_ns=self.atime_ns,
+                mtime_ns=self.mtime_ns,
+                ctime_ns=self.ctime_ns,
+            )
+        except LinuxError:
+            self.overlay.drop_data(self.ino, upper)
+            raise
+        if self.xattrs is None:
+            self._own_xattrs()
+        self.upper = upper
+        self.size, self.blocks = size, upper.blocks
+        opens, self.opens = self.opens, None
+        for file in opens or ():
+            file.switch(upper.open(_NOWHERE, file.flags, _NOBODY))
+
+    def _copy(self, lower: Inode, upper: Inode, size: int) -> None:
+        """The first `size` bytes, holes left out."""
+        source = lower.open(_NOWHERE, fc.O_RDONLY, _NOBODY).add_reference()
+        sink = upper.open(_NOWHERE, fc.O_WRONLY, _NOBODY).add_reference()
+        try:
+            sparse = lower.blocks * 512 < size
+            at = 0
+            while at < size:
+                if sparse:
+                    at = _next_data(source, at, size)
+                data = source.pread(min(PIECE_BYTES, size - at), at)
+                if not data:
+                    break  # the host made it shorter meanwhile
+                if data != _ZEROS[: len(data)]:
+                    _write_all(sink, data, at)
+                at += len(data)
+        finally:
+            source.close_reference()
+            sink.close_reference()
+
+    def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
+        """A file on the data where it lies now; opening for writing copies up first. ENOSPC: the upper is full."""
+        if self.upper is None:
+            if self.lower is None:
+                raise LinuxError(errno.ESTALE, "the last name and user of this file went")
+            if flags & fc.O_ACCMODE == fc.O_RDONLY:
+                file = OverlayFile(self, flags, cast(Inode, self.lower).open(dentry, flags, task))
+                if self.opens is None:
+                    self.opens = {}
+                self.opens[file] = None
+                return file
+            self.copy_up()
+        return OverlayFile(self, flags, cast(Inode, self.upper).open(dentry, flags, task))
+
+    def forget_open(self, file: OverlayFile) -> None:
+        """`file` is released."""
+        if self.opens is not None:
+            self.opens.pop(file, None)
+
+    def release_last_link(self) -> None:
+        upper, self.upper = self.upper, None
+        if upper is not None:
+            self.overlay.drop_data(self.ino, upper)
+
+
+def _write_all(sink: OpenFile, data: bytes, at: int) -> None:
+    """ENOSPC where the sink takes nothing more."""
+    view = memoryview(data)
+    while view:
+        done = sink.pwrite(view, at)
+        if done <= 0:
+            raise LinuxError(errno.ENOSPC, "copy-up")
+        view = view[done:]
+        at += done
+
+
+def _next_data(source: OpenFile, at: int, size: int) -> int:
+    """Where the next data of a sparse file begins (lseek(2), SEEK_DATA on its host fd), or `at` if nobody can tell."""
+    try:
+        backing = source.mmap_backing()
+        return min(os.lseek(backing.host_fd, at + backing.base, os.SEEK_DATA) - backing.base, size)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else at
+    except LinuxError:
+        return at
