@@ -1,6 +1,6 @@
 """/dev/kmsg: the sandbox's own kernel log, one record per read (Linux Documentation/ABI/testing/dev-kmsg).
 
-Records are made once, at open: a short boot story of the sandbox itself, nothing of the host. Writes go to `kernel.log`.
+Records are made at open: a short boot story of the sandbox itself, nothing of the host. Writes go to `kernel.log`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """/dev/null, /dev/zero and /dev/full (null(4), full(4)).
 
-These are the shortest paths of the system, so `read_user` and `write_user` are overridden and touch as little as can be:
-a write never looks at guest memory (nor does Linux's: a bad buffer is no error), a read of /dev/null neither.
+These are the shortest paths of the system, so `read_user` and `write_user` are overridden and touch as little as they
+can: a write never looks at guest memory (nor does Linux's: a bad buffer is no error), a read of /dev/null neither.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Character classes as the kernel's terminal code sees them: Latin-1 (Linux lib/ctype.c), not the C library's locale."""
+"""Character classes as the kernel's terminal code sees them: Latin-1 (Linux lib/ctype.c), no locale."""
 
 from __future__ import annotations
 

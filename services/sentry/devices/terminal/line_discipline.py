@@ -35,6 +35,7 @@ class LineDiscipline:
 
     __slots__ = (
         "buffer",
+        "burst_start",
         "canon_head",
         "canonical",
         "erasing",
@@ -62,6 +63,7 @@ class LineDiscipline:
         self.push = False
         self.erasing = False
         self.literal_next = False
+        self.burst_start = 0  # output pending when the burst of input began: echo of the same burst is not out yet
         self.signals: list[int] = []
         self.packet_status = 0
         self.canonical = modes.canonical
@@ -163,6 +165,7 @@ class LineDiscipline:
         if self.raw or (lflag & tm.EXTPROC and not iflag & tm.ISTRIP and not before):
             self.buffer += chunk
             return
+        self.burst_start = len(self.output.pending)
         for char in chunk:
             if iflag & tm.ISTRIP:
                 char &= 0x7F
@@ -234,7 +237,8 @@ class LineDiscipline:
         self.signals.append(signo)
         if not self.modes.lflag & tm.NOFLSH:
             self.output.drop_echoes()
-            self.flush_output()
+            self.output.flush(self.burst_start)
+            self.packet_status |= tm.TIOCPKT_FLUSHWRITE
             self.flush_input()
         if self.modes.iflag & tm.IXON:
             self.start()

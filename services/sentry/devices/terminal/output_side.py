@@ -35,7 +35,17 @@ _SLOW: Final = tm.OLCUC | tm.OCRNL | tm.ONOCR | tm.ONLRET
 class OutputSide:
     """What programs write and what is echoed, on the way out."""
 
-    __slots__ = ("canon_column", "column", "echo", "echo_commit", "echo_mark", "modes", "pending", "stopped", "tco_stopped")
+    __slots__ = (
+        "canon_column",
+        "column",
+        "echo",
+        "echo_commit",
+        "echo_mark",
+        "modes",
+        "pending",
+        "stopped",
+        "tco_stopped",
+    )
 
     def __init__(self, modes: Termios) -> None:
         self.modes = modes
@@ -59,9 +69,9 @@ class OutputSide:
         del self.pending[:count]
         return data
 
-    def flush(self) -> None:
-        """Drop what the hardware has not been handed yet (tcflush(3) TCOFLUSH)."""
-        del self.pending[DELIVERED:]
+    def flush(self, handed_over: int = DELIVERED) -> None:
+        """Drop what the hardware has not been handed yet (TCOFLUSH): all behind the first `handed_over` bytes."""
+        del self.pending[min(handed_over, DELIVERED) :]
 
     # --- from programs ---
     def write(self, data: bytes | memoryview) -> int:

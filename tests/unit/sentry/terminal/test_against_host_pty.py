@@ -1,4 +1,4 @@
-"""The line discipline against the host kernel's: the same modes and bytes must give the same echo and the same reads."""
+"""The line discipline against the host kernel's: the same modes and bytes give the same echo and the same reads."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ MODES = st.builds(
     lambda iflag, oflag, lflag, cc: INITIAL._replace(iflag=iflag, oflag=oflag, lflag=lflag, cc=cc),
     flags_of(INPUT_FLAGS),
     flags_of(OUTPUT_FLAGS),
-    st.one_of(flags_of(LOCAL_FLAGS), flags_of(LOCAL_FLAGS[1:]).map(lambda flags: flags | tm.ICANON | tm.ECHO | tm.IEXTEN)),
+    st.one_of(flags_of(LOCAL_FLAGS), flags_of(LOCAL_FLAGS).map(lambda flags: flags | tm.ICANON | tm.ECHO | tm.IEXTEN)),
     st.sampled_from(
         (
             tm.INIT_C_CC,
@@ -171,12 +171,15 @@ MODES = st.builds(
     ),
 )
 CHARACTERS = st.sampled_from(
-    [*b"aZ_ 9\t\t\n\r\x08\x7f\x7f\x15\x17\x04\x03\x1c\x1a\x11\x13\x16\x12\x00\x01\x1b!@", 0xC3, 0xA4, 0xE2, 0x82, 0xFF, 0xD7]
+    b"aZ_ 9\t\t\n\r\x08\x7f\x7f\x15\x17\x04\x11\x13\x16\x12\x00\x01\x1b!@\xc3\xa4\xe2\x82\xff\xd7"
 )
+# A flush racing with the kernel's worker has no one answer, so signal characters come alone.
+SIGNALLING = st.sampled_from((b"\x03", b"\x1c", b"\x1a"))
 TYPED = st.lists(CHARACTERS, min_size=1, max_size=24).map(bytes)
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.tuples(st.just("type"), TYPED),
     st.tuples(st.just("type"), TYPED),
+    st.tuples(st.just("type"), SIGNALLING),
     st.tuples(st.just("print"), TYPED),
     st.tuples(st.just("read"), st.integers(1, 40)),
     st.tuples(st.just("modes"), MODES),
