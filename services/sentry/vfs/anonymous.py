@@ -1,6 +1,6 @@
 """Inodes for descriptors without a name: what eventfd, epoll, pipe, socket and the like call.
 
-The superblocks stand in filesystems/anonymous/ and belong to `kernel.anonymous`, made at first use.
+The superblocks stand in filesystems/anonymous/ and are a part of the kernel, made at first use.
 """
 
 from __future__ import annotations
@@ -17,23 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["anon_inode", "pipe_inode", "socket_inode"]
 
 
-def _filesystems(kernel: Kernel) -> AnonymousFilesystems:
-    made = getattr(kernel, "anonymous", None)
-    if not isinstance(made, AnonymousFilesystems):
-        made = kernel.anonymous = AnonymousFilesystems(kernel)
-    return made
-
-
 def anon_inode(kernel: Kernel) -> Inode:
     """The one inode behind eventfd, epoll, timerfd, signalfd, pidfd... (mode 0600, no type bits, as Linux shows it)."""
-    return _filesystems(kernel).anon_inode
+    return kernel.part(AnonymousFilesystems).anon_inode
 
 
 def pipe_inode(kernel: Kernel, cred: Credentials | None = None) -> Inode:
     """A new inode of pipefs: S_IFIFO|0600 with its own number."""
-    return _filesystems(kernel).pipe(cred)
+    return kernel.part(AnonymousFilesystems).pipe(cred)
 
 
 def socket_inode(kernel: Kernel, cred: Credentials | None = None) -> Inode:
     """A new inode of sockfs: S_IFSOCK|0777 with its own number."""
-    return _filesystems(kernel).socket(cred)
+    return kernel.part(AnonymousFilesystems).socket(cred)

@@ -4,7 +4,7 @@ One `FileLocks` per inode, made at the first lock and kept in `inode.locks`. A r
 descriptor table (POSIX: any close of the file by the process drops it) or to an open file description (OFD); a BSD lock
 belongs to a description. Ranges are [start, end), `EOF` for "to the end". Waiting is the caller's: `blocker` says who
 stands in the way, `queue` is woken at every release.
-Deadlock (EDEADLK, POSIX locks only): `waiting` maps a blocked owner to the one it waits for, followed to its end.
+Deadlock (EDEADLK, POSIX locks only): `LockWaits` maps a blocked owner to the one it waits for, followed to its end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["EOF", "FileLocks", "RecordLock", "drop_description_locks", "drop_owner_locks", "locks_of"]
+__all__ = ["EOF", "FileLocks", "LockWaits", "RecordLock", "drop_description_locks", "drop_owner_locks", "locks_of"]
 
 EOF: Final = 1 << 63
 """One past the last byte a lock can cover."""
@@ -39,13 +40,12 @@ class RecordLock(NamedTuple):
 class FileLocks:
     """The locks of one inode."""
 
-    __slots__ = ("flocks", "queue", "records", "waiting")
+    __slots__ = ("flocks", "queue", "records")
 
     def __init__(self) -> None:
         self.records: list[RecordLock] = []
         self.flocks: dict[object, bool] = {}  # description -> exclusive
         self.queue = WaitQueue()
-        self.waiting: dict[object, object] = {}
 
     # --- record locks ---
     def blocker(self, start: int, end: int, kind: int, owner: object) -> RecordLock | None:
@@ -74,20 +74,6 @@ class FileLocks:
         self.records = [lock for lock in kept if lock.start < lock.end]
         self.queue.wake()
 
-    def wait_for(self, owner: object, other: object) -> None:
-        """Note that `owner` waits for `other`. EDEADLK: `other` waits, directly or not, for `owner`."""
-        step: object | None = other
-        for _ in range(len(self.waiting) + 1):
-            step = self.waiting.get(step)
-            if step is None:
-                break
-            if step is owner:
-                raise LinuxError(errno.EDEADLK)
-        self.waiting[owner] = other
-
-    def stop_waiting(self, owner: object) -> None:
-        self.waiting.pop(owner, None)
-
     def drop_records(self, owner: object) -> None:
         """Everything `owner` holds goes."""
         kept = [lock for lock in self.records if lock.owner is not owner]
@@ -109,6 +95,29 @@ class FileLocks:
     def unflock(self, owner: object) -> None:
         if self.flocks.pop(owner, None) is not None:
             self.queue.wake()
+
+
+class LockWaits:
+    """One per kernel: which owner of POSIX locks waits for which (a process waits for one lock per thread at most)."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.waiting: dict[object, object] = {}
+
+    def begin(self, owner: object, other: object) -> None:
+        """Note that `owner` waits for `other`. EDEADLK: `other` waits, directly or not, for `owner`."""
+        step: object | None = other
+        for _ in range(len(self.waiting) + 1):
+            step = self.waiting.get(step)
+            if step is None:
+                break
+            if step is owner:
+                raise LinuxError(errno.EDEADLK)
+        self.waiting[owner] = other
+
+    def end(self, owner: object) -> None:
+        self.waiting.pop(owner, None)
 
 
 def locks_of(inode: Inode) -> FileLocks:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.abi import mount_h as mt
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.path_cache import PathCaches
 from services.sentry.vfs.path_walk import Path
 
 if TYPE_CHECKING:
     from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.path_cache import PathCaches
     from services.sentry.vfs.superblock import Superblock
 
 __all__ = ["MOUNT_FLAGS", "MOUNT_LIMIT", "Mount", "MountNamespace"]
@@ -98,7 +98,7 @@ class MountNamespace:
     def __init__(
         self, superblock: Superblock, flags: int = mt.MS_RELATIME, *, like: MountNamespace | None = None
     ) -> None:
-        self.caches: PathCaches = like.caches if like else PathCaches()
+        self.caches: PathCaches = superblock.caches
         self._ids: list[int] = like._ids if like else [20]
         self.table: dict[tuple[Mount, Dentry], Mount] = {}
         self.mounts: dict[int, Mount] = {}
@@ -134,7 +134,6 @@ class MountNamespace:
     def new_mount(self, superblock: Superblock, root: Dentry, flags: int, source: bytes) -> Mount:
         """A detached mount."""
         self._ids[0] += 1
-        superblock.caches = self.caches
         return Mount(superblock, root, flags & MOUNT_FLAGS, source, self._ids[0])
 
     def attach(self, mount: Mount, where: Path) -> None:

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
+    from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.path_walk import Path
 
@@ -39,7 +40,7 @@ class PathCaches:
 
     __slots__ = ("by_key", "recent")
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.by_key: WeakValueDictionary[tuple[object, ...], PathCache] = WeakValueDictionary()
         self.recent: deque[PathCache] = deque(maxlen=KEPT)
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from protocol.abi.stat_h import makedev
 from services.sentry.vfs.dentry import Dentry
+from services.sentry.vfs.path_cache import PathCaches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.inode import Inode
-    from services.sentry.vfs.path_cache import PathCaches
 
 __all__ = ["DEFAULT_BLOCK_SIZE", "Statfs", "Superblock"]
 
@@ -33,6 +34,19 @@ class Statfs(NamedTuple):
     files: int = 0
     files_free: int = 0
     name_length: int = 255
+
+
+class DeviceNumbers:
+    """One per kernel: device numbers of file systems without a device, major 0, from minor 20 up."""
+
+    __slots__ = ("last",)
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.last = 19
+
+    def next(self) -> int:
+        self.last += 1
+        return makedev(0, self.last)
 
 
 class Superblock:
@@ -81,10 +95,10 @@ class Superblock:
         self.flags = flags
         self.options = options
         self.dynamic = dynamic
-        self.dev = kernel.new_device() if dev is None else dev
+        self.dev = kernel.part(DeviceNumbers).next() if dev is None else dev
         self.block_size = DEFAULT_BLOCK_SIZE
         self.now: Callable[[], int] = kernel.clock.realtime_ns
-        self.caches: PathCaches | None = None
+        self.caches = kernel.part(PathCaches)
         self.negatives: deque[Dentry] = deque()
         self.mounts = 0
         self.root: Dentry
@@ -114,5 +128,4 @@ class Superblock:
 
     def invalidate_paths(self) -> None:
         """Forget every cached whole path: a directory moved, a symbolic link went, search permission changed."""
-        if self.caches is not None:
-            self.caches.clear()
+        self.caches.clear()

@@ -1,0 +1,56 @@
+"""Copies to guest memory that may stop half way: what read(2) and write(2) do when a buffer ends in unmapped pages."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from services.sentry.errors import LinuxError
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
+
+__all__ = ["read_some", "write_some"]
+
+PAGE: Final = 4096
+
+
+def write_some(mm: AddressSpace, addr: int, data: bytes | memoryview) -> int:
+    """Write as much of `data` as is mapped, page by page; the count. EFAULT: not even the first byte."""
+    try:
+        mm.write(addr, data)
+        return len(data)
+    except LinuxError:
+        if not len(data):
+            raise
+    done = 0
+    while done < len(data):
+        step = min(PAGE - (addr + done) % PAGE, len(data) - done)
+        try:
+            mm.write(addr + done, data[done : done + step])
+        except LinuxError:
+            break
+        done += step
+    if not done:
+        raise LinuxError(errno.EFAULT)
+    return done
+
+
+def read_some(mm: AddressSpace, addr: int, count: int) -> bytes:
+    """Read up to `count` bytes, stopping at the first page that is not mapped. EFAULT: nothing could be read."""
+    try:
+        return mm.read(addr, count)
+    except LinuxError:
+        pass
+    pieces = []
+    done = 0
+    while done < count:
+        step = min(PAGE - (addr + done) % PAGE, count - done)
+        try:
+            pieces.append(mm.read(addr + done, step))
+        except LinuxError:
+            break
+        done += step
+    if not done:
+        raise LinuxError(errno.EFAULT)
+    return b"".join(pieces)
