@@ -1,0 +1,1 @@
+"""Containers as the OCI runtime specification has them: states, what is on disk about them, hooks."""
