@@ -278,6 +278,14 @@ class SystrapPlatform:
         self.arena.map[at + 256 : at + 256 + len(program)] = program
 
     # --- address spaces and threads ---
+    def reserved_ranges(self) -> list[tuple[int, int, bytes]]:
+        """(start, end, name for /proc) of what a guest may neither see changed nor map over."""
+        vvar, vdso, end = self.vdso
+        ranges = [(layout.STUB_BASE, layout.STUB_END, b"")]
+        if vvar != vdso:
+            ranges.append((vvar, vdso, b"[vvar]"))
+        return [*ranges, (vdso, end, b"[vdso]")]
+
     def _prepare(self, space: SystrapAddressSpace, index: int) -> SystrapContext:
         """A context on a fresh slot, with a frame of its own making."""
         context = SystrapContext(self, space, index)

@@ -1,0 +1,295 @@
+"""The dispatcher: takes events from the platform, runs handlers, parks and wakes tasks, sends them back to guest code.
+
+The heart of the trap path: `_syscall` is what every call costs. Nothing here awaits; `burst` runs for about a millisecond
+and returns, `app.py` decides when to sleep. Read kernel/waiter.py (what handlers return) and platforms/base.py first.
+
+One call, end to end: the platform's collect() finds a stopped context -> `_event` -> the row's handler(task, arguments) ->
+an int: `resume` at once; a Wait: `park`, later `_run` -> retry(); a StubOp: posted to the guest's stub, later `_finish`;
+NO_RETURN: the registers were replaced. Whenever a signal is pending, `exit_to_user` has the last word.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms.base import Kind
+from services.sentry.errors import LinuxError, Restart, WouldBlock
+from services.sentry.kernel import faults
+from services.sentry.kernel.exits import exit_group
+from services.sentry.kernel.signal_delivery import deliver
+from services.sentry.kernel.waiter import NO_RETURN, Outcome, StubOp, Wait
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.kernel import Kernel
+    from services.sentry.kernel.task import Task
+    from services.sentry.syscalls.table import Row
+
+__all__ = ["Dispatcher"]
+
+_BURST_NS: Final = 1_000_000
+_NEED_FRAME: Final = frozenset(("clone", "clone3", "fork", "vfork", "execve", "execveat", "rt_sigreturn", "arch_prctl"))
+_SIGSYS_STATUS: Final = 31
+_SIGKILL: Final = 9
+
+
+class Dispatcher:
+    """See the module. One per sandbox."""
+
+    def __init__(self, kernel: Kernel, platform: Any, table: list[Row | None]) -> None:
+        self.kernel = kernel
+        self.platform = platform
+        self.rows = table
+        self.handlers: list[Callable[..., Outcome] | None] = [row.handler if row else None for row in table]
+        self.arity = [len(row.args.split()) if row else 0 for row in table]
+        self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
+        self.trace: Callable[[Task, Row | None, int, tuple[int, ...], Outcome | None], None] | None = None
+        self.reap_wanted = False
+        self.oops: Callable[[Task, BaseException], None] = self._log_oops
+
+    # --- the loop ---
+    def burst(self, spin_ns: int) -> bool:
+        """Serve what is there for about a millisecond; whether anything was."""
+        platform, kernel = self.platform, self.kernel
+        began = time.monotonic_ns()
+        end = began + _BURST_NS
+        busy = False
+        while True:
+            ready = platform.collect(0 if kernel.runnable else spin_ns)
+            for context in ready:
+                self._event(context)
+            if kernel.runnable:
+                self._run_tasks()
+                busy = True
+            if self.reap_wanted:
+                self.reap_wanted = False
+                self._reap()
+            now = time.monotonic_ns()
+            deadline = kernel.timers.next_deadline()
+            if deadline is not None and deadline <= now:
+                kernel.timers.run(now)
+                busy = True
+                continue
+            if ready:
+                busy = True
+            elif not kernel.runnable and not platform.posted:
+                return busy
+            if now >= end or kernel.exit_status is not None:
+                return busy
+
+    def _event(self, context: Any) -> None:
+        task = context.owner
+        if task is None or task.exiting:
+            context.exit()
+            return
+        kind = context.kind
+        if kind <= Kind.SYSCALL:
+            self._syscall(task, context)
+        elif kind == Kind.INTERRUPTED:
+            context.orig_rax = -1
+            self.exit_to_user(task, None)
+        else:
+            context.orig_rax = -1
+            faults.handle(task)
+            self.exit_to_user(task, None)
+
+    def _syscall(self, task: Task, context: Any) -> None:
+        nr = context.nr
+        args = context.args
+        context.orig_rax = nr
+        outcome: Outcome
+        try:
+            handler = self.handlers[nr]
+        except IndexError:
+            handler = None
+        if handler is None:
+            outcome = self._missing(task, nr)
+        elif self.need_frame[nr] and not context.has_full_frame:
+            context.take_frame(lambda: self._syscall(task, context))
+            return
+        else:
+            try:
+                count = self.arity[nr]
+                if count == 3:
+                    outcome = handler(task, args[0], args[1], args[2])
+                elif count == 2:
+                    outcome = handler(task, args[0], args[1])
+                elif count == 1:
+                    outcome = handler(task, args[0])
+                elif count == 4:
+                    outcome = handler(task, args[0], args[1], args[2], args[3])
+                elif count == 0:
+                    outcome = handler(task)
+                else:
+                    outcome = handler(task, *args[:count])
+            except LinuxError as error:
+                outcome = -error.errno
+            except WouldBlock:
+                outcome = -errno.EAGAIN
+            except Exception as error:  # noqa: BLE001 - a bug of ours ends this process, not the sandbox
+                self._bug(task, error)
+                return
+        if self.trace is not None:
+            self.trace(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
+        if type(outcome) is int and not task.signal_pending:
+            context.resume(outcome)
+        else:
+            self._complete(task, outcome)
+
+    def _missing(self, task: Task, nr: int) -> int:
+        """ENOSYS, counted once for the program's end and the log."""
+        from protocol.abi.numbers_amd64 import NAMES
+
+        name = NAMES.get(nr, f"syscall_{nr}" if nr < 1 << 16 else "syscall of another ABI")
+        if not self.kernel.missed[name]:
+            self.kernel.log.info("%s: %s is not implemented", task.comm.decode(errors="replace"), name)
+        self.kernel.missed[name] += 1
+        return -errno.ENOSYS
+
+    # --- outcomes ---
+    def _complete(self, task: Task, outcome: Outcome) -> None:
+        """End or park the call of `task` whose handler or continuation gave `outcome`."""
+        if type(outcome) is int:
+            if task.signal_pending:
+                self.exit_to_user(task, outcome)
+            else:
+                task.context.resume(outcome)  # type: ignore[attr-defined]
+        elif outcome is NO_RETURN:
+            if not task.exiting and task.context is not None:
+                self.exit_to_user(task, None)
+        elif isinstance(outcome, StubOp):
+            task.wait = outcome
+            outcome.start(lambda thunk: self._finish(task, thunk))
+        else:
+            assert isinstance(outcome, Wait), outcome
+            task.context.park()  # type: ignore[attr-defined]
+            self.kernel.park(task, outcome)
+
+    def _finish(self, task: Task, thunk: Callable[[], Outcome]) -> None:
+        """What a StubOp posted is done: evaluate what follows from it."""
+        task.wait = None
+        if task.exiting:
+            return
+        self._complete_thunk(task, thunk)
+
+    def _complete_thunk(self, task: Task, thunk: Callable[[], Outcome]) -> None:
+        try:
+            outcome = thunk()
+        except LinuxError as error:
+            outcome = -error.errno
+        except WouldBlock:
+            outcome = -errno.EAGAIN
+        except Exception as error:  # noqa: BLE001
+            self._bug(task, error)
+            return
+        self._complete(task, outcome)
+
+    def exit_to_user(self, task: Task, result: int | None) -> None:
+        """Back to guest code with `result` (None: with the registers as they stand), signals first."""
+        context: Any = task.context
+        if task.signal_pending or result is None:
+            if not context.has_full_frame:
+                context.take_frame(lambda: self.exit_to_user(task, result))
+                return
+            if task.signal_pending:
+                try:
+                    goes_on = deliver(task, result)
+                except Exception as error:  # noqa: BLE001
+                    self._bug(task, error)
+                    return
+                if not goes_on:
+                    if not task.exiting and task.context is not None:
+                        task.context.park()  # type: ignore[attr-defined]
+                    return
+            elif result is not None:
+                context.regs.rax = result & 0xFFFFFFFFFFFFFFFF
+            context.resume_registers()
+            return
+        context.resume(result)
+
+    # --- tasks that were woken ---
+    def _run_tasks(self) -> None:
+        runnable = self.kernel.runnable
+        for _ in range(len(runnable)):
+            task = runnable.popleft()
+            task.queued = False
+            if not task.exiting:
+                self._run(task)
+
+    def _run(self, task: Task) -> None:
+        wait = task.wait
+        if wait is None:
+            if task.context is not None and not task.context.in_guest and not task.in_stop:  # type: ignore[attr-defined]
+                self.exit_to_user(task, None)
+            return
+        if isinstance(wait, StubOp):
+            return
+        kernel = self.kernel
+        timed_out = task.timed_out
+        if wait.retry is not None:
+            try:
+                outcome: Outcome = wait.retry()
+            except WouldBlock:
+                pass
+            except LinuxError as error:
+                kernel.unpark(task)
+                self._complete(task, -error.errno)
+                return
+            except Exception as error:  # noqa: BLE001
+                self._bug(task, error)
+                return
+            else:
+                if task.exiting:
+                    return
+                if outcome is wait:
+                    task.timed_out = False
+                    return
+                kernel.unpark(task)
+                self._complete(task, outcome)
+                return
+        if timed_out:
+            kernel.unpark(task)
+            on_timeout = wait.on_timeout
+            self._complete_thunk(task, on_timeout if on_timeout is not None else _zero)
+        elif task.signal_pending and (not wait.uninterruptible or task.group.exiting or task.zapped):
+            self._interrupt(task, wait)
+
+    def _interrupt(self, task: Task, wait: Wait) -> None:
+        """A signal ends the wait: a partial result, EINTR, or one of the restart codes."""
+        self.kernel.unpark(task)
+        result: int | None = None
+        if wait.on_signal is not None:
+            try:
+                result = wait.on_signal()
+            except LinuxError as error:
+                result = -error.errno
+        if result is None:
+            result = -(wait.restart or errno.EINTR)
+            if wait.restart == Restart.BLOCK:
+                task.restart_call = wait.restart_call
+        self.exit_to_user(task, result)
+
+    # --- ends ---
+    def _reap(self) -> None:
+        """Host processes ended. One that was not asked to (the host's OOM killer, a guest's own doing) takes its task along."""
+        platform = self.platform
+        platform.reap()
+        while platform.lost:
+            context = platform.lost.pop()
+            task = context.owner
+            if task is not None and not task.exiting:
+                exit_group(task, _SIGKILL)
+
+    def _bug(self, task: Task, error: BaseException) -> None:
+        self.oops(task, error)
+        if not task.exiting:
+            exit_group(task, _SIGSYS_STATUS)
+
+    def _log_oops(self, task: Task, error: BaseException) -> None:
+        self.kernel.log.error("bug while serving %s (pid %d)", task.comm, task.group.pid, exc_info=error)
+
+
+def _zero() -> int:
+    return 0

@@ -1,0 +1,429 @@
+"""execve(2): find the program, check it, build its address space, put the task into it.
+
+Everything that may fail with an error is done before the point of no return; after it a failure kills the process, as on
+Linux. Pure parts: loader/elf.py, loader/script.py, loader/initial_stack.py. The new memory is a fork of the platform's
+pristine process, filled by operations posted to its one context; the task moves over when all is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms.base import Op
+from protocol.abi import mman_h as mm_h
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.credentials import for_exec
+from services.sentry.kernel.exits import begin_exec, complete_exec, exit_group, kill_other_threads
+from services.sentry.kernel.waiter import NO_RETURN, Complete, Outcome, StubOp
+from services.sentry.loader import elf, initial_stack, script
+from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, page_up
+from services.sentry.vfs import permissions
+from services.sentry.vfs.path_walk import find
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
+    from services.sentry.kernel.task import Task
+    from services.sentry.vfs.open_file import OpenFile
+    from services.sentry.vfs.path_walk import Path
+
+__all__ = ["execute", "start_init"]
+
+_MAX_SCRIPTS: Final = 5
+_MS_NOSUID, _MS_NOEXEC = 2, 8
+_SIGKILL, _SIGSEGV = 9, 11
+_MAX_OPS: Final = 24
+_PIE_BASE: Final = 0x5555_5555_4000
+_STACK_MAX: Final = 1 << 30
+_STACK_DEFAULT: Final = 8 << 20
+_ARG_FACTOR: Final = 4  # argv and envp may take a quarter of the stack limit
+_NO_FD: Final = 0xFFFFFFFFFFFFFFFF
+MAX_ARG_STRLEN: Final = 32 * PAGE
+
+
+class _Program:
+    """What is to be run, all checked."""
+
+    __slots__ = ("argv", "cred", "envp", "file", "image", "interpreter", "interpreter_file", "name", "path", "secure")
+
+    file: OpenFile
+    image: elf.ElfImage
+    path: Path
+
+    def __init__(self, name: bytes, argv: list[bytes], envp: list[bytes]) -> None:
+        self.name = name
+        self.argv = argv
+        self.envp = envp
+        self.interpreter: elf.ElfImage | None = None
+        self.interpreter_file: OpenFile | None = None
+        self.secure = False
+        self.cred: Credentials | None = None
+
+    def close(self) -> None:
+        for file in (getattr(self, "file", None), self.interpreter_file):
+            if file is not None:
+                file.close_reference()
+
+
+# --- finding and checking ---
+def _open(task: Task, path: Path) -> OpenFile:
+    """The file for reading its image. EACCES: not a regular file, no execute permission, or a noexec mount."""
+    inode = path.dentry.inode
+    assert inode is not None
+    if not inode.is_regular or path.mount.flags & _MS_NOEXEC:
+        raise LinuxError(errno.EACCES)
+    permissions.check(inode, task.cred, permissions.EXECUTE)
+    file = inode.open(path.dentry, 0, task)
+    if file.path is None:
+        file.path = path
+    return file.add_reference()
+
+
+def _read_image(file: OpenFile, head: bytes) -> elf.ElfImage:
+    offset, size = elf.headers_needed(head)
+    headers = head[offset : offset + size] if offset + size <= len(head) else file.pread(size, offset)
+    return elf.parse_untrusted(head, headers, file.inode.size)
+
+
+def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[bytes]) -> _Program:
+    """Resolve scripts and the ELF interpreter. Errors as execve(2)."""
+    program = _Program(name, argv, envp)
+    cred_mode, cred_uid, cred_gid = 0, 0, 0
+    for _ in range(_MAX_SCRIPTS):
+        file = _open(task, path)
+        try:
+            head = file.pread(4096, 0)
+            parsed = script.parse(head)
+            if parsed is None:
+                program.file, program.path = file, path
+                program.image = _read_image(file, head)
+                inode = file.inode
+                cred_mode, cred_uid, cred_gid = inode.mode, inode.uid, inode.gid
+                break
+        except LinuxError:
+            file.close_reference()
+            raise
+        file.close_reference()
+        interpreter, argument = parsed
+        program.argv = [interpreter, *([argument] if argument is not None else []), program.name, *program.argv[1:]]
+        program.name = interpreter
+        path = find(task, interpreter)
+    else:
+        raise LinuxError(errno.ELOOP)
+    try:
+        if program.image.interpreter is not None:
+            _open_interpreter(task, program)
+        if path.mount.flags & _MS_NOSUID:
+            cred_mode &= 0o1777
+        program.cred = for_exec(task.cred, cred_uid, cred_gid, cred_mode, task.no_new_privs)
+        program.secure = program.cred.euid != task.cred.ruid or program.cred.egid != task.cred.rgid
+    except LinuxError:
+        program.close()
+        raise
+    return program
+
+
+def _open_interpreter(task: Task, program: _Program) -> None:
+    assert program.image.interpreter is not None
+    offset, size = program.image.interpreter
+    name = program.file.pread(size, offset)
+    if not name.endswith(b"\0"):
+        raise LinuxError(errno.ENOEXEC)
+    file = _open(task, find(task, name[:-1]))
+    program.interpreter_file = file
+    try:
+        program.interpreter = _read_image(file, file.pread(4096, 0))
+    except LinuxError as error:
+        raise LinuxError(errno.ELIBBAD if error.errno == errno.ENOEXEC else error.errno) from None
+
+
+def read_strings(task: Task, addr: int) -> list[bytes]:
+    """argv or envp. E2BIG: too much, or one string too long (execve(2), "Limits on size of arguments")."""
+    if not addr:
+        return []
+    mm = task.mm
+    limit = _argument_limit(task)
+    out = []
+    total = 0
+    for pointer in mm.read_pointers(addr, 1 << 22):
+        try:
+            text = mm.read_cstring(pointer, MAX_ARG_STRLEN)
+        except LinuxError as error:
+            raise LinuxError(errno.E2BIG if error.errno == errno.ENAMETOOLONG else error.errno) from None
+        total += len(text) + 9
+        if total > limit:
+            raise LinuxError(errno.E2BIG)
+        out.append(text)
+    return out
+
+
+def _argument_limit(task: Task) -> int:
+    stack: int = task.group.rlimits[3][0]
+    return max(min(stack // _ARG_FACTOR, 6 << 20), 32 * PAGE)
+
+
+# --- building ---
+def _segment_ops(image: elf.ElfImage, file: OpenFile, bias: int) -> tuple[list[Op], list[tuple[Any, ...]], list[tuple[int, int]]]:
+    """Operations that map an image at `bias`; what to record of each; the ranges to be zeroed."""
+    backing = file.mmap_backing()
+    ops: list[Op] = []
+    records: list[tuple[Any, ...]] = []
+    zero: list[tuple[int, int]] = []
+    base = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED
+    for segment in image.segments:
+        start = (bias + segment.vaddr) & ~(PAGE - 1)
+        file_end = bias + segment.vaddr + segment.file_size
+        end = page_up(bias + segment.vaddr + segment.mem_size)
+        mapped_end = start
+        if segment.file_size:
+            offset = segment.offset & ~(PAGE - 1)
+            mapped_end = page_up(file_end)
+            ops.append(Op(9, (start, mapped_end - start, segment.prot, base, 0, backing.base + offset), backing.host_fd))
+            records.append((start, mapped_end - start, segment.prot, file, backing, offset))
+            if segment.mem_size > segment.file_size and segment.prot & 2 and file_end != mapped_end:
+                zero.append((file_end, mapped_end - file_end))
+        if end > mapped_end:
+            ops.append(Op(9, (mapped_end, end - mapped_end, segment.prot, base | mm_h.MAP_ANONYMOUS, _NO_FD, 0)))
+            records.append((mapped_end, end - mapped_end, segment.prot, None, None, 0))
+    return ops, records, zero
+
+
+def _place(mm: AddressSpace, image: elf.ElfImage, main: bool) -> int:
+    """Load bias. ENOMEM: no room."""
+    if image.fixed:
+        mm.check_range(image.low, page_up(image.high) - image.low)
+        return 0
+    span = page_up(image.high) - image.low
+    if main:
+        align = image.align
+        start = (_PIE_BASE + (random.getrandbits(28) << 12)) & ~(align - 1)
+        return start - image.low
+    return mm.find_free(span + image.align - PAGE) - image.low & ~(image.align - 1)
+
+
+class _Loader:
+    """Fills a new address space step by step."""
+
+    def __init__(self, task: Task, program: _Program, context: Any, complete: Complete) -> None:
+        self.task = task
+        self.program = program
+        self.context = context
+        self.complete = complete
+        self.mm = AddressSpace()
+        self.mm.space = context.space
+        platform = context.platform
+        for start, end, name in platform.reserved_ranges():
+            self.mm.reserve(start, end, name)
+        self.ops: list[Op] = []
+        self.records: list[tuple[Any, ...]] = []
+        self.zero: list[tuple[int, int]] = []
+        self.entry = 0
+
+    def begin(self) -> None:
+        program, mm = self.program, self.mm
+        image = program.image
+        stack_limit = self.task.group.rlimits[3][0]
+        size = page_up(min(max(stack_limit, 128 << 10), _STACK_MAX)) if stack_limit < 1 << 40 else _STACK_DEFAULT * 4
+        high = ADDRESS_END - (random.getrandbits(16) << 12)
+        stack_low = mm.vmas.gap_below(size + 0x10_0000, 1 << 20, high)
+        if stack_low is None:
+            raise LinuxError(errno.ENOMEM)
+        stack_low += 0x10_0000
+        self.stack_top = stack_low + size
+        prot = 3 | (4 if image.executable_stack else 0)
+        flags = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS | mm_h.MAP_NORESERVE
+        self.ops.append(Op(9, (stack_low, size, prot, flags, _NO_FD, 0)))
+        self.records.append((stack_low, size, prot, None, None, 0, b"[stack]"))
+        # nothing may come to lie in the gap below the stack, nor the interpreter where the main image goes
+        mm.mmap_top = stack_low - 0x10_0000 - (random.getrandbits(16) << 12)
+        self.bias = _place(mm, image, True)
+        self._add(image, program.file, self.bias)
+        self.entry = self.bias + image.entry
+        self.interpreter_base = 0
+        if program.interpreter is not None and program.interpreter_file is not None:
+            self.interpreter_base = _place(mm, program.interpreter, False)
+            self._add(program.interpreter, program.interpreter_file, self.interpreter_base)
+            self.entry = self.interpreter_base + program.interpreter.entry
+        end = page_up(self.bias + image.high)
+        mm.brk_start = mm.brk = end + (random.getrandbits(13) << 12)
+        self._step(0)
+
+    def _add(self, image: elf.ElfImage, file: OpenFile, bias: int) -> None:
+        ops, records, zero = _segment_ops(image, file, bias)
+        self.ops += ops
+        self.records += records
+        self.zero += zero
+
+    def _step(self, at: int) -> None:
+        batch: list[Op] = []
+        rows = 0
+        while at + len(batch) < len(self.ops) and rows < _MAX_OPS:
+            op = self.ops[at + len(batch)]
+            rows += 2 if op.host_fd >= 0 else 1
+            batch.append(op)
+
+        def done(results: list[int]) -> None:
+            for k, result in enumerate(results):
+                if result != batch[k].args[0]:
+                    self.complete(lambda: _fatal(self.task, self, _SIGSEGV))
+                    return
+            if len(results) != len(batch):
+                self.complete(lambda: _fatal(self.task, self, _SIGSEGV))
+            elif at + len(batch) < len(self.ops):
+                self._step(at + len(batch))
+            else:
+                self.complete(self._finish)
+
+        self.context.run_ops(batch, done)
+
+    def _finish(self) -> Outcome:
+        """All is mapped: contents, registers, and the task moves over."""
+        task, program, mm, context = self.task, self.program, self.mm, self.context
+        for record in self.records:
+            start, length, prot, file, backing, offset, *name = record
+            if file is not None:
+                file.add_reference()
+            mm.record(start, length, prot, False, file, backing, offset, *name)
+        try:
+            for start, length in self.zero:
+                mm.write(start, bytes(length))
+            stack = self._stack()
+            mm.write(stack.sp, stack.data)
+        except LinuxError:
+            return _fatal(task, self, _SIGSEGV)
+        mm.arg_start, mm.arg_end = stack.arg_start, stack.arg_end
+        mm.env_start, mm.env_end = stack.env_start, stack.env_end
+        mm.stack_start, mm.auxv = stack.sp, stack.auxv
+        old_mm, old_context = task.mm, task.context
+        if old_mm is not None:
+            begin_exec(task)
+        task.mm = mm
+        task.context = context
+        context.owner = task
+        assert program.cred is not None
+        comm = program.name.rsplit(b"/", 1)[-1]
+        readable = permissions.allowed(program.file.inode, task.cred, permissions.READ)
+        complete_exec(task, program.cred, comm, secure=program.secure, readable=readable)
+        task.group.exec_path = program.path
+        if old_context is not None:
+            old_context.kill()
+        if old_mm is not None:
+            old_mm.release()
+        program.close()
+        regs = context.regs
+        for name_ in "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx".split():
+            setattr(regs, name_, 0)
+        regs.rip = self.entry
+        regs.rsp = stack.sp
+        regs.eflags = 0x202
+        context.fs_base = 0
+        return NO_RETURN
+
+    def _stack(self) -> initial_stack.StackImage:
+        task, program = self.task, self.program
+        image, cred, kernel = program.image, program.cred, task.kernel
+        assert cred is not None
+        config: Any = kernel.config
+        auxv: list[tuple[int, int]] = [
+            (33, self.context.platform.vdso[1]),
+            (51, max(config.min_signal_stack, 2048)),
+            (16, config.hwcap),
+            (6, PAGE),
+            (17, 100),
+            (3, self.bias + image.phdr_vaddr if image.phdr_vaddr else 0),
+            (4, 56),
+            (5, image.phdr_count),
+            (7, self.interpreter_base),
+            (8, 0),
+            (9, self.bias + image.entry),
+            (11, cred.ruid),
+            (12, cred.euid),
+            (13, cred.rgid),
+            (14, cred.egid),
+            (23, int(program.secure)),
+            (26, config.hwcap2),
+        ]
+        return initial_stack.build(
+            self.stack_top - 16, program.argv, program.envp, program.name, kernel.random(16), auxv
+        )
+
+
+def _fatal(task: Task, loader: _Loader | None, signo: int) -> Outcome:
+    """Too late for an error: the process dies (execve(2): "the kernel kills the process")."""
+    if loader is not None:
+        loader.program.close()
+        loader.context.owner = None
+        loader.mm.release()
+    exit_group(task, signo)
+    return NO_RETURN
+
+
+def _start(task: Task, program: _Program) -> Outcome:
+    """The point of no return was passed: build the new address space."""
+    platform = task.kernel.platform  # type: ignore[attr-defined]
+
+    def start(complete: Complete) -> None:
+        def made(context: Any, error: int) -> None:
+            if context is None:
+                program.close()
+                complete(lambda: _fatal(task, None, _SIGKILL))
+                return
+            loader = _Loader(task, program, context, complete)
+            try:
+                loader.begin()
+            except LinuxError:
+                complete(lambda: _fatal(task, loader, _SIGKILL))
+
+        platform.new_space(made)
+
+    if task.context is not None:
+        task.context.park()  # type: ignore[attr-defined]
+    return StubOp(start)
+
+
+def execute(task: Task, path: Path, name: bytes, argv: Sequence[bytes], envp: Sequence[bytes]) -> Outcome:
+    """execve(2) of the file at `path`, called `name` by the program. Errors as execve(2) lists them."""
+    arguments = list(argv) or [b""]
+    program = _prepare(task, path, name, arguments, list(envp))
+    size = sum(len(s) + 9 for s in program.argv) + sum(len(s) + 9 for s in program.envp)
+    if size > _argument_limit(task) + MAX_ARG_STRLEN:
+        program.close()
+        raise LinuxError(errno.E2BIG)
+    return kill_other_threads(task, lambda: _start(task, program))
+
+
+def start_init(task: Task, name: bytes, argv: Sequence[bytes], envp: Sequence[bytes]) -> StubOp:
+    """The first program of a sandbox (or one entered from outside): `name` as execvp(3) finds it.
+
+    ENOENT, EACCES...: as execve(2); nothing was started then.
+    """
+    path, found = _search(task, name, envp)
+    outcome = execute(task, path, found, argv, envp)
+    assert isinstance(outcome, StubOp)
+    return outcome
+
+
+def _search(task: Task, name: bytes, envp: Sequence[bytes]) -> tuple[Path, bytes]:
+    if b"/" in name:
+        return find(task, name), name
+    search = next((item[5:] for item in envp if item.startswith(b"PATH=")), b"/usr/local/bin:/usr/bin:/bin")
+    denied: LinuxError | None = None
+    for folder in search.split(b":"):
+        candidate = (folder or b".") + b"/" + name
+        try:
+            path = find(task, candidate)
+            inode = path.dentry.inode
+            assert inode is not None
+            if not inode.is_regular:
+                continue
+            permissions.check(inode, task.cred, permissions.EXECUTE)
+        except LinuxError as error:
+            if error.errno == errno.EACCES:
+                denied = error
+            continue
+        return path, candidate
+    raise denied or LinuxError(errno.ENOENT, name.decode(errors="replace"))
+
+

@@ -1,0 +1,27 @@
+"""Hardware faults of guest code: from what the host reported to the signal that Linux would send (sigaction(2), si_code)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from services.sentry.kernel.signals import SigInfo, force_signal
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+
+__all__ = ["handle"]
+
+_SIGSEGV: Final = 11
+_SI_KERNEL: Final = 0x80
+_KNOWN: Final = frozenset((4, 5, 7, 8, 11))  # ILL TRAP BUS FPE SEGV
+
+
+def handle(task: Task) -> None:
+    """Queue the signal for the fault that `task.context` stopped with."""
+    context: Any = task.context
+    signo, code, addr = context.fault
+    if signo not in _KNOWN:
+        signo, code, addr = _SIGSEGV, _SI_KERNEL, 0
+    if code >= 0x80000000:
+        code -= 0x100000000
+    force_signal(task, SigInfo(signo, code, addr=addr))

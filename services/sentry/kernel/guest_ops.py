@@ -1,0 +1,81 @@
+"""The platform's share of clone(2): a host thread, or a copied address space, for a task that clone.py has made."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.waiter import Outcome, StubOp
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.waiter import Complete
+
+__all__ = ["start_child"]
+
+
+def start_child(
+    parent: Task,
+    child: Task,
+    *,
+    share_vm: bool,
+    new_thread: bool,
+    stack: int,
+    tls: int | None,
+    finish: Callable[[int], Outcome],
+) -> Outcome:
+    """Give `child` a context, and memory: the parent's own (`share_vm`) or a copy of it.
+
+    `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `new_thread`: of the
+    parent's process. `finish(result)` decides the parent's call: 0, or -errno when the host refused (child.mm and
+    child.context are then None). The child goes to the guest with result 0 after `finish` returned.
+    """
+
+    def start(complete: Complete) -> None:
+        context: Any = parent.context
+        platform = context.platform
+        copy: Any = None
+
+        def done(result: int) -> None:
+            def outcome() -> Outcome:
+                if result < 0:
+                    if child.mm is not None and not share_vm:
+                        child.mm.release()
+                    elif child.mm is not None:
+                        child.mm.users -= 1
+                    child.mm = None  # type: ignore[assignment]
+                    child.context = None  # type: ignore[assignment]
+                    return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
+                answer = finish(0)
+                parent.kernel.mark_runnable(child)
+                return answer
+
+            complete(outcome)
+
+        try:
+            if share_vm:
+                copy = platform.add_thread(context, done, new_process=not new_thread)
+            else:
+                copy = platform.fork_space(context, done, held=True, copy_frame=True)
+        except MemoryError:
+            done(-errno.ENOMEM)
+            return
+        if share_vm:
+            parent.mm.users += 1
+            child.mm = parent.mm
+        else:
+            child.mm = parent.mm.fork()
+            child.mm.space = copy.space
+        child.context = copy
+        copy.owner = child
+        copy.regs.rax = 0
+        if stack:
+            copy.regs.rsp = stack
+        if tls is not None:
+            copy.fs_base = tls
+
+    if not getattr(parent.context, "platform", None):
+        raise LinuxError(errno.EAGAIN, "no platform")
+    return StubOp(start)
