@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from time import perf_counter_ns
 from typing import Final, NoReturn
 
 from protocol.errors import ProtocolViolation
@@ -38,6 +39,11 @@ _MAX_FDS: Final = 1 << 20
 _SEND_TIMEOUT: Final = struct.pack("@ll", 30, 0)
 _STATIC_BACKENDS: Final = {"directory": "services.gofer.backends.host_directory:HostDirectory"}
 
+_SPIN_TRIES: Final = 32
+_SPIN_NS: Final = 50_000
+_SPIN_CREDIT_MAX: Final = 8
+_NEVER_SPIN: Final = -(1 << 62)
+
 Log = Callable[[str], None]
 
 
@@ -49,10 +55,19 @@ def log_to_stderr(line: str) -> None:
         pass
 
 
-class _Channel:
-    """One client socket with its receive buffer and conversation."""
+def may_spin() -> bool:
+    """Whether whoever we wait for can run while we spin: not with a single processor."""
+    return len(os.sched_getaffinity(0)) > 1
 
-    __slots__ = ("buffer", "connection", "have", "sock", "view")
+
+class _Channel:
+    """One client socket with its receive buffer and conversation.
+
+    `credit` is how far spinning has paid lately: a request that comes within _SPIN_TRIES empty receives saves two context
+    switches (some 30 us in a virtual machine), one that does not has cost as much. Above zero the channel spins.
+    """
+
+    __slots__ = ("buffer", "connection", "credit", "have", "sock", "view")
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
@@ -60,11 +75,32 @@ class _Channel:
         self.buffer = bytearray(connection.max_msize_bytes)
         self.view = memoryview(self.buffer)
         self.have = 0
+        self.credit = _SPIN_CREDIT_MAX if may_spin() else _NEVER_SPIN
+
+    def _receive(self, target: bytearray | memoryview) -> int:
+        """One receive into `target`, spinning before it sleeps where that has paid."""
+        receive = self.sock.recv_into
+        if self.credit > 0:
+            for _ in range(_SPIN_TRIES):
+                try:
+                    got = receive(target, 0, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    continue
+                if self.credit < _SPIN_CREDIT_MAX:
+                    self.credit += 1
+                return got
+            self.credit -= 2
+            return receive(target)
+        began = perf_counter_ns()
+        got = receive(target)
+        if perf_counter_ns() - began < _SPIN_NS:  # a spin would have caught it
+            self.credit += 1
+        return got
 
     def turn(self) -> bool:
         """One receive, and the answers to every whole frame in it. False at the end. ProtocolViolation, OSError."""
         have = self.have
-        got = self.sock.recv_into(self.view[have:] if have else self.buffer)
+        got = self._receive(self.view[have:] if have else self.buffer)
         if not got:
             return False
         have += got
@@ -148,15 +184,7 @@ def serve(
     log: Log = log_to_stderr,
 ) -> int:
     """Serve one connection to its end; takes over `sock`. Returns EXIT_OK, or EXIT_BUG. Never raises."""
-    _prepare(sock)
-    channel = _Channel(sock, Connection(backend, max_msize_bytes, max_fids))
-    status = None
-    try:
-        while status is None:
-            status = channel.guarded_turn(log)
-    finally:
-        channel.close()
-    return status
+    return serve_many([sock], backend, max_msize_bytes=max_msize_bytes, max_fids=max_fids, log=log)
 
 
 def serve_many(
@@ -168,22 +196,40 @@ def serve_many(
     log: Log = log_to_stderr,
 ) -> int:
     """Serve several connections until the last has ended; each keeps fids of its own. Returns as serve()."""
-    if len(socks) == 1:
-        return serve(socks[0], backend, max_msize_bytes=max_msize_bytes, max_fids=max_fids, log=log)
-    channels: dict[int, _Channel] = {}
-    poll = select.poll()
     for sock in socks:
         _prepare(sock)
-        channels[sock.fileno()] = _Channel(sock, Connection(backend, max_msize_bytes, max_fids))
-        poll.register(sock.fileno(), select.POLLIN)
+    return _serve_prepared([_Channel(sock, Connection(backend, max_msize_bytes, max_fids)) for sock in socks], log)
+
+
+def _serve_prepared(channels: Sequence[_Channel], log: Log) -> int:
+    """The loops themselves: nothing in here makes a call that the host filter refuses."""
+    if len(channels) != 1:
+        return _poll_loop(channels, log)
+    channel = channels[0]
+    status = None
+    try:
+        while status is None:
+            status = channel.guarded_turn(log)
+    finally:
+        channel.close()
+    return status
+
+
+def _poll_loop(channels: Sequence[_Channel], log: Log) -> int:
+    by_fd = {channel.sock.fileno(): channel for channel in channels}
+    for channel in channels:
+        channel.credit = _NEVER_SPIN  # poll says who is ready: waiting for one would keep the others waiting
+    poll = select.poll()
+    for fd in by_fd:
+        poll.register(fd, select.POLLIN)
     worst = EXIT_OK
-    while channels:
+    while by_fd:
         for fd, _ in poll.poll():
-            status = channels[fd].guarded_turn(log)
+            status = by_fd[fd].guarded_turn(log)
             if status is not None:
                 worst = max(worst, status)
                 poll.unregister(fd)
-                channels.pop(fd).close()
+                by_fd.pop(fd).close()
     return worst
 
 
@@ -261,6 +307,9 @@ def run(
         os.umask(0)  # modes come from the client, already masked
         _raise_fd_limit()
         backend = build_backend(exports, backend_name)
+        for sock in socks:
+            _prepare(sock)
+        channels = [_Channel(sock, Connection(backend)) for sock in socks]
         if sealed:
             keep = {sock.fileno() for sock in socks} | ({ready_fd} if ready_fd is not None else set())
             done = seal_gofer(
@@ -278,7 +327,7 @@ def run(
         return EXIT_CANNOT_START
     if ready_fd is not None:
         _tell_ready(ready_fd)
-    return serve_many(socks, backend, log=log)
+    return _serve_prepared(channels, log)
 
 
 def _tell_ready(ready_fd: int) -> None:

@@ -47,6 +47,8 @@ READ_ONLY: Final = (
     Row("mremap", "memory of the interpreter"),
     Row("madvise", "memory of the interpreter"),
     Row("futex", "locks of the interpreter"),
+    Row("clock_gettime", "deciding whether spinning pays, on hosts whose vDSO has no clock"),
+    Row("restart_syscall", "a poll that the freezer or a debugger stopped goes on"),
     Row("rt_sigreturn", "return from a signal handler"),
     Row("exit_group", "the end"),
 )
