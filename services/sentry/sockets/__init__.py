@@ -1,1 +1,1 @@
-"""services/sentry/sockets."""
+"""Sockets: what all families share, the family registry, and unix domain sockets."""

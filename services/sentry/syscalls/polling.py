@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import epoll_h as ep
@@ -18,10 +19,12 @@ from protocol.abi import resource_h as rs
 from protocol.abi import time_h as tm
 from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.files.epoll import EpollFile
+from services.sentry.files.signalfd import SignalFile
 from services.sentry.kernel.signals import set_blocked
 from services.sentry.kernel.waiter import Wait, WaitQueue
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
+from services.sentry.syscalls.time_arguments import read_timespec
 from services.sentry.vfs.anonymous import anon_inode
 
 if TYPE_CHECKING:
@@ -47,14 +50,6 @@ _Queues = list[tuple[WaitQueue, int]]
 def _deadline(task: Task, timeout_ns: int) -> int:
     """The host-monotonic moment `timeout_ns` (>= 0) from now, clamped to what an int64 holds."""
     return min(task.kernel.clock.monotonic_ns() + timeout_ns, _MAX_NS)
-
-
-def _timespec_ns(task: Task, addr: int) -> int:
-    """The duration of the struct timespec at `addr`. EINVAL: negative, or tv_nsec not below 10^9; EFAULT."""
-    seconds, nanoseconds = tm.TIMESPEC.unpack(task.mm.read(addr, 16))
-    if seconds < 0 or not 0 <= nanoseconds < _SECOND:
-        raise LinuxError(errno.EINVAL)
-    return min(seconds * _SECOND + nanoseconds, _MAX_NS)
 
 
 def _with_mask(task: Task, addr: int, size: int, call: Callable[[], Outcome]) -> Outcome:
@@ -108,6 +103,18 @@ def _with_mask(task: Task, addr: int, size: int, call: Callable[[], Outcome]) ->
     return outcome
 
 
+def _bind_signal_files(task: Task, fds: Iterable[int]) -> bool:
+    """Signal files among `fds` show the signals of whoever polls them (signalfd(2)); whether there are any."""
+    files = task.files.files
+    found = False
+    for fd in fds:
+        file = files.get(fd)
+        if isinstance(file, SignalFile):
+            file.bind(task)
+            found = True
+    return found
+
+
 # --- poll ---
 def _scan_one(task: Task, fd: int, events: int) -> int:
     """The revents of one struct pollfd (poll(2)): 0 for a negative fd, POLLNVAL for a closed one."""
@@ -150,6 +157,9 @@ def _poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) -> Outcome
     try:
         return attempt()
     except WouldBlock:
+        if _bind_signal_files(task, (fd for fd, _, _ in entries)):
+            with suppress(WouldBlock):
+                return attempt()
         if deadline_ns == 0:
             return timed_out()
     queues: _Queues = []
@@ -201,7 +211,7 @@ def _restarted_poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) 
 
 def sys_ppoll(task: Task, addr: int, count: int, timeout: int, mask: int, mask_size: int) -> Outcome:
     """ppoll(2). EINVAL: count, timeout or mask_size; EFAULT. Writes the remaining time back to `timeout`."""
-    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+    timeout_ns = read_timespec(task.mm, timeout) if timeout else None
 
     def call() -> Outcome:
         raw = _read_pollfds(task, addr, u32(count))
@@ -316,6 +326,9 @@ def _select(task: Task, count: int, addrs: tuple[int, int, int], deadline_ns: in
     try:
         return attempt()
     except WouldBlock:
+        if _bind_signal_files(task, (fd for fd, _ in entries)):
+            with suppress(WouldBlock):
+                return attempt()
         if deadline_ns == 0:
             return timed_out()
     queues = [(files[fd].queue, bits | _ALWAYS) for fd, bits in entries]
@@ -346,7 +359,7 @@ def sys_select(task: Task, count: int, reads: int, writes: int, excepts: int, ti
 def sys_pselect6(task: Task, count: int, reads: int, writes: int, excepts: int, timeout: int, sig: int) -> Outcome:
     """pselect6(2): `sig` points to a (mask address, size) pair. Linux updates the timespec, unlike pselect(3)."""
     mask, mask_size = struct.unpack("<QQ", task.mm.read(sig, 16)) if sig else (0, 0)
-    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+    timeout_ns = read_timespec(task.mm, timeout) if timeout else None
     deadline = None if timeout_ns is None else _deadline(task, timeout_ns) if timeout_ns else 0
     sets = (reads, writes, excepts)
     outcome = _with_mask(task, mask, mask_size, lambda: _select(task, s32(count), sets, deadline))
@@ -381,6 +394,8 @@ def sys_epoll_ctl(task: Task, epfd: int, operation: int, fd: int, event: int) ->
     if not isinstance(epoll, EpollFile):
         raise LinuxError(errno.EINVAL)
     if operation == _ADD:
+        if isinstance(file, SignalFile):
+            file.bind(task)
         epoll.add(fd, file, events, data)
     elif operation == _MOD:
         epoll.modify(fd, file, events, data)
@@ -445,7 +460,7 @@ def sys_epoll_pwait(
 
 def sys_epoll_pwait2(task: Task, epfd: int, addr: int, limit: int, timeout: int, mask: int, mask_size: int) -> Outcome:
     """epoll_pwait2(2): the timeout is a struct timespec, 0: none. EINVAL: its values."""
-    timeout_ns = _timespec_ns(task, timeout) if timeout else None
+    timeout_ns = read_timespec(task.mm, timeout) if timeout else None
     return _with_mask(task, mask, mask_size, lambda: _epoll_wait(task, epfd, addr, limit, timeout_ns))
 
 
