@@ -171,6 +171,11 @@ class SystrapPlatform:
         return ffi.cast("void *", address)
 
     # --- start ---
+    def prepare(self) -> None:
+        """What needs the host's /proc: may be called early, before it is out of reach."""
+        if not self.vdso[1]:
+            self.vdso = _find_vdso()
+
     def start(self, death_signal: int = 0) -> None:
         """Make the pristine process. OSError with the reason when the host refuses (no user notification, ...)."""
         if self.doorbell != layout.DOORBELL_FD:
@@ -182,7 +187,7 @@ class SystrapPlatform:
             os.close(self.arena.fd)
             self.arena.fd = layout.ARENA_FD
         self.set_spin(2000)
-        self.vdso = _find_vdso()
+        self.prepare()
         first = SystrapAddressSpace(self, self.arena.allocate())
         context = self._prepare(first, first.take_slot())
         self._map_stub_here(first)
@@ -545,6 +550,11 @@ class SystrapPlatform:
         except BlockingIOError:
             pass
 
+    def serve_strangers(self) -> None:
+        """Answer notifications that nothing was posted for (a guest that jumped into the stub): they get EPERM."""
+        while self._serve_notification():
+            pass
+
     def collect(self, spin_ns: int) -> list[SystrapContext]:
         u32 = self.arena.u32
         deadline = 0
@@ -634,6 +644,7 @@ def _find_vdso() -> tuple[int, int, int]:
 
 
 def _open_fds() -> list[int]:
-    return [int(name) for name in os.listdir("/proc/self/fd")]
+    """Our descriptors, found without /proc (it may be out of reach already)."""
+    return [fd for fd in range(1024) if lib.sentrio_syscall(72, fd, 1, 0, 0, 0, 0) >= 0]  # fcntl(F_GETFD)
 
 

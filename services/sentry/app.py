@@ -1,0 +1,245 @@
+"""The Sentry as a process: wires kernel, platform, file systems and control channel; seals; runs; ends.
+
+`prepare(config)` runs while the host's files are in sight and imports everything; `run(config, fds)` never returns. Order
+of `run`: platform (it forks its pristine process, so it comes before the seal), Gofer and mounts, first task, seal, `ready`,
+then the loop. Before `ready` no guest instruction runs. The end of the sandbox is the end of pid 1, of the control channel,
+or of this process; guest processes end with it in every case.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from platforms._host import lib
+from platforms.systrap.systrap_platform import SystrapPlatform
+from services.sentry import boot, host_filter
+from services.sentry.config import HostFacts, read_host_facts
+from services.sentry.edge import loop
+from services.sentry.edge.control import ControlChannel
+from services.sentry.edge.host_poll import HostPoll
+from services.sentry.errors import LinuxError
+from services.sentry.kernel.clocks import HostClock
+from services.sentry.kernel.dispatcher import Dispatcher
+from services.sentry.kernel.kernel import Kernel
+from services.sentry.kernel.signals import SigInfo, send_signal_group
+from services.sentry.syscalls import table
+
+if TYPE_CHECKING:
+    from protocol.control.config import SentryConfig, SentryFds
+
+__all__ = ["prepare", "run"]
+
+_PR_SET_DUMPABLE = 4
+_NR_PRCTL = 157
+_STATUS_FAILURE = 125
+
+
+class _Prepared:
+    """What `prepare` found, for `run` in the same process."""
+
+    facts: HostFacts | None = None
+    platform: SystrapPlatform | None = None
+    rows: list[table.Row | None] | None = None
+    program: bytes | None = None
+
+
+def prepare(config: SentryConfig) -> None:
+    """Import, build tables, read what needs the host's /proc. Called once, before the root is emptied."""
+    _Prepared.facts = read_host_facts(config)
+    _Prepared.platform = SystrapPlatform()
+    _Prepared.platform.prepare()
+    _Prepared.rows = table.build()
+    boot.import_filesystems()
+    if config.sealed:
+        from protocol.sealing.seal_unsafe import compile_filter
+
+        _Prepared.program = compile_filter(host_filter.ROWS)
+
+
+def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
+    """Run one sandbox; ends with os._exit."""
+    if _Prepared.facts is None:
+        prepare(config)
+    assert _Prepared.facts is not None and _Prepared.platform is not None and _Prepared.rows is not None
+    logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr, format="sentry: %(message)s")
+    sentry = _Sentry(config, fds, _Prepared.facts, _Prepared.platform, _Prepared.rows)
+    stage = "internal"
+    try:
+        for stage, step in sentry.steps():
+            step()
+    except (LinuxError, OSError) as error:
+        number = getattr(error, "errno", 0) or 0
+        why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
+        detail = os.strerror(number) if number else str(error)
+        sentry.fail(stage, number, f"{detail}: {why}" if why else detail)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback unless asked
+        if config.debug:
+            logging.getLogger("sentrio").exception("bug")
+        sentry.fail(stage, 0, f"{type(error).__name__}: {error}")
+    sentry.serve()
+    os._exit(0)
+
+
+class _Sentry:
+    def __init__(
+        self,
+        config: SentryConfig,
+        fds: SentryFds,
+        facts: HostFacts,
+        platform: SystrapPlatform,
+        rows: list[table.Row | None],
+    ) -> None:
+        self.config = config
+        self.fds = fds
+        self.platform = platform
+        self.kernel = Kernel(facts, HostClock())
+        self.kernel.platform = platform  # type: ignore[attr-defined]
+        self.outside = HostPoll()
+        self.kernel.host_poll = self.outside
+        self.dispatcher = Dispatcher(self.kernel, platform, rows)
+        self.init: Any = None
+        self.started = False
+        handlers = {
+            "start": self.start,
+            "signal": self.signal,
+            "window_size": self.window_size,
+            "processes": self.processes,
+            "state": self.state,
+            "shutdown": self.shutdown,
+        }
+        self.control = ControlChannel(socket.socket(fileno=fds.control), handlers, self.shutdown)
+        self.outside.watch(fds.control, 1, self.control.readable)
+
+    def steps(self) -> list[tuple[str, Any]]:
+        """What is done before the loop, by the stage that a failure is reported as."""
+        return [
+            ("platform", self._start_platform),
+            ("mount", self._mount),
+            ("mount", self._first_task),
+            ("seal", self._seal),
+            ("exec", self._ready),
+        ]
+
+    def fail(self, stage: str, number: int, why: str) -> NoReturn:
+        self.control.notify("failed", stage, number, why)
+        os._exit(_STATUS_FAILURE)
+
+    # --- before the seal ---
+    def _start_platform(self) -> None:
+        # guests inherit it: the Sentry reads their memory, which the kernel refuses for processes that are not dumpable
+        lib.sentrio_syscall(_NR_PRCTL, _PR_SET_DUMPABLE, 1, 0, 0, 0, 0)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        self.platform.start(signal.SIGKILL if os.getpid() != 1 else 0)
+        signal.signal(signal.SIGCHLD, self._child_ended)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+    def _child_ended(self, _signo: int, _frame: object) -> None:
+        self.dispatcher.reap_wanted = True
+        os.eventfd_write(self.platform.doorbell, 1)
+
+    def _mount(self) -> None:
+        self.namespace = boot.make_mounts(self.kernel, self.config, self.fds)
+
+    def _first_task(self) -> None:
+        self.init = boot.make_init(self.kernel, self.config, self.fds, self.namespace)
+
+    def _seal(self) -> None:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        if not self.config.sealed:
+            lib.sentrio_syscall(_NR_PRCTL, _PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
+            return
+        from protocol.sealing.seal_unsafe import SealError, seal
+
+        try:
+            seal(host_filter.ROWS, keep_fds=range(1024), dumpable=False, program=_Prepared.program)
+        except SealError as error:
+            raise OSError(0, str(error)) from None
+
+    def _ready(self) -> None:
+        if self.fds.ready is not None:
+            os.write(self.fds.ready, b"r")
+            os.close(self.fds.ready)
+        self.control.notify("ready")
+        if self.config.autostart:
+            self.start()
+
+    # --- the life ---
+    def serve(self) -> None:
+        import trio
+
+        trio.run(loop.run, self.kernel, self.dispatcher, self.platform, self.outside)
+        self._end()
+
+    def _end(self) -> None:
+        console = getattr(self.kernel, "console", None)
+        if console is not None:
+            console.restore()
+        if self.config.report_missing and self.kernel.missed:
+            names = ", ".join(f"{name} ({count})" for name, count in self.kernel.missed.most_common())
+            self.control.notify("report", f"not implemented: {names}")
+        status = self.kernel.exit_status
+        self.control.notify("exited", status if status is not None else 0)
+
+    # --- requests of the monitor ---
+    def start(self) -> None:
+        """Run the first program. Errors as execve(2)."""
+        if self.started:
+            raise LinuxError(114, "the program was started already")
+        self.started = True
+        task = self.init
+        outcome = boot.begin(task, self.config)
+        self.dispatcher._complete(task, outcome)  # noqa: SLF001 - the first call of a task that made none
+        self.control.notify("started")
+
+    def signal(self, signo: int, everyone: bool) -> None:
+        """Send a signal to the first process, or to all."""
+        if not 1 <= signo <= 64:
+            raise LinuxError(22, f"no signal {signo}")
+        info = SigInfo(signo, 0x80, pid=0)  # SI_KERNEL: init takes it even without a handler only when it is SIGKILL
+        if everyone:
+            for group in list(self.kernel.groups.values()):
+                send_signal_group(group, info)
+            return
+        boot.signal_init(self.kernel, signo)
+
+    def window_size(self, rows: int, columns: int) -> None:
+        console = getattr(self.kernel, "console", None)
+        if console is not None:
+            console.resize(rows, columns)
+
+    def processes(self) -> list[dict[str, object]]:
+        """What `ps` shows: one map a process."""
+        found: list[dict[str, object]] = []
+        for group in self.kernel.groups.values():
+            leader = group.leader
+            found.append(
+                {
+                    "pid": group.pid,
+                    "ppid": group.parent.pid if group.parent is not None else 0,
+                    "uid": leader.cred.ruid,
+                    "state": leader.state,
+                    "cpu_ns": group.cpu_time_ns(),
+                    "rss_bytes": leader.mm.total_pages * 4096 if leader.mm is not None else 0,
+                    "command": leader.comm,
+                }
+            )
+        return found
+
+    def state(self) -> dict[str, object]:
+        return {"phase": "running" if self.started else "created", "processes": len(self.kernel.groups)}
+
+    def shutdown(self) -> NoReturn:
+        """End at once. Guest processes die with this one (pid namespace, or the parent-death signal)."""
+        console = getattr(self.kernel, "console", None)
+        if console is not None:
+            console.restore()
+        os._exit(0)

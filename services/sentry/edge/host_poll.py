@@ -1,0 +1,59 @@
+"""Readiness of host descriptors (standard streams, the control channel): one epoll that the main loop sleeps on.
+
+A watch is level-triggered and stays until `unwatch`. Callbacks run on the Sentry's thread between bursts, with poll(2) bits.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+
+__all__ = ["HostPoll"]
+
+
+class HostPoll:
+    """`fd`: the epoll's own descriptor, readable while something watched is ready."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._always: set[int] = set()  # regular files cannot be watched: they are always ready
+        self.fd = self._epoll.fileno()
+
+    def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(bits)` while `fd` has one of `mask`'s poll(2) bits. One watch a descriptor; a second replaces it."""
+        known = fd in self._callbacks
+        self._callbacks[fd] = callback
+        try:
+            if known and fd not in self._always:
+                self._epoll.modify(fd, mask)
+            elif not known:
+                self._epoll.register(fd, mask)
+        except PermissionError:
+            self._always.add(fd)
+
+    def unwatch(self, fd: int) -> None:
+        if self._callbacks.pop(fd, None) is not None:
+            if fd in self._always:
+                self._always.discard(fd)
+            else:
+                try:
+                    self._epoll.unregister(fd)
+                except OSError:
+                    pass
+
+    @property
+    def pending(self) -> bool:
+        """Whether a descriptor that cannot be watched waits for its callback."""
+        return bool(self._always)
+
+    def dispatch(self) -> bool:
+        """Run the callbacks of what is ready; whether there was any."""
+        found = self._epoll.poll(0)
+        for fd in list(self._always):
+            found.append((fd, select.EPOLLIN | select.EPOLLOUT))
+        for fd, bits in found:
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback(bits)
+        return bool(found)
