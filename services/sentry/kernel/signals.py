@@ -2,7 +2,7 @@
 
 Owns `SigInfo`, `PendingSignals`, `SigAction`, `SignalHandlers` and every way to send. Taking a signal and acting on it is
 signal_delivery.py's. One rule ties the two: `task.signal_pending` is true whenever `deliver` would have something to do
-for the task (a deliverable signal, a stop to take part in, a group exit, a mask to restore); whoever changes a mask, a
+for the task (a deliverable signal, a stop to take part in, a group exit); whoever changes a mask, a
 queue or a stop state here keeps it so, and `kick`s the task. It may be true for nothing (another thread took the signal).
 
 Life of a signal: `send_*` -> `_prepare` (stop and SIGCONT side effects, ignored ones dropped) -> a pending queue ->
@@ -361,7 +361,7 @@ def recalculate(task: Task) -> None:
         bool((task.pending.signals | group.shared_pending.signals) & ~task.signal_mask)
         or task.stop_pending
         or group.exiting
-        or task.saved_mask is not None
+        or task.zapped
     )
 
 

@@ -96,6 +96,9 @@ class Task:
         "exit_code",
         "exiting",
         "extra_entries",
+        "fault_address",
+        "fault_error",
+        "fault_trap",
         "files",
         "forced",
         "fs",
@@ -133,6 +136,7 @@ class Task:
         "wait",
         "waited_queue",
         "wake_mask",
+        "zapped",
     )
 
     def __init__(
@@ -163,6 +167,10 @@ class Task:
         self.in_stop = False
         self.held_result: int | None = None  # the result of the call that a stop interrupted
         self.forced = 0  # signal that the task's own fault raised, taken before all others
+        self.zapped = False  # another thread does execve(2): this one ends
+        self.fault_address = 0  # cr2, trap number and error code of the last fault, shown in signal frames
+        self.fault_trap = 0
+        self.fault_error = 0
         self.altstack_sp = 0
         self.altstack_size = 0
         self.altstack_flags = sg.SS_DISABLE

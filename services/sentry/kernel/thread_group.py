@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from services.sentry.kernel.posix_timers import IntervalTimer, PosixTimer
     from services.sentry.kernel.sessions import ProcessGroup, Session
     from services.sentry.kernel.task import Task
-    from services.sentry.kernel.waiter import Wait
     from services.sentry.vfs.path_walk import Path
 
 __all__ = ["ThreadGroup"]
@@ -44,7 +43,6 @@ class ThreadGroup:
         "did_exec",
         "dumpable",
         "exec_path",
-        "exec_waiter",
         "exit_signal",
         "exit_status",
         "exiting",
@@ -75,6 +73,7 @@ class ThreadGroup:
         "stopped",
         "subreaper",
         "tasks",
+        "thread_gone",
         "umbrella_subreaper",
     )
 
@@ -100,7 +99,7 @@ class ThreadGroup:
         self.is_init = False
         self.did_exec = False
         self.exec_path: Path | None = None
-        self.exec_waiter: Wait | None = None  # the thread in execve(2) that waits for the others to be gone
+        self.thread_gone = WaitQueue()  # a thread ended (execve(2) waits for the others)
         self.subreaper = False
         self.umbrella_subreaper = False  # an ancestor is a subreaper
         self.child_wait = WaitQueue()

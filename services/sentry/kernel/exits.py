@@ -1,0 +1,348 @@
+"""The end of threads and processes: _exit(2), exit_group(2), what execve(2) needs of it, and reaping.
+
+Owns the order of an exit (Linux kernel/exit.c, do_exit): robust list, clear_child_tid, vfork's parent, memory, files,
+children, terminal, notification of the parent. A task's end is always carried out by `do_exit` on behalf of that very task,
+from its own system call or from `deliver`; others only ask for it (signals.start_group_exit, `kill_other_threads`).
+After `do_exit` the task is not to be touched; its context has been killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import signal_h as sg
+from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.kernel.futex import exit_robust_list, futex_wake_address
+from services.sentry.kernel.posix_timers import cancel_timers
+from services.sentry.kernel.sessions import leave_group, signal_if_newly_orphaned
+from services.sentry.kernel.signals import (
+    SigInfo,
+    kick,
+    recalculate,
+    retarget_on_exit,
+    send_signal_group,
+    start_group_exit,
+)
+from services.sentry.kernel.waiter import ANY, Wait
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
+    from services.sentry.kernel.kernel import Kernel
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.thread_group import ThreadGroup
+    from services.sentry.kernel.waiter import Outcome
+
+__all__ = [
+    "begin_exec",
+    "complete_exec",
+    "complete_vfork",
+    "do_exit",
+    "exit_group",
+    "kill_other_threads",
+    "release_group",
+]
+
+_COMM_MAX: Final = 15
+
+
+def exit_group(task: Task, status: int) -> None:
+    """End the whole process of `task` with wait status `status`, and `task` itself now."""
+    start_group_exit(task.group, status)
+    do_exit(task, task.group.exit_status)
+
+
+def do_exit(task: Task, status: int) -> None:
+    """End `task`; `status` is the wait status of this thread."""
+    if task.exiting:
+        return
+    group = task.group
+    kernel = task.kernel
+    task.exiting = True
+    task.exit_code = status
+    wait = task.wait
+    if wait is not None:  # killed while parked: let it take itself out of its tables
+        kernel.unpark(task)
+        if wait.on_signal is not None:
+            wait.on_signal()
+    task.in_stop = False
+    if len(group.tasks) > 1:
+        retarget_on_exit(task)
+        _leave_stop(task, group)
+    last = all(other.exiting for other in group.tasks.values())
+    if last:
+        cancel_timers(group)
+    _release_memory(task)
+    task.files.release(task)
+    _leave_children(task, group, last)
+    task.state = "Z"
+    task.dead_cpu_ns = task.cpu_time_ns()
+    context = task.context
+    task.context = None  # type: ignore[assignment]  # gone; nothing touches a task after its exit
+    kernel.uncharge_signals(task.pending.discard(sg.SIGSET_MASK))
+    if task is not group.leader:
+        _forget_thread(task)
+    if last:
+        _end_group(kernel, group)
+    else:
+        group.thread_gone.wake(ANY)
+    if context is not None:
+        context.kill()
+
+
+def _leave_stop(task: Task, group: ThreadGroup) -> None:
+    """A thread that was to stop is leaving instead: the group's stop may be complete without it."""
+    if not task.stop_pending:
+        return
+    task.stop_pending = False
+    group.stop_count -= 1
+    if group.stop_count == 0 and not group.exiting:
+        group.stopped = True
+        group.stop_report = group.stop_signal
+        group.notify_parent(sg.CLD_STOPPED, group.stop_signal)
+
+
+def _release_memory(task: Task) -> None:
+    """What others learn from this thread's memory, then the memory (kernel/fork.c, mm_release)."""
+    mm = task.mm
+    _leave_memory(task)
+    complete_vfork(task)
+    if mm is not None:
+        task.mm = None  # type: ignore[assignment]  # as in Linux: a dying task has none
+        mm.release()
+
+
+def _leave_memory(task: Task) -> None:
+    """Robust list and clear_child_tid: what a thread does to memory that it is about to leave."""
+    mm = task.mm
+    if mm is not None:
+        if task.robust_list:
+            exit_robust_list(task)
+        addr = task.clear_child_tid
+        if addr:
+            task.clear_child_tid = 0
+            # Nobody is left to see it when no other task shares the memory.
+            if len(task.group.tasks) > 1 or task.vfork_done is not None or getattr(mm, "users", 2) > 1:
+                try:
+                    mm.write_u32(addr, 0)
+                except LinuxError:
+                    pass
+                else:
+                    futex_wake_address(mm, addr, 1, task.kernel.futexes)
+
+
+def complete_vfork(task: Task) -> None:
+    """`task` no longer borrows its parent's memory: the parent in vfork(2) goes on."""
+    queue = task.vfork_done
+    if queue is not None:
+        task.vfork_done = None
+        queue.wake(ANY)
+
+
+def _forget_thread(task: Task) -> None:
+    """A thread other than the leader leaves no zombie."""
+    group = task.group
+    group.tasks.pop(task.tid, None)
+    group.dead_cpu_ns += task.dead_cpu_ns
+    task.kernel.remove_task(task)
+
+
+# --- children ---------------------------------------------------------------------------------------------------------
+def _leave_children(task: Task, group: ThreadGroup, last: bool) -> None:
+    """Parent-death signals for children this very thread made; new parents for all when the process ends."""
+    if not group.children:
+        return
+    survivor = None if last else next(other for other in group.tasks.values() if not other.exiting)
+    for child in list(group.children.values()):
+        if child.parent_thread is task:
+            for thread in list(child.tasks.values()):
+                if thread.parent_death_signal and not thread.exiting:
+                    info = SigInfo(thread.parent_death_signal, sg.SI_USER, group.pid, task.cred.ruid)
+                    send_signal_group(child, info)
+            child.parent_thread = survivor
+        if last:
+            _reparent(child, group)
+
+
+def _find_reaper(group: ThreadGroup) -> ThreadGroup | None:
+    """The nearest living ancestor marked by PR_SET_CHILD_SUBREAPER, else init; None when init itself ends."""
+    walk = group.parent
+    while walk is not None:
+        if walk.subreaper and not walk.is_dead and not walk.exiting:
+            return walk
+        walk = walk.parent
+    init = group.kernel.init_group
+    return None if init is group else init
+
+
+def _reparent(child: ThreadGroup, former: ThreadGroup) -> None:
+    former.children.pop(child.pid, None)
+    reaper = _find_reaper(former)
+    child.parent = reaper
+    if reaper is None:
+        child.parent_thread = None
+        return
+    child.parent_thread = reaper.live_task()
+    reaper.children[child.pid] = child
+    child.exit_signal = sg.SIGCHLD
+    if child.is_zombie:
+        _notify_of_exit(child)
+    else:
+        signal_if_newly_orphaned(child.kernel, child, former)
+
+
+# --- the end of a process ---------------------------------------------------------------------------------------------
+def _end_group(kernel: Kernel, group: ThreadGroup) -> None:
+    """Every thread is gone: become a zombie, tell those who wait."""
+    if not group.exiting:
+        group.exit_status = group.leader.exit_code
+    kernel.uncharge_signals(group.shared_pending.discard(sg.SIGSET_MASK))
+    session = group.session
+    if session.leader is group:
+        _leave_terminal(kernel, group)
+    signal_if_newly_orphaned(kernel, group, None)
+    group.is_zombie = True
+    group.leader.state = "Z"
+    group.thread_gone.wake(ANY)
+    if group.is_init:
+        kernel.finished(group.exit_status)
+    if group.parent is not None:
+        _notify_of_exit(group)
+    group.pidfd_queue.wake(ANY)
+
+
+def _leave_terminal(kernel: Kernel, group: ThreadGroup) -> None:
+    """A session leader's end: its terminal is hung up and free (setsid(2), _exit(2))."""
+    session = group.session
+    session.leader = None
+    terminal = session.terminal
+    if terminal is None:
+        return
+    leader_exited = getattr(terminal, "leader_exited", None)
+    if leader_exited is not None:
+        leader_exited()
+    session.terminal = None
+
+
+def exit_code_and_status(group: ThreadGroup) -> tuple[int, int]:
+    """(CLD_EXITED, exit code) or (CLD_KILLED or CLD_DUMPED, signal) of a zombie."""
+    status = group.exit_status
+    signo = status & 0x7F
+    if not signo:
+        return sg.CLD_EXITED, status >> 8 & 0xFF
+    return (sg.CLD_DUMPED if status & 0x80 else sg.CLD_KILLED), signo
+
+
+def _notify_of_exit(group: ThreadGroup) -> None:
+    """Send the exit signal, wake wait(2) callers; reap at once if the parent does not want zombies (sigaction(2))."""
+    parent = group.parent
+    assert parent is not None
+    signo = group.exit_signal
+    autoreap = parent.is_dead
+    if signo == sg.SIGCHLD:
+        action = parent.sighand.actions[sg.SIGCHLD]
+        if action.handler == sg.SIG_IGN or action.flags & sg.SA_NOCLDWAIT:
+            autoreap = True
+            if action.handler == sg.SIG_IGN:
+                signo = 0
+    if 0 < signo <= sg.NSIG:
+        code, status = exit_code_and_status(group)
+        send_signal_group(parent, group.child_info(code, status, signo))
+    if autoreap:
+        release_group(group)
+    parent.child_wait.wake(ANY)
+
+
+def release_group(group: ThreadGroup) -> None:
+    """Forget a zombie: its numbers are free again."""
+    kernel = group.kernel
+    group.is_reaped = True
+    kernel.remove_task(group.leader)
+    kernel.groups.pop(group.pid, None)
+    leave_group(kernel, group)
+    if group.parent is not None:
+        group.parent.children.pop(group.pid, None)
+
+
+# --- execve's share ---------------------------------------------------------------------------------------------------
+def kill_other_threads(task: Task, then: Callable[[], Outcome]) -> Outcome:
+    """execve(2)'s point of no return: end all other threads, give `task` the leader's identity, then `then()`.
+
+    Answers a Wait while threads are still ending; only a fatal signal of the process ends it.
+    """
+    group = task.group
+    others = [other for other in group.tasks.values() if other is not task]
+    if not others:
+        return then()
+    for other in others:
+        if not other.exiting:
+            other.zapped = True
+            other.signal_pending = True
+            kick(other, fatal=True)
+
+    def retry() -> Outcome:
+        if any(other is not task and not other.exiting for other in group.tasks.values()):
+            raise WouldBlock
+        _take_leadership(task)
+        return then()
+
+    try:
+        return retry()
+    except WouldBlock:
+        return Wait(retry, ((group.thread_gone, ANY),), uninterruptible=True, restart=0)
+
+
+def _take_leadership(task: Task) -> None:
+    """`task` is the only thread left: it becomes the leader, with the process's pid as its tid."""
+    group = task.group
+    kernel = task.kernel
+    old = group.leader
+    if old is task:
+        return
+    group.dead_cpu_ns += old.dead_cpu_ns
+    kernel.remove_task(old)
+    kernel.tasks.pop(task.tid, None)
+    group.tasks.clear()
+    task.tid = group.pid
+    task.start_time_ns = old.start_time_ns
+    kernel.tasks[task.tid] = task
+    group.tasks[task.tid] = task
+    group.leader = task
+    for child in group.children.values():
+        if child.parent_thread is old:
+            child.parent_thread = task
+
+
+def begin_exec(task: Task) -> None:
+    """Before the old memory goes, with no other thread left: robust list, clear_child_tid.
+
+    The caller replaces `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the task's own.
+    """
+    _leave_memory(task)
+    task.files.unshared_for(task)
+
+
+def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = False, readable: bool = True) -> None:
+    """After the new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec, vfork's end.
+
+    `secure`: the program gained privilege (parent-death signal goes); `readable`: the file may be read (dumpable).
+    """
+    group = task.group
+    group.sighand = group.sighand.reset_for_exec()
+    cancel_timers(group, interval_timers=False)
+    task.reset_altstack()
+    task.restart_call = None
+    task.comm = comm[:_COMM_MAX]
+    task.robust_list = 0
+    task.clear_child_tid = 0
+    if secure or cred.euid != task.cred.euid or cred.egid != task.cred.egid:
+        task.parent_death_signal = 0
+    task.kernel.move_charge(task.cred.ruid, cred.ruid)
+    task.cred = cred
+    group.dumpable = 1 if readable and not secure and cred.euid == cred.ruid and cred.egid == cred.rgid else 0
+    group.exit_signal = sg.SIGCHLD
+    group.did_exec = True
+    group.membarrier = 0
+    task.files.close_on_exec(task)
+    complete_vfork(task)
+    recalculate(task)
