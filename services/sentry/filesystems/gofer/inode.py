@@ -295,7 +295,7 @@ class GoferInode(Inode):
                     if child is None:
                         return found
                     break
-                at = cast(GoferInode, child)
+                at = child
                 found.append(at)
                 if not at.is_dir:
                     return found
@@ -380,8 +380,7 @@ class GoferInode(Inode):
             if child.__class__ is int:
                 yield cookie, (name, child >> DT_SHIFT, child & 15)
             elif child.__class__ is GoferInode:
-                inode = cast(GoferInode, child)
-                yield cookie, (name, inode.ino, inode.mode >> 12 & 15)
+                yield cookie, (name, child.ino, child.mode >> 12 & 15)
             else:
                 record = cast(Attributes, child)
                 yield cookie, (name, record.qid_path & 0x7FFFFFFFFFFFFFFF or 1, record.mode >> 12 & 15)

@@ -207,7 +207,7 @@ class GoferSuperblock(Superblock):
                 self.holders.pop(fid, None)
 
     def walk(self, fid: int, names: list[bytes]) -> tuple[int, list[Attributes], bytes]:
-        """Walk all of `names` (what fits one walk): (new fid, a record per name, text of a final link). ESTALE: gone."""
+        """Walk all of `names`, what fits one walk: (new fid, a record per name, text of a final link). ESTALE: gone."""
         newfid = self.client.new_fid()
         result = self.call(self.client.walkgetattr, fid, newfid, names)
         if result.errno:

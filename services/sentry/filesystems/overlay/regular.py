@@ -83,6 +83,8 @@ class OverlayRegular(OverlayInode):
             return
         if ctime_ns is None:
             ctime_ns = self.overlay.now()
+        if size is not None and mtime_ns is None:
+            mtime_ns = ctime_ns  # a truncation to the size it has counts as well (open(2), O_TRUNC)
         self.upper.set_attributes(
             mode=mode, uid=uid, gid=gid, size=size, atime_ns=atime_ns, mtime_ns=mtime_ns, ctime_ns=ctime_ns
         )
@@ -162,7 +164,7 @@ class OverlayRegular(OverlayInode):
             if self.lower is None:
                 raise LinuxError(errno.ESTALE, "the last name and user of this file went")
             if flags & fc.O_ACCMODE == fc.O_RDONLY:
-                file = OverlayFile(self, flags, cast(Inode, self.lower).open(dentry, flags, task))
+                file = OverlayFile(self, flags, self.lower.open(dentry, flags, task))
                 if self.opens is None:
                     self.opens = {}
                 self.opens[file] = None

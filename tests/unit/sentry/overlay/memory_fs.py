@@ -145,6 +145,8 @@ class MemoryFile(OpenFile):
         quota: Any = self.inode.superblock
         if quota.full:
             raise LinuxError(errno.ENOSPC)
+        if not data:
+            return 0
         self.inode.mtime_ns = self.inode.ctime_ns = time.time_ns()
         return os.pwrite(self._fd, data, offset)
 
