@@ -16,24 +16,8 @@ PAGE: Final = 4096
 
 
 def write_some(mm: AddressSpace, addr: int, data: bytes | memoryview) -> int:
-    """Write as much of `data` as is mapped, page by page; the count. EFAULT: not even the first byte."""
-    try:
-        mm.write(addr, data)
-        return len(data)
-    except LinuxError:
-        if not len(data):
-            raise
-    done = 0
-    while done < len(data):
-        step = min(PAGE - (addr + done) % PAGE, len(data) - done)
-        try:
-            mm.write(addr + done, data[done : done + step])
-        except LinuxError:
-            break
-        done += step
-    if not done:
-        raise LinuxError(errno.EFAULT)
-    return done
+    """Write as much of `data` as is mapped; the count. EFAULT: not even the first byte."""
+    return mm.write_some(addr, data)
 
 
 def read_some(mm: AddressSpace, addr: int, count: int) -> bytes:

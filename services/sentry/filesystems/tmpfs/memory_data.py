@@ -1,8 +1,8 @@
 """The bytes of a file in memory: small ones in a bytearray, others in host memory (memfd_unsafe.py).
 
 Owns contents, length, holes and the pages charged to a quota; knows no inode, time or permission. tmpfs,
-memfd_create(2), shared memory and the overlay's upper layer use it. A file moves to host memory when it is mapped, grows beyond
-INLINE_LIMIT or gets a large hole, and never moves back.
+memfd_create(2), shared memory and the overlay's upper layer use it. A file moves to host memory when it is mapped,
+grows beyond INLINE_LIMIT or gets a large hole, and never moves back.
 
 Page accounting: `pages` is what statfs(2) and st_blocks see. In an inline file `holes` lists the pages never written;
 in host memory the host counts, but only while `dense` is false (a dense file has every page up to its end).
@@ -53,6 +53,15 @@ class NoQuota:
 
     def uncharge(self, pages: int) -> None:
         """Nothing is counted."""
+
+
+def _fill(mm: AddressSpace, addr: int, view: memoryview) -> bool:
+    """Copy from the guest; False: EFAULT. The exception ends here, so that no traceback keeps the view alive."""
+    try:
+        mm.read_into(addr, view)
+    except LinuxError:
+        return False
+    return True
 
 
 def page_count(size: int) -> int:
@@ -137,16 +146,17 @@ class MemoryData:
         size = self.size
         granted = self.make_room(offset, count)
         host = self.host
-        try:
-            if host is None:
-                with memoryview(self.buffer) as whole, whole[offset : offset + granted] as view:
-                    mm.read_into(addr, view)
-            elif host.map is not None and offset + granted <= host.map_length:
-                with memoryview(host.map) as whole, whole[offset : offset + granted] as view:
-                    mm.read_into(addr, view)
-            else:
+        if host is not None and (host.map is None or offset + granted > host.map_length):
+            try:
                 host.write(offset, mm.read(addr, granted))
-        except LinuxError:
+                copied = True
+            except LinuxError:
+                copied = False
+        else:
+            memory = self.buffer if host is None else host.map
+            with memoryview(memory) as whole, whole[offset : offset + granted] as view:  # type: ignore[arg-type]
+                copied = _fill(mm, addr, view)
+        if not copied:
             if self.size > size:
                 self.truncate(size)
             return self.write(read_some(mm, addr, granted), offset)
