@@ -104,9 +104,24 @@ class _Channel:
         if not got:
             return False
         have += got
+        replies: list[bytes] = []
+        try:
+            at = self._answer_all(have, replies)
+        finally:  # what was answered before a violation is still sent
+            if replies:
+                data = replies[0] if len(replies) == 1 else b"".join(replies)
+                sent = self.sock.send(data, socket.MSG_NOSIGNAL)
+                if sent < len(data):
+                    self._send_rest(data, sent)
+        if at and at < have:
+            self.view[: have - at] = bytes(self.view[at:have])
+        self.have = have - at
+        return True
+
+    def _answer_all(self, have: int, replies: list[bytes]) -> int:
+        """Answer every whole frame of the buffer's first `have` bytes into `replies`. Returns where the rest begins."""
         buffer, connection = self.buffer, self.connection
         at = 0
-        replies: list[bytes] = []
         while have - at >= 7:
             size = buffer[at] | buffer[at + 1] << 8 | buffer[at + 2] << 16 | buffer[at + 3] << 24
             if not 7 <= size <= connection.msize_bytes:
@@ -121,15 +136,7 @@ class _Channel:
                 replies.clear()
             elif reply:
                 replies.append(reply)
-        if replies:
-            data = replies[0] if len(replies) == 1 else b"".join(replies)
-            sent = self.sock.send(data, socket.MSG_NOSIGNAL)
-            if sent < len(data):
-                self._send_rest(data, sent)
-        if at and at < have:
-            self.view[: have - at] = bytes(self.view[at:have])
-        self.have = have - at
-        return True
+        return at
 
     def _send_with_fd(self, data: bytes, fd: int) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("@i", fd))]

@@ -371,8 +371,8 @@ def _flush(connection: Connection, request: m.Tflush) -> m.Message:
 def _walk(connection: Connection, request: m.Twalk) -> m.Message:
     """walk(5): all names, or as many as could be; an error only when not even the first could."""
     fid = connection.table.get(request.fid)
-    if fid.file is not None or fid.xattr is not None:
-        raise LinuxError(errno.EBADF, "walk: fid is open")
+    if fid.xattr is not None or (fid.file is not None and (request.names or request.newfid == request.fid)):
+        raise LinuxError(errno.EBADF, "walk: fid is open")  # cloning an open fid is let pass: the clone is not open
     if request.newfid != request.fid:
         connection.table.check_free(request.newfid)
     if not request.names:
