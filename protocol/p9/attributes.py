@@ -1,7 +1,7 @@
 """Qid, Attributes and SetAttributes: the fixed-size records of 9P2000.L.
 
-`Attributes` is exactly the body of Rgetattr (153 bytes), which is also the record the extension messages repeat. It is a
-named tuple because `Struct.unpack` already makes a tuple: wrapping costs one C call. Device numbers use the kernel's
+`Attributes` is exactly the body of Rgetattr (153 bytes), which is also the record the extension messages repeat. It is
+a named tuple because `Struct.unpack` already makes a tuple: wrapping costs one C call. Device numbers use the kernel's
 "new" encoding, equal to os.makedev() for major < 4096; times are (seconds, nanoseconds) since the epoch.
 Source: diod protocol.md (getattr), Linux fs/9p/vfs_inode_dotl.c.
 """

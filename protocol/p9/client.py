@@ -4,9 +4,9 @@ One request is outstanding at a time; in the common case it costs one send and o
 not used for hot messages: they are packed and unpacked here straight from the buffer (tests hold both equal).
 
 Life: construct, `negotiate()`, `attach()`, then anything, `close()`. Not thread-safe: one thread owns it.
-Errors: `P9Error(errno)` the server refused; `GoferTimeout` no answer in time (the connection stays usable, a late answer is
-dropped and its fid forgotten); `GoferGone` the server is dead or the conversation was ended; `ProtocolViolation` it sent
-nonsense (the connection is closed, later calls raise GoferGone).
+Errors: `P9Error(errno)` the server refused; `GoferTimeout` no answer in time (the connection stays usable, a late
+answer is dropped and its fid forgotten); `GoferGone` the server is dead or the conversation was ended;
+`ProtocolViolation` it sent nonsense (the connection is closed, later calls raise GoferGone).
 Fids are numbers from `new_fid()`; a fid passed as `newfid` is owned by the caller once the call returned without error,
 else its number is free again. `clunk()` sends nothing by itself: it rides in front of the next request.
 Fds: every received fd is close-on-exec; it is either returned to the caller or closed. Calls that expect none receive
@@ -88,7 +88,8 @@ class GoferGone(P9Error):
 
 
 class WalkResult(NamedTuple):
-    """How far a walk got. `errno` 0: every name, and newfid is bound; else why name number len(steps) failed, newfid free.
+    """How far a walk got. `errno` 0: every name, and newfid is bound; else why name number len(steps) failed, newfid
+    free.
 
     `target` is the text of the last record when that is a symlink's. A name behind a symlink fails with ENOTDIR.
     """
@@ -226,7 +227,9 @@ class P9Client:
             self.flush_clunks()
 
     def flush_clunks(self) -> None:
-        """Send the clunks that wait for a request to ride on. For idle moments; never raises, a dead server is noticed."""
+        """Send the clunks that wait for a request to ride on. For idle moments; never raises, a dead server is
+        noticed.
+        """
         if self._gone or not self._pending_clunks:
             return
         if not self.extended:
@@ -353,7 +356,8 @@ class P9Client:
                 self._fds += struct.unpack(f"@{len(data) // 4}i", data[: len(data) // 4 * 4])
 
     def _call(self, frame: bytes, request: int, want_fd: bool = False, newfid: int = c.NOFID) -> int:
-        """Send `frame` (of type `request`), wait for its reply. Returns the end of the reply in the buffer (start is 0).
+        """Send `frame` (of type `request`), wait for its reply. Returns the end of the reply in the buffer (start is
+        0).
 
         Raises P9Error for Rlerror. On any error, `newfid` is free again (later, if the answer is still to come).
         """
@@ -743,7 +747,9 @@ class P9Client:
         self._call_slow(m.Tfsync(fid, int(datasync)), m.Rfsync)
 
     def readdir(self, fid: int, offset: int, count: int = 65536) -> list[DirectoryEntry]:
-        """Entries behind cookie `offset` (0: the first) that fit in `count` bytes; empty at the end. `fid` must be open."""
+        """Entries behind cookie `offset` (0: the first) that fit in `count` bytes; empty at the end. `fid` must be
+        open.
+        """
         count = min(count, self.max_read_bytes)
         end = self._call(_REQ_READ.pack(_REQ_READ.size, c.TREADDIR, self._new_tag(), fid, offset, count), c.TREADDIR)
         try:

@@ -6,8 +6,8 @@ and against the bytes that are really there before anything is allocated, and re
 `FrameSplitter` cuts a byte stream into frames. Read the limits in `constants.py` first.
 
 Runs of fixed-size fields become one precompiled `struct.Struct`; only variable fields have code of their own. The hot
-messages are not packed here but in `client.py` and the gofer's handlers, straight from and to the buffer; property tests
-hold both encodings equal.
+messages are not packed here but in `client.py` and the gofer's handlers, straight from and to the buffer; property
+tests hold both encodings equal.
 """
 
 from __future__ import annotations

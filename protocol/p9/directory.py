@@ -1,7 +1,7 @@
 """The entries inside Rreaddir and Rreaddirattr data. Sans-IO.
 
-Plain entry: qid[13] offset[8] type[1] name[s]. With attributes: the 153-byte record takes the qid's place. `offset` is the
-cookie to ask for the entries that follow; `kind` is d_type of getdents64(2). Source: diod protocol.md (readdir).
+Plain entry: qid[13] offset[8] type[1] name[s]. With attributes: the 153-byte record takes the qid's place. `offset` is
+the cookie to ask for the entries that follow; `kind` is d_type of getdents64(2). Source: diod protocol.md (readdir).
 """
 
 from __future__ import annotations

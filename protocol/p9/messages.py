@@ -1,8 +1,8 @@
 """Every 9P2000.L message as a value, and the one table that says how each lies on the wire.
 
-`TABLE` maps a type number to a `Row` (number, class, field kinds). A class has exactly one slot per kind, in wire order;
-`codec.py` compiles the rows, so that adding a message is adding a class and a row. Field names follow the protocol text.
-Directory data of Rreaddir/Rreaddirattr stays bytes here: see `directory.py`.
+`TABLE` maps a type number to a `Row` (number, class, field kinds). A class has exactly one slot per kind, in wire
+order; `codec.py` compiles the rows, so that adding a message is adding a class and a row. Field names follow the
+protocol text. Directory data of Rreaddir/Rreaddirattr stays bytes here: see `directory.py`.
 """
 
 from __future__ import annotations
@@ -443,9 +443,11 @@ class Twalkgetattr(Message):
 
 @dataclass(slots=True)
 class Rwalkgetattr(Message):
-    """Extension: one record per step walked. `ecode` is 0 when all were, else why the next step failed (newfid unbound).
+    """Extension: one record per step walked. `ecode` is 0 when all were, else why the next step failed (newfid
+    unbound).
 
-    A walk stops with ENOTDIR behind a symlink. `target`: the link's text when the last record is a symlink's, else empty.
+    A walk stops with ENOTDIR behind a symlink. `target`: the link's text when the last record is a symlink's, else
+    empty.
     """
 
     ecode: int
@@ -466,7 +468,9 @@ class Twalkopen(Message):
 
 @dataclass(slots=True)
 class Rwalkopen(Message):
-    """Extension: as Rwalkgetattr; newfid is bound, and open, only when `ecode` is 0. `donated`: one fd comes beside it."""
+    """Extension: as Rwalkgetattr; newfid is bound, and open, only when `ecode` is 0. `donated`: one fd comes beside
+    it.
+    """
 
     ecode: int
     donated: int

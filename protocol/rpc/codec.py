@@ -3,9 +3,9 @@
 Source: msgpack-rpc spec: request [0, msgid, method, params], response [1, msgid, error, result], notification
 [2, method, params]; one MessagePack object each, back to back on the stream, no length prefix.
 
-Fds: a `Fd` anywhere in params, error or result becomes extension type FD_EXT with the fd's position (one byte) among those
-sent beside the message; the receiver puts the fd it got at that position there. So a message itself says how many fds
-belong to it, and a peer that knows no fds sees an ordinary extension value.
+Fds: a `Fd` anywhere in params, error or result becomes extension type FD_EXT with the fd's position (one byte) among
+those sent beside the message; the receiver puts the fd it got at that position there. So a message itself says how
+many fds belong to it, and a peer that knows no fds sees an ordinary extension value.
 `Decoder` trusts nothing: it raises only ProtocolViolation and never holds more than MAX_MESSAGE_BYTES.
 """
 
@@ -67,7 +67,9 @@ Message: TypeAlias = Request | Response | Notification
 
 
 def encode(message: Message) -> tuple[bytes, list[int]]:
-    """(bytes, fds to send beside them). Raises ValueError/TypeError for values MessagePack cannot carry: a caller's bug."""
+    """(bytes, fds to send beside them). Raises ValueError/TypeError for values MessagePack cannot carry: a caller's
+    bug.
+    """
     fds: list[int] = []
 
     def pack_fd(value: object) -> msgpack.ExtType:

@@ -1,7 +1,8 @@
 """One MessagePack-RPC conversation without its socket: ids, who waits for what, limits. Sans-IO.
 
-Both sides may call. `call()` and friends return bytes (with fds) to send; `receive()` turns received bytes into events for
-the caller: a Request or Notification to serve, or an Answer to one of our calls. A ProtocolViolation ends the conversation.
+Both sides may call. `call()` and friends return bytes (with fds) to send; `receive()` turns received bytes into events
+for the caller: a Request or Notification to serve, or an Answer to one of our calls. A ProtocolViolation ends the
+conversation.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class RpcConnection:
         return msgid, outgoing
 
     def abandon(self, msgid: int) -> None:
-        """Nobody waits for this call any more; its answer is dropped when it comes (its fds are the event's reader's)."""
+        """Nobody waits for this call any more; its answer is dropped when it comes (its fds are the event's
+        reader's).
+        """
         if msgid in self._ours:
             self._ours.remove(msgid)
             self._abandoned.add(msgid)
@@ -93,7 +96,8 @@ class RpcConnection:
     def receive_untrusted(self, data: bytes, fds: Sequence[int] = ()) -> Iterator[Event]:
         """Events in order; takes over `fds`. Raises ProtocolViolation, after which the conversation is over.
 
-        Answers to abandoned calls come out as well, so that their fds can be closed: `is_wanted` tells them apart first.
+        Answers to abandoned calls come out as well, so that their fds can be closed: `is_wanted` tells them apart
+        first.
         """
         self._decoder.feed(data, fds)
         for message in self._decoder.messages_untrusted():

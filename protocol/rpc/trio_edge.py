@@ -1,10 +1,10 @@
 """MessagePack-RPC over a Unix stream socket under trio: moves bytes and fds, runs handlers, wakes callers.
 
-`RpcChannel(sock)` takes a connected socket (trio's or plain). `await channel.serve(handlers)` must be running for calls in
-either direction to make progress; it returns when the peer hangs up, and raises ProtocolViolation when it misbehaves (the
-channel is closed then). Handlers: `async def handler(*params) -> result`, each in a task of its own; OSError becomes
-[errno, text], any other Exception [0, text] and a line to `log`. Received fds arrive as `Fd` and are close-on-exec; those
-of refused or abandoned messages are closed here.
+`RpcChannel(sock)` takes a connected socket (trio's or plain). `await channel.serve(handlers)` must be running for
+calls in either direction to make progress; it returns when the peer hangs up, and raises ProtocolViolation when it
+misbehaves (the channel is closed then). Handlers: `async def handler(*params) -> result`, each in a task of its own;
+OSError becomes [errno, text], any other Exception [0, text] and a line to `log`. Received fds arrive as `Fd` and are
+close-on-exec; those of refused or abandoned messages are closed here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class RpcChannel:
         self._log = log or (lambda line: None)
 
     async def call(self, method: str, *params: Value) -> Value:
-        """Call the peer and wait for its answer. RpcError it refused; RpcClosed it is gone. Cancelling abandons the call."""
+        """Call the peer and wait for its answer. RpcError it refused; RpcClosed it is gone. Cancelling abandons the
+        call.
+        """
         if self._closed:
             raise RpcClosed("channel is closed")
         msgid, outgoing = self._connection.call(method, params)

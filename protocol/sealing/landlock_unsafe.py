@@ -71,8 +71,9 @@ def handled_rights(abi: int) -> int:
 def restrict(directories: Sequence[tuple[int, bool]], *, network: bool = True, scope: bool = True) -> int:
     """Allow nothing by path but beneath `directories`: (fd, perhaps O_PATH; whether it may be written).
 
-    `network`: refuse TCP bind and connect (ABI 4); `scope`: refuse signals to, and abstract sockets of, processes outside
-    (ABI 6). Needs no_new_privs. Returns the ABI used, 0 when the kernel has no Landlock and nothing was done. OSError.
+    `network`: refuse TCP bind and connect (ABI 4); `scope`: refuse signals to, and abstract sockets of, processes
+    outside (ABI 6). Needs no_new_privs. Returns the ABI used, 0 when the kernel has no Landlock and nothing was done.
+    OSError.
     """
     abi = abi_version()
     if not abi:

@@ -28,7 +28,9 @@ class Compare(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """Argument number `index` (0..5) must compare so with `value`; MASKED_EQ compares (argument & mask) with `value`."""
+    """Argument number `index` (0..5) must compare so with `value`; MASKED_EQ compares (argument & mask) with
+    `value`.
+    """
 
     index: int
     compare: Compare

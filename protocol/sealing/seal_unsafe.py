@@ -1,12 +1,13 @@
 """Giving up privileges for good: no_new_privs, capabilities, fds, core dumps, and a seccomp allowlist.
 
-Call order: everything the service will ever need is imported and open; then `seal(rows, keep_fds=...)`, which never undoes
-anything and raises `SealError` when any step fails (the service must then exit, not serve). `Seal` says what was done.
+Call order: everything the service will ever need is imported and open; then `seal(rows, keep_fds=...)`, which never
+undoes anything and raises `SealError` when any step fails (the service must then exit, not serve). `Seal` says what
+was done.
 
-The filter is built by libseccomp through pyseccomp. Building takes well under a millisecond, but importing pyseccomp costs
-about 25 ms (it searches for its libraries by running ldconfig), so it is imported only in `compile_filter`, and
-`cached_filter` keeps the finished BPF program in a file: installing a program needs neither library. A cached program is
-only trusted when the file and its directory belong to us (or root) and nobody else may write them.
+The filter is built by libseccomp through pyseccomp. Building takes well under a millisecond, but importing pyseccomp
+costs about 25 ms (it searches for its libraries by running ldconfig), so it is imported only in `compile_filter`, and
+`cached_filter` keeps the finished BPF program in a file: installing a program needs neither library. A cached program
+is only trusted when the file and its directory belong to us (or root) and nobody else may write them.
 Sources: seccomp(2), prctl(2), capabilities(7), close_range(2), capset(2).
 """
 
@@ -84,8 +85,8 @@ def _check(result: int, what: str) -> int:
 def compile_filter(rows: Sequence[Row], default_action: int = KILL_PROCESS) -> bytes:
     """The BPF program that allows `rows` and answers all else, and every foreign architecture, with `default_action`.
 
-    A name this kernel's or libseccomp's tables do not know is left out: what cannot be called need not be allowed; numbers
-    that are newer than libseccomp are known here. Raises SealError.
+    A name this kernel's or libseccomp's tables do not know is left out: what cannot be called need not be allowed;
+    numbers that are newer than libseccomp are known here. Raises SealError.
     """
     try:
         import pyseccomp
@@ -132,7 +133,9 @@ def _call_number(name: str) -> int:
 
 
 def cached_filter(rows: Sequence[Row], cache_directory: str, default_action: int = KILL_PROCESS) -> bytes:
-    """compile_filter, kept in `cache_directory` (made with mode 0700). A directory that cannot be used is not an error."""
+    """compile_filter, kept in `cache_directory` (made with mode 0700). A directory that cannot be used is not an
+    error.
+    """
     import hashlib
 
     text = f"{os.uname().machine} {default_action:x} v1\n{canonical_text(rows)}"
@@ -208,9 +211,11 @@ def set_dumpable(dumpable: bool) -> None:
 
 
 def drop_capabilities(keep: Collection[int] = ()) -> frozenset[int]:
-    """Keep at most `keep` of the permitted capabilities, none inheritable or ambient; the bounding set shrinks likewise.
+    """Keep at most `keep` of the permitted capabilities, none inheritable or ambient; the bounding set shrinks
+    likewise.
 
-    The bounding set can only be shrunk with CAP_SETPCAP; without it no_new_privs serves the same end. Returns what is held.
+    The bounding set can only be shrunk with CAP_SETPCAP; without it no_new_privs serves the same end. Returns what is
+    held.
     """
     libc = _libc()
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
@@ -246,8 +251,8 @@ def seal(
     """Give up everything but `rows`, `keep_fds` and `keep_capabilities`, in that sense for good.
 
     `landlock`: (directory fd, writable) of all that may still be reached by path, None to leave Landlock out (an empty
-    sequence forbids every path). `dumpable`: leave the process readable by its own user's debuggers (a process that reads
-    its children's memory does not need it; one that must be read does). `program`: a finished filter for `rows`
+    sequence forbids every path). `dumpable`: leave the process readable by its own user's debuggers (a process that
+    reads its children's memory does not need it; one that must be read does). `program`: a finished filter for `rows`
     (`compile_filter`, `cached_filter`), else it is built here. Raises SealError when any step is refused.
     """
     if program is None:

@@ -1,7 +1,7 @@
 """`gofer --export NAME=PATH[:ro] … --socket-fd N`: a gofer on sockets it was given.
 
-Grammar only; `app.run` does the work. Errors are one line on standard error; exit status 0 served to the end, 1 could not
-start, 2 wrong usage, 70 a bug of ours.
+Grammar only; `app.run` does the work. Errors are one line on standard error; exit status 0 served to the end, 1 could
+not start, 2 wrong usage, 70 a bug of ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def parse_export(text: str) -> tuple[bytes, tuple[str, bool]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gofer", description="Serve directories over 9P2000.L on an inherited socket.")
+    parser = argparse.ArgumentParser(
+        prog="gofer", description="Serve directories over 9P2000.L on an inherited socket."
+    )
     parser.add_argument("--export", action="append", required=True, metavar="NAME=PATH[:ro]", help="a tree to serve")
     parser.add_argument("--socket-fd", action="append", required=True, type=int, metavar="N", help="a connected socket")
     parser.add_argument("--ready-fd", type=int, metavar="N", help='gets one byte "R" when sealed and ready')

@@ -1,10 +1,10 @@
 """The gofer as a process: builds the backend, seals, serves 9P on the sockets it was given.
 
-`serve` is the loop for one connection, `serve_many` for several; both are plain and blocking, for a request is one receive,
-a few host calls, one send. `run_in_child` is what the supervisor calls in a forked child; `build_backend` finds an
-implementation by name. Order: build_backend, seal_gofer (everything is imported by then), tell `ready`, serve.
-A conversation ends by end of file, by a violation (logged with its reason), or by a bug of ours (logged in one line; the
-exit status tells it); the client sees the socket close. Log lines go to standard error.
+`serve` is the loop for one connection, `serve_many` for several; both are plain and blocking, for a request is one
+receive, a few host calls, one send. `run_in_child` is what the supervisor calls in a forked child; `build_backend`
+finds an implementation by name. Order: build_backend, seal_gofer (everything is imported by then), tell `ready`, serve.
+A conversation ends by end of file, by a violation (logged with its reason), or by a bug of ours (logged in one line;
+the exit status tells it); the client sees the socket close. Log lines go to standard error.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def may_spin() -> bool:
 class _Channel:
     """One client socket with its receive buffer and conversation.
 
-    `credit` is how far spinning has paid lately: a request that comes within _SPIN_TRIES empty receives saves two context
-    switches (some 30 us in a virtual machine), one that does not has cost as much. Above zero the channel spins.
+    `credit` is how far spinning has paid lately: a request that comes within _SPIN_TRIES empty receives saves two
+    context switches (some 30 us in a virtual machine), one that does not has cost as much. Above zero the channel
+    spins.
     """
 
     __slots__ = ("buffer", "connection", "credit", "have", "sock", "view")

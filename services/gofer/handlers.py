@@ -1,8 +1,8 @@
 """What each T-message does: one table from type number to handler. Sans-IO but for what the backend does.
 
-A handler is `(connection, buffer, start, end, tag) -> reply frame`; buffer[start:end] is the body. Hot messages (those on
-the way of an uncached open, read or listing) are unpacked and packed here directly; the others are written against the
-message classes and wrapped by `_generic`. Handlers raise OSError, which `Connection.answer` turns into Rlerror, and
+A handler is `(connection, buffer, start, end, tag) -> reply frame`; buffer[start:end] is the body. Hot messages (those
+on the way of an uncached open, read or listing) are unpacked and packed here directly; the others are written against
+the message classes and wrapped by `_generic`. Handlers raise OSError, which `Connection.answer` turns into Rlerror, and
 ProtocolViolation, which ends the conversation. Replies that donate an fd leave it in `connection.donation`.
 """
 
@@ -215,9 +215,7 @@ def get_attributes(connection: Connection, buffer: bytearray, at: int, end: int,
     return HEADER.pack(c.HEADER_BYTES + ATTRIBUTES_BYTES, c.RGETATTR, tag) + _pack_attributes(*record)
 
 
-def _read_request(
-    connection: Connection, buffer: bytearray, at: int, end: int
-) -> tuple[Fid, int, int]:
+def _read_request(connection: Connection, buffer: bytearray, at: int, end: int) -> tuple[Fid, int, int]:
     """The fid, offset and (bounded) count of Tread and the Treaddirs."""
     if at + 16 != end:
         raise ProtocolViolation("read: wrong size")

@@ -1,7 +1,7 @@
 """Host calls that the os module does not offer, by ctypes: openat2, statx, *at calls on O_PATH fds, getdents64.
 
-No logic: arguments in, bytes or numbers out, OSError with the host's errno. None of them needs /proc. Buffers are module
-state of one thread: the gofer is single-threaded, and each is copied out before the next call.
+No logic: arguments in, bytes or numbers out, OSError with the host's errno. None of them needs /proc. Buffers are
+module state of one thread: the gofer is single-threaded, and each is copied out before the next call.
 Sources: openat2(2), statx(2), fchmodat2(2), utimensat(2), getdents64(2), fstatfs(2), setxattrat(2) (Linux 6.13).
 """
 

@@ -1,7 +1,8 @@
 """The host calls a sealed gofer may make, one row each with its reason. At most 45 distinct calls; a test counts them.
 
 openat2's flags lie behind a pointer, which seccomp cannot look at: Landlock (`landlock_rules` of the backend) is what
-confines it in depth, RESOLVE_BENEATH in the ordinary case. There is no open, openat, socket, connect, execve, fork or kill.
+confines it in depth, RESOLVE_BENEATH in the ordinary case. There is no open, openat, socket, connect, execve, fork or
+kill.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""What a gofer implementation fulfils: `Backend` gives roots, a `Node` is one file system object, an `OpenFile` an open one.
+"""What a gofer implementation fulfils: `Backend` gives roots, a `Node` is one file system object, an `OpenFile` an
+open one.
 
-Life of a Node: from `Backend.attach`, `walk`, `create` or `share`; used; `release()` exactly once for each of these. Life of
-an OpenFile: from `open`/`create`; `close()` once, before its node is released. Nothing else may be called afterwards.
-Every method may raise OSError (LinuxError for the implementation's own refusals): its errno goes to the client as it is.
-Names are single components already checked by `check_name`: never empty, ".", "..", with a slash or NUL, or too long.
-Nothing here follows a symlink, ever. A new implementation must pass `services/gofer/testing/backend_suite.py`.
+Life of a Node: from `Backend.attach`, `walk`, `create` or `share`; used; `release()` exactly once for each of these.
+Life of an OpenFile: from `open`/`create`; `close()` once, before its node is released. Nothing else may be called
+afterwards. Every method may raise OSError (LinuxError for the implementation's own refusals): its errno goes to the
+client as it is. Names are single components already checked by `check_name`: never empty, ".", "..", with a slash or
+NUL, or too long. Nothing here follows a symlink, ever. A new implementation must pass
+`services/gofer/testing/backend_suite.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Entry(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """How far a walk got: one record per step, `errno` 0 and a node when all were walked, `target` of a final symlink."""
+    """How far a walk got: one record per step, `errno` 0 and a node when all were walked, `target` of a final
+    symlink.
+    """
 
     errno: int
     steps: list[Attributes]
@@ -74,7 +78,9 @@ class OpenFile(ABC):
         raise LinuxError(errno.EBADF, "file cannot be read")
 
     def write(self, offset: int, data: memoryview) -> int:
-        """Write at `offset` (at the end with L_APPEND); returns bytes written. EBADF not open for writing. pwrite(2)."""
+        """Write at `offset` (at the end with L_APPEND); returns bytes written. EBADF not open for writing.
+        pwrite(2).
+        """
         raise LinuxError(errno.EBADF, "file cannot be written")
 
     def sync(self, data_only: bool) -> None:
@@ -186,7 +192,9 @@ class Node(ABC):
         raise LinuxError(errno.EROFS, "read-only")
 
     def link(self, name: bytes, other: Node) -> None:
-        """Give `other` (of the same backend) the further name `name` in this directory. EXDEV across exports. link(2)."""
+        """Give `other` (of the same backend) the further name `name` in this directory. EXDEV across exports.
+        link(2).
+        """
         raise LinuxError(errno.EROFS, "read-only")
 
     def unlink(self, name: bytes, remove_directory: bool) -> None:

@@ -1,8 +1,9 @@
 """Local directories, each beneath an O_PATH root, as gofer exports (entry point `directory`).
 
-Every step is openat2(2) of one component with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS on a directory
-fd that was itself reached so; everything else is an *at call on such an fd, or on (directory fd, one checked name). /proc is
-never needed. FIFOs, sockets and devices are told of in attributes, created where allowed, and not opened.
+Every step is openat2(2) of one component with RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS on a
+directory fd that was itself reached so; everything else is an *at call on such an fd, or on (directory fd, one checked
+name). /proc is never needed. FIFOs, sockets and devices are told of in attributes, created where allowed, and not
+opened.
 
 Objects. A `_Directory` is one open O_PATH directory, shared by all nodes that need it (looked up by device, inode and
 mount) and counted; it knows the nodes that were reached through it by name, so that a rename through the gofer carries
@@ -177,7 +178,9 @@ class _Directory:
 
     __slots__ = ("children", "fd", "key", "refs", "table")
 
-    def __init__(self, fd: int, key: tuple[int, int, int, int], table: dict[tuple[int, int, int, int], _Directory]) -> None:
+    def __init__(
+        self, fd: int, key: tuple[int, int, int, int], table: dict[tuple[int, int, int, int], _Directory]
+    ) -> None:
         self.fd = fd
         self.key = key
         self.refs = 1
@@ -467,7 +470,9 @@ class HostNode(Node):
             writable.close()
 
     def _with_fd(self, call: Callable[[int], _T]) -> _T:
-        """`call` on a readable fd of the object: how xattrs are reached where the kernel has no *xattrat (before 6.13)."""
+        """`call` on a readable fd of the object: how xattrs are reached where the kernel has no *xattrat (before
+        6.13).
+        """
         if self._kind not in (MODE_REGULAR, MODE_DIRECTORY):
             raise LinuxError(errno.EOPNOTSUPP, "xattr: neither a file nor a directory")
         fd = host.openat2(*self._at(), _ALWAYS)
@@ -618,9 +623,7 @@ def _open_directory_fd(dir_fd: int, name: bytes, flags: int, export: _Export) ->
     return _open_noatime(dir_fd, name, _host_flags(flags, export.read_only) | os.O_DIRECTORY)
 
 
-def _open_name(
-    export: _Export, parent: _Directory, name: bytes, flags: int
-) -> tuple[HostNode, host.Statx, OpenFile]:
+def _open_name(export: _Export, parent: _Directory, name: bytes, flags: int) -> tuple[HostNode, host.Statx, OpenFile]:
     """Open `name`, seen a moment ago to be a file or directory. What it is in truth is asked of the fd again."""
     host_flags = _host_flags(flags, export.read_only)
     fd = _open_noatime(parent.fd, name, host_flags)

@@ -1,4 +1,6 @@
-"""The directory backend through a live server in a thread, compared with direct host calls; escapes, fds, big listings."""
+"""The directory backend through a live server in a thread, compared with direct host calls; escapes, fds, big
+listings.
+"""
 
 from __future__ import annotations
 

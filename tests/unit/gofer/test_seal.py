@@ -45,9 +45,7 @@ def numbers_of(rows: tuple[Row, ...]) -> set[int]:
     import pyseccomp
 
     new = {"fchmodat2": 452, "setxattrat": 463, "getxattrat": 464, "listxattrat": 465, "removexattrat": 466}
-    return {
-        new.get(name) or pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) for name in distinct_calls(rows)
-    }
+    return {new.get(name) or pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name) for name in distinct_calls(rows)}
 
 
 @pytest.mark.parametrize("rows", [host_filter.READ_ONLY, host_filter.READ_WRITE], ids=["read-only", "read-write"])

@@ -1,4 +1,6 @@
-"""Every 9P message survives the wire whole, byte by byte and refused with trailing bytes; broken frames only violate."""
+"""Every 9P message survives the wire whole, byte by byte and refused with trailing bytes; broken frames only
+violate.
+"""
 
 from __future__ import annotations
 

@@ -56,7 +56,18 @@ def test_random_bytes_decode_or_violate(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{}, [], [0], [0, -1, "m", []], [0, 1, "", []], [0, 1, "m", {}], [3, 1], [True, 1, "m", []], ["0"], [1, 2**33, 0, 0]],
+    [
+        {},
+        [],
+        [0],
+        [0, -1, "m", []],
+        [0, 1, "", []],
+        [0, 1, "m", {}],
+        [3, 1],
+        [True, 1, "m", []],
+        ["0"],
+        [1, 2**33, 0, 0],
+    ],
 )
 def test_wrong_shape_violates(body: object) -> None:
     decoder = Decoder()
