@@ -1,6 +1,6 @@
 """The `supervisor` command: the grammar, and what becomes of errors. It imports nothing heavy.
 
-Owns: the flags before the verb (those that Docker's and containerd's shims pass among them), the table of verbs, `main`.
+Owns: the flags before the verb (those of Docker's and containerd's shims among them), the table of verbs, `main`.
 Each verb is a module in `commands/`, imported when it is asked for.
 
 Errors are one line on standard error, `supervisor: what: why (what to do)`, exit status 125 to 127; a traceback only
@@ -49,15 +49,15 @@ GLOBAL_OPTIONS = (
     Option(("--systemd-cgroup",), "", "accepted; cgroups are not managed yet"),
     Option(("--rootless",), "BOOL", "accepted; an ordinary user needs no flag", hidden=True),
     Option(("--criu",), "PATH", "accepted for other runtimes' sake", hidden=True),
-    Option(("--unsafe-unsealed",), "", "start services that cannot seal themselves (never for guests you do not trust)"),
+    Option(
+        ("--unsafe-unsealed",), "", "start services that cannot seal themselves (never for guests you do not trust)"
+    ),
     Option(("--version", "-v"), "", "print the version"),
     Option(("--help", "-h"), "", "print this, or with a verb its options"),
 )
 
 
-def main(
-    argv: Sequence[str] | None = None, modules: ServiceModules | None = None, isolate: bool = True
-) -> NoReturn:
+def main(argv: Sequence[str] | None = None, modules: ServiceModules | None = None, isolate: bool = True) -> NoReturn:
     """Run the command line and end the process with its status. `modules` and `isolate` are for tests."""
     words = list(sys.argv[1:] if argv is None else argv)
     _ensure_standard_streams()

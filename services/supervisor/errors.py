@@ -10,6 +10,7 @@ from __future__ import annotations
 STATUS_FAILURE = 125
 STATUS_NOT_EXECUTABLE = 126
 STATUS_NOT_FOUND = 127
+_ENOENT = 2
 
 
 class SupervisorError(Exception):
@@ -30,6 +31,11 @@ class SupervisorError(Exception):
         """The line for standard error, without its newline; control characters are made visible."""
         text = f"supervisor: {self.what}: {self.why}" + (f" ({self.hint})" if self.hint else "")
         return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def exec_status(errno: int) -> int:
+    """The exit status for a program that cannot be executed because of `errno`, as Docker's."""
+    return STATUS_NOT_FOUND if errno == _ENOENT else STATUS_NOT_EXECUTABLE
 
 
 def os_reason(error: OSError) -> str:

@@ -60,7 +60,9 @@ class Parsed:
         return self.values.get(key, [])
 
 
-def parse(what: str, options: Sequence[Option], words: Sequence[str], stop_at_operand: bool) -> tuple[Parsed, list[str]]:
+def parse(
+    what: str, options: Sequence[Option], words: Sequence[str], stop_at_operand: bool
+) -> tuple[Parsed, list[str]]:
     """Parse `words`; returns what was found and, with `stop_at_operand`, the words from the first operand on.
 
     Raises SupervisorError naming the word that is wrong; `what` is the command for its message.
@@ -85,7 +87,9 @@ def parse(what: str, options: Sequence[Option], words: Sequence[str], stop_at_op
             if option is not None and not option.metavar:
                 option = None
         if option is None:
-            raise SupervisorError(what, f"unknown option {name}", f"supervisor {what} --help lists them".replace("  ", " "))
+            raise SupervisorError(
+                what, f"unknown option {name}", f"supervisor {what} --help lists them".replace("  ", " ")
+            )
         if not option.metavar:
             if equals and value not in ("true", "false"):
                 raise SupervisorError(what, f"{name} takes no value")

@@ -14,9 +14,11 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 class Log:
-    """debug: show debug lines and service logs. path, as_json: --log and --log-format. quiet: hide what may be hidden."""
+    """debug: show debug lines and service logs. path, as_json: --log and --log-format. quiet: hide what may be."""
 
-    def __init__(self, debug: bool = False, path: str | None = None, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, debug: bool = False, path: str | None = None, as_json: bool = False, quiet: bool = False
+    ) -> None:
         self.is_debug = debug
         self._path = path
         self._as_json = as_json

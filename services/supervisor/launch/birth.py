@@ -232,11 +232,12 @@ class Birth:
 
 
 def _import_seal() -> None:
-    """protocol.sealing imports pyseccomp when it seals, which is after the files went away."""
-    try:
-        import_module("pyseccomp")
-    except (ImportError, RuntimeError):
-        pass  # the seal says so
+    """protocol.sealing imports some of itself when it seals, which is after the files went away."""
+    for name in ("pyseccomp", "protocol.sealing.landlock_unsafe"):
+        try:
+            import_module(name)
+        except (ImportError, RuntimeError):
+            pass  # the seal says so
 
 
 def _raise_file_limit() -> None:

@@ -52,8 +52,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 class HostCalls:
-    """Linux, as it is. x86-64 and 64-bit Arm share every number used here but those of clone, capget, capset and pivot_root,
-    which `_NR_*` give for x86-64."""
+    """Linux, as it is. x86-64 and 64-bit Arm share the numbers used here but those of clone, capget, capset and
+    pivot_root, which `_NR_*` give for x86-64."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -113,9 +113,7 @@ class HostCalls:
 
     def clone_tree(self, path: bytes) -> int:
         """open_tree(2): a detached copy of the mounts at and below `path`, as a file descriptor (Linux 5.2)."""
-        return self._syscall(
-            _NR_OPEN_TREE, _AT_FDCWD, path, _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
-        )
+        return self._syscall(_NR_OPEN_TREE, _AT_FDCWD, path, _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE)
 
     def attach_tree(self, tree_fd: int, target: bytes) -> None:
         """move_mount(2): mounts what `clone_tree` returned on `target`."""

@@ -37,9 +37,7 @@ UNPRIVILEGED_ID = 65534
 #: What root's Gofer keeps to serve a read-only tree: reading any file that was exported.
 GOFER_READ = 1 << CAP_DAC_READ_SEARCH
 #: And for a writable one: writing any file, giving it the owner and the bits the guest asked for, device nodes.
-GOFER_WRITE = (
-    GOFER_READ | 1 << CAP_DAC_OVERRIDE | 1 << CAP_CHOWN | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_MKNOD
-)
+GOFER_WRITE = GOFER_READ | 1 << CAP_DAC_OVERRIDE | 1 << CAP_CHOWN | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_MKNOD
 
 #: What it takes to become another user.
 CHANGE_USER = 1 << CAP_SETGID | 1 << CAP_SETUID

@@ -28,9 +28,8 @@ from protocol.control.messages import (
 from protocol.errors import ProtocolViolation
 from services.supervisor.errors import (
     STATUS_FAILURE,
-    STATUS_NOT_EXECUTABLE,
-    STATUS_NOT_FOUND,
     SupervisorError,
+    exec_status,
     reason,
 )
 from services.supervisor.launch.processes import BORN_PLAIN
@@ -65,7 +64,6 @@ FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 #: Before the guest runs, these end the sandbox.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
-_ENOENT = 2
 _READ_BYTES = 65_536
 _LOG_KEPT_BYTES = 16_384
 
@@ -143,12 +141,15 @@ class Monitor:
         self._send(request(self._requests, method, *params))
 
     def start(self, answered: Callable[[Message], None]) -> None:
-        """Run the guest's first process (OCI `start`)."""
+        """Run the guest's first process (OCI `start`). When it cannot be executed the sandbox is over."""
 
         def began(message: Message) -> None:
             if message.error is None:
                 self._note_started()
             answered(message)
+            if message.error is not None:
+                errno, why = message.error
+                self._on_failed("exec", int(errno), str(why))
 
         self.request("start", [], began)
 
@@ -247,7 +248,7 @@ class Monitor:
         said = self._last_words[service.name].decode("utf-8", "replace").strip().rpartition("\n")[2]
         name = "the Sentry" if service.name == "sentry" else "the Gofer"
         why = f"{name} ended unexpectedly: {how}" + (f": {said[:300]}" if said else "")
-        self._fail(SupervisorError("sandbox", why, "--debug before the verb shows its log"))
+        self.fail(SupervisorError("sandbox", why, "--debug before the verb shows its log"))
 
     def _read_boot(self, service: ServiceProcess) -> None:
         if service.boot.fileno() < 0:
@@ -276,7 +277,7 @@ class Monitor:
             if rest not in self._weak:
                 self._weak.append(rest)
         elif word == "fail":
-            self._fail(SupervisorError("sandbox", rest))
+            self.fail(SupervisorError("sandbox", rest))
         elif word == "map":
             self._map_ids(service)
 
@@ -340,7 +341,7 @@ class Monitor:
             try:
                 messages = self._decoder.feed_untrusted(data)
             except ProtocolViolation as error:
-                self._fail(SupervisorError("sandbox", f"the Sentry sent a bad message: {error.why}"))
+                self.fail(SupervisorError("sandbox", f"the Sentry sent a bad message: {error.why}"))
                 return
             for message in messages:
                 self._handle(message)
@@ -353,7 +354,7 @@ class Monitor:
             if answered is not None:
                 answered(message)
         elif message.kind == REQUEST:
-            self._fail(SupervisorError("sandbox", "the Sentry sent a request"))
+            self.fail(SupervisorError("sandbox", "the Sentry sent a request"))
 
     def _on_ready(self) -> None:
         self._note_sealed("sentry")
@@ -382,15 +383,13 @@ class Monitor:
         try:
             code = os.waitstatus_to_exitcode(wait_status)
         except (ValueError, OverflowError):
-            self._fail(SupervisorError("sandbox", f"the Sentry sent wait status {wait_status}, which is none"))
+            self.fail(SupervisorError("sandbox", f"the Sentry sent wait status {wait_status}, which is none"))
             return
         self.shut_down(code if code >= 0 else 128 - code)
 
     def _on_failed(self, stage: str, errno: int, why: str) -> None:
-        status = STATUS_FAILURE
-        if stage == "exec":
-            status = STATUS_NOT_FOUND if errno == _ENOENT else STATUS_NOT_EXECUTABLE
-        self._fail(SupervisorError(stage if stage != "internal" else "sandbox", why[:2000], status=status))
+        status = exec_status(errno) if stage == "exec" else STATUS_FAILURE
+        self.fail(SupervisorError(stage if stage != "internal" else "sandbox", why[:2000], status=status))
 
     def _on_log(self, level: str, text: str) -> None:
         self._log.service(level, text)
@@ -398,7 +397,8 @@ class Monitor:
     def _on_report(self, text: str) -> None:
         self._log.plain(text)
 
-    def _fail(self, error: SupervisorError) -> None:
+    def fail(self, error: SupervisorError) -> None:
+        """End the sandbox now, with this error; the first one counts."""
         if self._error is None and self._status is None:
             self._error = error
 

@@ -1,7 +1,7 @@
 """A Sentry without a kernel: it speaks the control channel and acts a few programs itself.
 
 argv[0] says what the guest does:
-    true, false | exit N | die N (killed by signal N) | echo WORDS | cat | sleep SECONDS | trap (exit 40 + n on signal n)
+    true, false | exit N | die N (by signal N) | echo WORDS | cat | sleep SECONDS | trap (exit 40 + n on signal n)
     view (print what the process can see of the host, as a Python literal) | gofer (the same of the Gofer)
     missing (no such program) | forbidden (not executable) | family (leaves host processes behind as guests would be)
     crash (the Sentry ends) | hang (never says ready) | config (print the configuration) | size (print window sizes)
