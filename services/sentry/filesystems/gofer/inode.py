@@ -45,6 +45,7 @@ __all__ = ["GoferInode"]
 SECOND: Final = 1_000_000_000
 Child: TypeAlias = "GoferInode | Attributes | int | None"
 DT_SHIFT: Final = 4
+MAX_DEPTH: Final = 2048  # components of the longest path
 FID_LIMIT: Final = 16384  # handles held at once; a Gofer spends a host fd on each
 _UNKNOWN: Final = object()
 
@@ -133,27 +134,44 @@ class GoferInode(Inode):
     def handle(self) -> int:
         """A fid for this file. ESTALE: its name now leads to another file, or it has none. EIO: the Gofer is gone."""
         gofer = self.gofer
-        if self.fid != c.NOFID and self.epoch == gofer.epoch:
-            return self.fid
-        if gofer.client.gone:
-            gofer.revive()
-        names: list[bytes] = []
-        node: GoferInode = self
-        while node.fid == c.NOFID or node.epoch != gofer.epoch:
-            if node.parent is None or len(names) == c.MAX_WALK_NAMES:
-                break
-            names.append(node.name)
-            node = node.parent
-        if node is self:
-            raise LinuxError(errno.EIO, "the root of a gofer that is gone")
-        fid, steps, target = gofer.walk(node.handle(), names[::-1])
-        if steps[-1].qid_path != self.qid_path:
-            gofer.drop_fid(fid)
-            raise LinuxError(errno.ESTALE, "the name leads to another file now")
+        base, names = self.nearest()
+        if not names:
+            return base
+        fid, steps, target = gofer.walk(base, names)
+        self.hold_if_same(fid, steps[-1])
         if target and self.is_symlink:
             self._take_target(target)
+        return self.fid
+
+    def nearest(self) -> tuple[int, list[bytes]]:
+        """The closest fid at or above this file, and the names to walk from there (none: it is this file's).
+
+        EIO: the Gofer is gone. ESTALE: the names run in a circle.
+        """
+        gofer = self.gofer
+        if gofer.client.gone:
+            gofer.revive()
+        chain: list[GoferInode] = []
+        node: GoferInode = self
+        while node.fid == c.NOFID or node.epoch != gofer.epoch:
+            if node.parent is None or len(chain) == MAX_DEPTH:
+                raise LinuxError(errno.ESTALE, "no way to the file by names")
+            chain.append(node)
+            node = node.parent
+        while len(chain) > c.MAX_WALK_NAMES:  # what fits one walk at a time, from the top
+            hop = chain[-c.MAX_WALK_NAMES]
+            fid, steps, _ = gofer.walk(node.fid, [below.name for below in chain[: -c.MAX_WALK_NAMES - 1 : -1]])
+            hop.hold_if_same(fid, steps[-1])
+            node = hop
+            del chain[-c.MAX_WALK_NAMES :]
+        return node.fid, [below.name for below in reversed(chain)]
+
+    def hold_if_same(self, fid: int, reached: Attributes) -> None:
+        """Take over what a walk by name reached. ESTALE: it is another file now."""
+        if reached.qid_path != self.qid_path:
+            self.gofer.drop_fid(fid)
+            raise LinuxError(errno.ESTALE, "the name leads to another file now")
         self.hold(fid)
-        return fid
 
     def hold(self, fid: int) -> None:
         """Take over a fid that leads here; one is enough."""
@@ -238,6 +256,9 @@ class GoferInode(Inode):
         ctime_ns: int | None = None,
     ) -> None:
         """As Inode.set_attributes. EROFS, EPERM: the Gofer refuses. ctime cannot be chosen: it becomes now."""
+        if size is not None and self.host is not None and self.host.fd >= 0 and self.host.writable:
+            self._truncate_here(self.host.fd, size)
+            size = mtime_ns = None  # the host sets the time of the change
         change = SetAttributes()
         if mode is not None:
             change.valid |= c.SETATTR_MODE
@@ -262,6 +283,15 @@ class GoferInode(Inode):
         gofer = self.gofer
         gofer.call(gofer.client.setattr, self.handle(), change)
         self.reload()
+
+    def _truncate_here(self, fd: int, size: int) -> None:
+        """By the donated fd, without a round trip."""
+        try:
+            os.ftruncate(fd, size)
+        except OSError as error:
+            raise LinuxError(error.errno or errno.EIO, "donated host file") from None
+        self.size = size
+        self.dirty = True
 
     # --- directories ---
     def lookup(self, name: bytes) -> Inode:
@@ -304,9 +334,7 @@ class GoferInode(Inode):
             return found
         if len(gofer.holders) > FID_LIMIT:
             gofer.shed_fids()
-        base = at.handle()
-        newfid = gofer.client.new_fid()
-        walk = gofer.call(gofer.client.walkgetattr, base, newfid, rest)
+        newfid, walk = gofer.walk_from(at, rest)
         for name, step in zip(rest, walk.steps, strict=False):
             at = at.adopt(name, gofer.checked(step))
             found.append(at)
@@ -321,7 +349,7 @@ class GoferInode(Inode):
             at.remember_absent(rest[len(walk.steps)])
         elif walk.errno not in (0, errno.ENOTDIR, errno.ELOOP) or (walk.errno and not found and at.is_dir):
             if not found:
-                raise LinuxError(walk.errno, "walk")
+                raise gofer.refusal(walk.errno)
         return found
 
     def known(self, name: bytes) -> object:

@@ -27,7 +27,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes
-from protocol.p9.client import GoferGone, GoferTimeout, P9Client, P9Error
+from protocol.p9.client import GoferGone, GoferTimeout, OpenResult, P9Client, P9Error, WalkResult
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, Child, GoferInode
 from services.sentry.filesystems.gofer.open_regular import BUFFER_BYTES, HostFile, RemoteData
@@ -71,7 +71,7 @@ _MAX_SECOND: Final = 1 << 40
 
 
 class GoferSuperblock(Superblock):
-    """See the module docstring. `reconnector` gives a socket to a Gofer started anew, or None; asked when one is gone."""
+    """See the module docstring. `reconnector` gives a socket to a Gofer started anew, or None; asked when one went."""
 
     __slots__ = (
         "_fresh",
@@ -147,11 +147,21 @@ class GoferSuperblock(Superblock):
             self._report(error.strerror or "gone")
             raise LinuxError(errno.EIO, "gofer") from None
         except P9Error as error:
-            code = error.errno or errno.EIO
-            raise LinuxError(code if 0 < code <= MAX_ERRNO else errno.EIO, "gofer") from None
+            raise self.refusal(error.errno or errno.EIO) from None
         except ProtocolViolation as violation:
             self._report(violation.why)
             raise LinuxError(errno.EIO, "gofer") from None
+
+    def refusal(self, code: int) -> LinuxError:
+        """What a guest sees of an errno that the Gofer answered: only those that exist."""
+        return LinuxError(code if 0 < code <= MAX_ERRNO else errno.EIO, "gofer")
+
+    def _can_go_on(self) -> bool:
+        """After a failed request that may be repeated: whether the Gofer is gone and there is a new one."""
+        if not self.client.gone or self.reconnector is None:
+            return False
+        self.revive()
+        return True
 
     def _report(self, why: str) -> None:
         """Log a loss once."""
@@ -213,6 +223,19 @@ class GoferSuperblock(Superblock):
         if result.errno:
             raise LinuxError(errno.ESTALE, "walk by name")
         return newfid, [self.checked(step) for step in result.steps], result.target
+
+    def walk_from(self, node: GoferInode, names: list[bytes]) -> tuple[int, WalkResult]:
+        """One walk of `names` from `node`: (new fid, bound if errno is 0; the result). Survives a restart of the Gofer."""
+        base = node.handle()
+        newfid = self.client.new_fid()
+        try:
+            return newfid, self.call(self.client.walkgetattr, base, newfid, names)
+        except LinuxError:
+            if not self._can_go_on():
+                raise
+        base = node.handle()
+        newfid = self.client.new_fid()
+        return newfid, self.call(self.client.walkgetattr, base, newfid, names)
 
     def ask(self, directory: GoferInode, name: bytes) -> Attributes:
         """The attributes of `name`, just made in `directory`."""
@@ -288,7 +311,7 @@ class GoferSuperblock(Superblock):
         fid = client.new_fid()
         opened = self.call(client.walkopen, node.handle(), fid, [], fc.O_RDONLY | fc.O_DIRECTORY, False)
         if opened.errno:
-            raise LinuxError(opened.errno, "gofer directory")
+            raise self.refusal(opened.errno)
         old = node.children or {}
         names: dict[bytes, Child] = {}
         try:
@@ -333,21 +356,26 @@ class GoferSuperblock(Superblock):
     # --- host files ---
     def open_host(self, node: GoferInode, write: bool) -> HostFile | RemoteData:
         """Have the Gofer open the file and donate its fd; it becomes the inode's."""
-        client = self.client
         flags = fc.O_RDWR if write else fc.O_RDONLY
-        base, names = node, []
-        if (node.fid == c.NOFID or node.epoch != self.epoch) and node.parent is not None:
-            base, names = node.parent, [node.name]
-        newfid = client.new_fid()
-        opened = self.call(client.walkopen, base.handle(), newfid, names, flags)
+        try:
+            newfid, opened = self._walkopen(node, flags)
+        except LinuxError:
+            if not self._can_go_on():
+                raise
+            newfid, opened = self._walkopen(node, flags)
         if opened.errno:
-            raise LinuxError(opened.errno if opened.errno <= MAX_ERRNO else errno.EIO, "gofer open")
+            raise self.refusal(opened.errno)
         host = self.accept_host(newfid, opened.fd, write)
         if opened.steps[-1].qid_path != node.qid_path:
             raise LinuxError(errno.ESTALE, "the name leads to another file now")
         node.host = host
         self.keep_host(node)
         return host
+
+    def _walkopen(self, node: GoferInode, flags: int) -> tuple[int, OpenResult]:
+        base, names = node.nearest()
+        newfid = self.client.new_fid()
+        return newfid, self.call(self.client.walkopen, base, newfid, names, flags)
 
     def accept_host(self, fid: int, fd: int | None, write: bool) -> HostFile | RemoteData:
         """What carries the data of a file opened as `fid`. EIO: the fd is not that of a regular file opened so."""
@@ -426,5 +454,6 @@ def make_gofer(
     try:
         client.negotiate()
     except (P9Error, ProtocolViolation):
+        client.close()
         raise LinuxError(errno.EIO, "gofer: version") from None
     return GoferSuperblock(kernel, client, aname=aname, policy=policy, source=source, flags=flags)

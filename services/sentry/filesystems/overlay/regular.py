@@ -169,7 +169,7 @@ class OverlayRegular(OverlayInode):
                     self.opens = {}
                 self.opens[file] = None
                 return file
-            self.copy_up()
+            self.copy_up(0 if flags & fc.O_TRUNC else None)
         return OverlayFile(self, flags, cast(Inode, self.upper).open(dentry, flags, task))
 
     def forget_open(self, file: OverlayFile) -> None:
