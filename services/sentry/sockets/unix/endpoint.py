@@ -108,7 +108,7 @@ class UnixSocket(Socket):
 
     # --- names ---
     def bind(self, task: Task, address: bytes) -> None:
-        """bind(2). EINVAL: bound already, or a bad address; EADDRINUSE; errors of creating a file. No name: autobind."""
+        """bind(2). EINVAL: bound already, bad address; EADDRINUSE; errors of creating a file. Nameless: autobind."""
         if address == UNNAMED:
             if not self.address:
                 self.table.autobind(self)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import socket_h as so
 from protocol.abi import un_h as un
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.path_walk import find, walk_parent
-from services.sentry.vfs.permissions import EXECUTE, WRITE, check
+from services.sentry.vfs.operations import make_node
+from services.sentry.vfs.path_walk import find
+from services.sentry.vfs.permissions import WRITE, check
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -98,17 +99,12 @@ def look_up(task: Task, table: UnixTable, kind: int, address: bytes) -> UnixSock
 
 def bind_in_file_system(task: Task, socket: UnixSocket, name: bytes) -> Inode:
     """Create the S_IFSOCK inode `name` for `socket`. EADDRINUSE: the name exists; errors of creating a file."""
-    parent, last = walk_parent(task, task.fs.cwd, name)
-    directory = parent.dentry.inode
-    assert directory is not None
-    if last in (b"", b".", b".."):
-        raise LinuxError(errno.EADDRINUSE)
-    dentry = parent.dentry.lookup(last)
-    if dentry.inode is not None:
-        raise LinuxError(errno.EADDRINUSE)
-    check(directory, task.cred, WRITE | EXECUTE)
-    mode = stat_mod.S_IFSOCK | (0o777 & ~task.fs.umask)
-    inode = directory.create(last, mode, task.cred)
-    dentry.instantiate(inode)
+    try:
+        inode = make_node(task, task.fs.cwd, name, stat_mod.S_IFSOCK | 0o777, 0).inode
+    except LinuxError as error:
+        if error.errno == errno.EEXIST:
+            raise LinuxError(errno.EADDRINUSE) from None
+        raise
+    assert inode is not None
     inode.socket = socket
     return inode
