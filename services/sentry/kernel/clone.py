@@ -19,6 +19,7 @@ from protocol.abi import sched_h as sc
 from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.pidfd import PidFile
+from services.sentry.kernel.guest_ops import start_child
 from services.sentry.kernel.sessions import join_group
 from services.sentry.kernel.signals import SigAction, SignalHandlers, recalculate
 from services.sentry.kernel.task import Task
@@ -74,8 +75,6 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
     EINVAL: flags that exclude each other; EPERM: namespaces without CAP_SYS_ADMIN; EAGAIN: RLIMIT_NPROC or no pid;
     EEXIST: a set_tid in use; EMFILE: no descriptor for CLONE_PIDFD.
     """
-    from services.sentry.kernel import guest_ops
-
     _check(task, request)
     kernel = task.kernel
     flags = request.flags
@@ -105,7 +104,7 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
         return _publish(task, child, request, new_thread)
 
     try:
-        return guest_ops.start_child(
+        return start_child(
             task,
             child,
             share_vm=bool(flags & sc.CLONE_VM),

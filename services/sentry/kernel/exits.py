@@ -122,7 +122,7 @@ def _leave_memory(task: Task) -> None:
         if addr:
             task.clear_child_tid = 0
             # Nobody is left to see it when no other task shares the memory.
-            if len(task.group.tasks) > 1 or task.vfork_done is not None or getattr(mm, "users", 2) > 1:
+            if len(task.group.tasks) > 1 or task.vfork_done is not None or mm.users > 1:
                 try:
                     mm.write_u32(addr, 0)
                 except LinuxError:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from protocol.abi import limits as lim
+from protocol.abi.mman_h import PAGE_SIZE
 from protocol.abi.utsname_h import UTS_LEN
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import Credentials
@@ -94,6 +95,7 @@ class Kernel:
         self.anonymous: Any = None
         self.host_poll: Any = None
         self.faults: Any = None
+        self.platform: Any = None
 
     # --- names and numbers ---
     @property
@@ -110,6 +112,12 @@ class Kernel:
     def uptime_ns(self) -> int:
         """Time since the sandbox started."""
         return self.clock.monotonic_ns() - self.boot_monotonic_ns
+
+    def free_memory_bytes(self) -> int:
+        """What is left of the sandbox's memory, if every mapped page were there (sysinfo(2), /proc/meminfo)."""
+        spaces = {id(task.mm): task.mm for task in self.tasks.values() if task.mm is not None}
+        used = sum(mm.total_pages for mm in spaces.values()) * PAGE_SIZE
+        return max(self.memory_bytes - used, self.memory_bytes // 8)
 
     def new_tid(self) -> int:
         """The next free number for a task. EAGAIN: all are in use."""
