@@ -37,6 +37,7 @@ from protocol.p9.codec import (
     read_string_untrusted,
 )
 from protocol.p9.directory import DirectoryEntry, decode_entries_attributes_untrusted, decode_entries_untrusted
+from protocol.p9.spinning import SPIN_TRIES, SpinChoice
 
 _REQ_FIDS2_COUNT: Final = Struct("<IBHIIH")  # header, fid, newfid, number of names
 _REQ_WALKOPEN: Final = Struct("<IBHIIIBH")  # header, fid, newfid, flags, want, number of names
@@ -52,11 +53,6 @@ _RWALKOPEN: Final = Struct("<IBI")  # errno, donated, iounit
 _RCREATEFD: Final = Struct("<IB")
 _U8_U32: Final = Struct("<BI")
 _TIMEVAL: Final = Struct("@ll")
-_SPIN_TRIES: Final = 40
-_SPIN_NS: Final = 60_000
-_SPIN_CREDIT_MAX: Final = 8
-_NEVER_SPIN: Final = -(1 << 62)
-
 _R = TypeVar("_R", bound=m.Message)
 
 # where the `donated` flag lies in the body of a reply that has one
@@ -155,7 +151,7 @@ class P9Client:
         ] = {}  # tag of an abandoned request -> fid to forget when it succeeds late (or NOFID)
         self._clunk_tags: dict[int, int] = {}  # plain dialect: tag of an unanswered Tclunk -> its fid
         self._gone = ""
-        self._spin_credit = _SPIN_CREDIT_MAX if len(os.sched_getaffinity(0)) > 1 else _NEVER_SPIN
+        self._spin_choice = SpinChoice()
         self.set_timeout(timeout_s)
 
     # --- connection --------------------------------------------------------------------------------------------------
@@ -305,13 +301,14 @@ class P9Client:
         """
         with_fds = want_fd or bool(self._stale)
         try:
-            if have or self._spin_credit <= 0:
-                began = perf_counter_ns()
+            if have:
                 got = self._receive_once(have, with_fds, 0)
-                if not have and perf_counter_ns() - began < _SPIN_NS:
-                    self._spin_credit += 1
             else:
-                got = self._spin(with_fds)
+                choice = self._spin_choice
+                spins = choice.spins()
+                began = perf_counter_ns()
+                got = self._spin(with_fds) if spins else self._receive_once(0, with_fds, 0)
+                choice.learn(spins, perf_counter_ns() - began)
         except BlockingIOError:
             raise GoferTimeout("no answer from the gofer in time") from None
         except OSError as error:
@@ -324,18 +321,13 @@ class P9Client:
 
     def _spin(self, with_fds: bool) -> int:
         """A receive that asks some times before it sleeps."""
-        for _ in range(_SPIN_TRIES):
+        for _ in range(SPIN_TRIES):
             try:
                 if with_fds:
-                    got = self._receive_once(0, True, socket.MSG_DONTWAIT)
-                else:
-                    got = self._sock.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+                    return self._receive_once(0, True, socket.MSG_DONTWAIT)
+                return self._sock.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue
-            if self._spin_credit < _SPIN_CREDIT_MAX:
-                self._spin_credit += 1
-            return got
-        self._spin_credit -= 2
         return self._receive_once(0, with_fds, 0)
 
     def _receive_once(self, have: int, with_fds: bool, flags: int) -> int:

@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
+from protocol.p9.spinning import SPIN_TRIES, SpinChoice
 from protocol.sealing.seal_unsafe import KILL_PROCESS, Seal, SealError, cached_filter, seal
 from services.gofer import host_filter
 from services.gofer.backends.base import Backend
@@ -39,11 +40,6 @@ _MAX_FDS: Final = 1 << 20
 _SEND_TIMEOUT: Final = struct.pack("@ll", 30, 0)
 _STATIC_BACKENDS: Final = {"directory": "services.gofer.backends.host_directory:HostDirectory"}
 
-_SPIN_TRIES: Final = 32
-_SPIN_NS: Final = 50_000
-_SPIN_CREDIT_MAX: Final = 8
-_NEVER_SPIN: Final = -(1 << 62)
-
 Log = Callable[[str], None]
 
 
@@ -55,20 +51,10 @@ def log_to_stderr(line: str) -> None:
         pass
 
 
-def may_spin() -> bool:
-    """Whether whoever we wait for can run while we spin: not with a single processor."""
-    return len(os.sched_getaffinity(0)) > 1
-
-
 class _Channel:
-    """One client socket with its receive buffer and conversation.
+    """One client socket with its receive buffer and conversation. `spin` is None where waiting must not spin."""
 
-    `credit` is how far spinning has paid lately: a request that comes within _SPIN_TRIES empty receives saves two
-    context switches (some 30 us in a virtual machine), one that does not has cost as much. Above zero the channel
-    spins.
-    """
-
-    __slots__ = ("buffer", "connection", "credit", "have", "sock", "view")
+    __slots__ = ("buffer", "connection", "have", "sock", "spin", "view")
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
@@ -76,26 +62,26 @@ class _Channel:
         self.buffer = bytearray(connection.max_msize_bytes)
         self.view = memoryview(self.buffer)
         self.have = 0
-        self.credit = _SPIN_CREDIT_MAX if may_spin() else _NEVER_SPIN
+        self.spin: SpinChoice | None = SpinChoice()
 
     def _receive(self, target: bytearray | memoryview) -> int:
-        """One receive into `target`, spinning before it sleeps where that has paid."""
-        receive = self.sock.recv_into
-        if self.credit > 0:
-            for _ in range(_SPIN_TRIES):
+        """One receive into `target`, spinning before it sleeps where that pays."""
+        receive, spin = self.sock.recv_into, self.spin
+        if spin is None:
+            return receive(target)
+        spins = spin.spins()
+        began = perf_counter_ns()
+        got = -1
+        if spins:
+            for _ in range(SPIN_TRIES):
                 try:
                     got = receive(target, 0, socket.MSG_DONTWAIT)
+                    break
                 except BlockingIOError:
                     continue
-                if self.credit < _SPIN_CREDIT_MAX:
-                    self.credit += 1
-                return got
-            self.credit -= 2
-            return receive(target)
-        began = perf_counter_ns()
-        got = receive(target)
-        if perf_counter_ns() - began < _SPIN_NS:  # a spin would have caught it
-            self.credit += 1
+        if got < 0:
+            got = receive(target)
+        spin.learn(spins, perf_counter_ns() - began)
         return got
 
     def turn(self) -> bool:
@@ -226,7 +212,7 @@ def _serve_prepared(channels: Sequence[_Channel], log: Log) -> int:
 def _poll_loop(channels: Sequence[_Channel], log: Log) -> int:
     by_fd = {channel.sock.fileno(): channel for channel in channels}
     for channel in channels:
-        channel.credit = _NEVER_SPIN  # poll says who is ready: waiting for one would keep the others waiting
+        channel.spin = None  # poll says who is ready: waiting for one would keep the others waiting
     poll = select.poll()
     for fd in by_fd:
         poll.register(fd, select.POLLIN)

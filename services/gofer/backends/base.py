@@ -5,8 +5,8 @@ Life of a Node: from `Backend.attach`, `walk`, `create` or `share`; used; `relea
 Life of an OpenFile: from `open`/`create`; `close()` once, before its node is released. Nothing else may be called
 afterwards. Every method may raise OSError (LinuxError for the implementation's own refusals): its errno goes to the
 client as it is. Names are single components already checked by `check_name`: never empty, ".", "..", with a slash or
-NUL, or too long. Nothing here follows a symlink, ever. A new implementation must pass
-`services/gofer/testing/backend_suite.py`.
+NUL, or too long. Nothing here follows a symlink, ever. `tests/unit/gofer/test_directory_backend.py` shows what is
+expected of an implementation.
 """
 
 from __future__ import annotations

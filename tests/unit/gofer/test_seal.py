@@ -20,7 +20,7 @@ from protocol.p9.client import P9Client
 from protocol.sealing.rows import Argument, Compare, Row, distinct_calls
 from protocol.sealing.seal_unsafe import cached_filter, compile_filter, errno_action, seal
 from services.gofer import app, host_filter
-from tests.unit.gofer.round_trip import gofer_process
+from services.gofer.testing.process import gofer_process
 
 MARK = 3999  # an errno no kernel gives
 LAST_CALL = 470
