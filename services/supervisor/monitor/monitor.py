@@ -64,6 +64,7 @@ FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 #: Before the guest runs, these end the sandbox.
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
+_ESRCH = 3
 _READ_BYTES = 65_536
 _LOG_KEPT_BYTES = 16_384
 
@@ -144,7 +145,8 @@ class Monitor:
         """Run the guest's first process (OCI `start`). When it cannot be executed the sandbox is over."""
 
         def began(message: Message) -> None:
-            if message.error is None:
+            over = self._status is not None or self._error is not None
+            if message.error is None and not over:
                 self._note_started()
             answered(message)
             if message.error is not None:
@@ -428,6 +430,7 @@ class Monitor:
             self._warden.dismiss()
         if self._terminal is not None:
             self._terminal.restore()
+        self._answer_the_waiting()
         if self._clients is not None:
             self._clients.close()
         for service in (self._sandbox.sentry, self._sandbox.gofer):
@@ -438,6 +441,13 @@ class Monitor:
         self._sandbox.control.close()
         signal.set_wakeup_fd(-1)
         sys.stderr.flush()
+
+    def _answer_the_waiting(self) -> None:
+        """Whoever asked the Sentry for something that ended it (a signal) is told so before we hang up."""
+        error = None if self._error is None else [_ESRCH, self._error.why]
+        for number, answered in list(self._answers.items()):
+            answered(Message(RESPONSE, number, error=error))
+        self._answers.clear()
 
 
 def _noted(_number: int, _frame: object) -> None:
