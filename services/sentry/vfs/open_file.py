@@ -17,7 +17,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
-from services.sentry.vfs.file_locks import drop_description_locks
+from services.sentry.vfs.file_locks import drop_description_locks, drop_owner_locks
 
 if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollItem
@@ -112,6 +112,8 @@ class OpenFile:
 
     def flush(self, task: Task) -> None:
         """close(2) of one descriptor (POSIX locks go, errors of delayed writes are reported)."""
+        if self.inode.locks is not None:
+            drop_owner_locks(self.inode, task.files)
 
     # --- data: never block ---
     def read(self, count: int) -> bytes:
