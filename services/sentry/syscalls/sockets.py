@@ -448,7 +448,7 @@ class _Receive:
 def sys_recvfrom(task: Task, fd: int, addr: int, count: int, flags: int, name: int, name_length: int) -> Outcome:
     """recv(2), recvfrom(2)."""
     file = task.files.files.get(fd & 0xFFFFFFFF)
-    if isinstance(file, Socket) and not name and not flags & _PLAIN_RECEIVE and count:
+    if isinstance(file, Socket) and file.writes_all and not name and not flags & _PLAIN_RECEIVE and count:
         try:
             return file.read_user(task.mm, addr, count)
         except WouldBlock:

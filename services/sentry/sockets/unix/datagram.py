@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final, cast
 
+from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError, WouldBlock
@@ -106,13 +107,18 @@ class UnixDatagram(UnixSocket):
         """Whether `sender` must wait: the queue bound, which does not hold between two mutual peers."""
         return len(self.inbox) > MAX_QUEUE and self.peer is not sender
 
-    def send_to(self, target: UnixDatagram, data: bytes, message: Outgoing) -> int:
-        """Send to `target`, found by the caller. Errors as send."""
-        if self.error:
-            raise LinuxError(self.take_error())
+    def _check_room(self, data: bytes) -> None:
+        """What Linux checks before it looks for the destination. EMSGSIZE, EPIPE, the pending error; WouldBlock."""
         if len(data) > self.message_limit():
             raise LinuxError(errno.EMSGSIZE)
+        if self.error:
+            raise LinuxError(self.take_error())
         self.may_send()
+        if self.charge >= self.send_buffer:
+            raise WouldBlock
+
+    def send_to(self, target: UnixDatagram, data: bytes, message: Outgoing) -> int:
+        """Send to `target`, found by the caller, once _check_room passed. ECONNREFUSED, EPERM, EPIPE, WouldBlock."""
         if target.dead:
             if self.peer is target:
                 self._set_peer(None)
@@ -121,8 +127,6 @@ class UnixDatagram(UnixSocket):
             raise LinuxError(errno.EPERM)
         if target.shut & RECEIVE_SHUT:
             raise LinuxError(errno.EPIPE)
-        if self.charge >= self.send_buffer:
-            raise WouldBlock
         if target.is_full(self):
             target.blocked[self] = None
             raise WouldBlock
@@ -136,6 +140,7 @@ class UnixDatagram(UnixSocket):
 
     def send(self, data: bytes, message: Outgoing) -> int:
         """To the connected peer. ENOTCONN: none; ECONNREFUSED: it is gone; EPERM, EPIPE, EMSGSIZE, WouldBlock."""
+        self._check_room(data)
         if self.peer is None:
             raise LinuxError(errno.ENOTCONN)
         return self.send_to(self.peer, data, message)
@@ -146,6 +151,7 @@ class UnixDatagram(UnixSocket):
             self.table.autobind(self)
         if not message.address:
             return self.send(data, message)
+        self._check_room(data)
         target = cast("UnixDatagram", look_up(task, self.table, self.kind, message.address))
         return self.send_to(target, data, message)
 
@@ -165,8 +171,8 @@ class UnixDatagram(UnixSocket):
         if flags & so.MSG_PEEK and self.peek_offset >= 0:
             at, skip = self._peek_position()
         if at >= len(self.inbox):
-            if self.shut & RECEIVE_SHUT:
-                return Incoming(b"", 0)
+            if self.shut & RECEIVE_SHUT and not (flags & so.MSG_DONTWAIT or self.flags & fc.O_NONBLOCK):
+                return Incoming(b"", 0)  # only a call that would wait sees the end (__skb_wait_for_more_packets)
             raise WouldBlock
         item = self.inbox[at]
         assert isinstance(item, Message)

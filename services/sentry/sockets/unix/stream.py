@@ -402,7 +402,7 @@ class UnixSeqpacket(UnixStream):
         """One packet, cut to `count` (MSG_TRUNC). ENOTCONN."""
         if self.state != CONNECTED:
             raise LinuxError(errno.ENOTCONN)
-        if not self.inbox:
+        if self.error or not self.inbox:
             return self._nothing()
         item = self.inbox[0]
         assert isinstance(item, Message)
