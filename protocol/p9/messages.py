@@ -39,9 +39,26 @@ ATTRIBUTES, ATTRIBUTES_LIST, FIDS = Kind.ATTRIBUTES, Kind.ATTRIBUTES_LIST, Kind.
 
 
 class Message:
-    """Base of all messages; has no fields of its own."""
+    """Base of all messages; has no fields of its own.
+
+    Comparison and representation stand here once: generating them for every class would triple the time that importing
+    this file takes, which every service pays at its start.
+    """
 
     __slots__ = ()
+
+    def _values(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in getattr(self, "__dataclass_fields__", ()))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message) or type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, as any dataclass with __eq__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._values()))})"
 
 
 class Row(NamedTuple):
@@ -52,27 +69,31 @@ class Row(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tlerror(Message):
     """Never legal on the wire; listed so that the table is complete."""
 
     ecode: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlerror(Message):
     """The request failed with Linux errno `ecode`."""
 
     ecode: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tstatfs(Message):
+    """Ask for the file system of `fid`, statfs(2)."""
+
     fid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rstatfs(Message):
+    """What statfs(2) tells."""
+
     fs_type: int
     bsize: int
     blocks: int
@@ -84,20 +105,26 @@ class Rstatfs(Message):
     namelen: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tlopen(Message):
+    """Open `fid` with `flags` (L_*)."""
+
     fid: int
     flags: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlopen(Message):
+    """Opened; `iounit` 0: reads and writes are bounded by msize alone."""
+
     qid: Qid
     iounit: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tlcreate(Message):
+    """Create `name` in the directory `fid` and open it: `fid` becomes the new file."""
+
     fid: int
     name: bytes
     flags: int
@@ -105,27 +132,35 @@ class Tlcreate(Message):
     gid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlcreate(Message):
+    """Created and opened; `iounit` as in Rlopen."""
+
     qid: Qid
     iounit: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tsymlink(Message):
+    """symlink(2) in `dfid`."""
+
     dfid: int
     name: bytes
     target: bytes
     gid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rsymlink(Message):
+    """The new symlink."""
+
     qid: Qid
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tmknod(Message):
+    """mknod(2) in `dfid`; `mode` holds the file type too."""
+
     dfid: int
     name: bytes
     mode: int
@@ -134,46 +169,60 @@ class Tmknod(Message):
     gid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rmknod(Message):
+    """The new object."""
+
     qid: Qid
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Trename(Message):
+    """Move `fid` to `name` in `dfid`."""
+
     fid: int
     dfid: int
     name: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rrename(Message):
-    pass
+    """Renamed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Treadlink(Message):
+    """Ask for the text of the symlink `fid`."""
+
     fid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rreadlink(Message):
+    """The text of the symlink."""
+
     target: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tgetattr(Message):
+    """Ask for attributes of `fid`; `request_mask`: GETATTR_*."""
+
     fid: int
     request_mask: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rgetattr(Message):
+    """The attributes; `attributes.valid` says which count."""
+
     attributes: Attributes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tsetattr(Message):
+    """Change what `valid` (SETATTR_*) names."""
+
     fid: int
     valid: int
     mode: int
@@ -186,61 +235,75 @@ class Tsetattr(Message):
     mtime_nsec: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rsetattr(Message):
-    pass
+    """Changed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Txattrwalk(Message):
+    """Bind `newfid` to the value of xattr `name` of `fid`, or to the list of names when `name` is empty."""
+
     fid: int
     newfid: int
     name: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rxattrwalk(Message):
+    """Bound; `size` of the value in bytes."""
+
     size: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Txattrcreate(Message):
+    """Turn `fid` into a writer of xattr `name`; the clunk sets it."""
+
     fid: int
     name: bytes
     attr_size: int
     flags: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rxattrcreate(Message):
-    pass
+    """Ready to be written."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Treaddir(Message):
+    """Ask for at most `count` bytes of entries behind cookie `offset`."""
+
     fid: int
     offset: int
     count: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rreaddir(Message):
+    """Entries; see `directory.py`."""
+
     data: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tfsync(Message):
+    """fsync(2), or fdatasync(2) when `datasync` is not 0."""
+
     fid: int
     datasync: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rfsync(Message):
-    pass
+    """Synced."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tlock(Message):
+    """Take or drop a byte-range lock; `kind`: LOCK_TYPE_*, `flags`: LOCK_FLAGS_*."""
+
     fid: int
     kind: int
     flags: int
@@ -250,13 +313,17 @@ class Tlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlock(Message):
+    """`status`: LOCK_SUCCESS, LOCK_BLOCKED, LOCK_ERROR or LOCK_GRACE."""
+
     status: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tgetlock(Message):
+    """Ask which lock would stand in the way."""
+
     fid: int
     kind: int
     start: int
@@ -265,8 +332,10 @@ class Tgetlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rgetlock(Message):
+    """The first conflicting lock, or kind LOCK_TYPE_UNLCK."""
+
     kind: int
     start: int
     length: int
@@ -274,83 +343,103 @@ class Rgetlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tlink(Message):
+    """Give the file `fid` the further name `name` in `dfid`."""
+
     dfid: int
     fid: int
     name: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rlink(Message):
-    pass
+    """Linked."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tmkdir(Message):
+    """mkdir(2) in `dfid`."""
+
     dfid: int
     name: bytes
     mode: int
     gid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rmkdir(Message):
+    """The new directory."""
+
     qid: Qid
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Trenameat(Message):
+    """rename(2) from one directory fid and name to another."""
+
     olddirfid: int
     oldname: bytes
     newdirfid: int
     newname: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rrenameat(Message):
-    pass
+    """Renamed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tunlinkat(Message):
+    """unlinkat(2); `flags`: UNLINK_REMOVEDIR."""
+
     dirfid: int
     name: bytes
     flags: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Runlinkat(Message):
-    pass
+    """Removed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tversion(Message):
+    """Agree on dialect and frame size; voids all fids. version(5)."""
+
     msize: int
     version: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rversion(Message):
+    """What the server agrees to."""
+
     msize: int
     version: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tauth(Message):
+    """Begin authentication. attach(5)."""
+
     afid: int
     uname: bytes
     aname: bytes
     n_uname: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rauth(Message):
+    """The authentication file."""
+
     aqid: Qid
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tattach(Message):
+    """Bind `fid` to the root of the tree `aname`. attach(5)."""
+
     fid: int
     afid: int
     uname: bytes
@@ -358,78 +447,98 @@ class Tattach(Message):
     n_uname: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rattach(Message):
+    """The root."""
+
     qid: Qid
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tflush(Message):
+    """Nobody waits for the answer to `oldtag` any more. flush(5)."""
+
     oldtag: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rflush(Message):
-    pass
+    """Nothing more comes for the old tag."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Twalk(Message):
+    """Walk `names` from `fid`, bind the end to `newfid`. walk(5)."""
+
     fid: int
     newfid: int
     names: list[bytes]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rwalk(Message):
+    """One qid per step walked."""
+
     qids: list[Qid]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tread(Message):
+    """pread(2) of the open `fid`."""
+
     fid: int
     offset: int
     count: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rread(Message):
+    """What was read; empty at the end."""
+
     data: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Twrite(Message):
+    """pwrite(2) to the open `fid`."""
+
     fid: int
     offset: int
     data: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rwrite(Message):
+    """`count` bytes were written."""
+
     count: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tclunk(Message):
+    """Give `fid` up. clunk(5)."""
+
     fid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rclunk(Message):
-    pass
+    """Given up."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tremove(Message):
+    """Remove the file and give `fid` up. remove(5)."""
+
     fid: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rremove(Message):
-    pass
+    """Removed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Twalkgetattr(Message):
     """Extension: walk `names` from `fid`, binding `newfid` to the end, and return every step's attributes.
 
@@ -441,7 +550,7 @@ class Twalkgetattr(Message):
     names: list[bytes]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rwalkgetattr(Message):
     """Extension: one record per step walked. `ecode` is 0 when all were, else why the next step failed (newfid
     unbound).
@@ -455,7 +564,7 @@ class Rwalkgetattr(Message):
     target: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Twalkopen(Message):
     """Extension: Twalkgetattr, then lopen of the end with `flags` (L_*). `want`: WANT_FD asks for donation."""
 
@@ -466,7 +575,7 @@ class Twalkopen(Message):
     names: list[bytes]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rwalkopen(Message):
     """Extension: as Rwalkgetattr; newfid is bound, and open, only when `ecode` is 0. `donated`: one fd comes beside
     it.
@@ -479,7 +588,7 @@ class Rwalkopen(Message):
     target: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Topenfd(Message):
     """Extension: lopen of `fid`; `want`: WANT_FD asks for donation."""
 
@@ -488,7 +597,7 @@ class Topenfd(Message):
     want: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Ropenfd(Message):
     """Extension: `donated` is 1 when one fd comes beside this message."""
 
@@ -497,7 +606,7 @@ class Ropenfd(Message):
     donated: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Treaddirattr(Message):
     """Extension: as Treaddir, entries carry full attributes."""
 
@@ -506,14 +615,14 @@ class Treaddirattr(Message):
     count: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rreaddirattr(Message):
     """Extension: entries of attributes[153] offset[8] type[1] name[s]; see `directory.py`."""
 
     data: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tcreatefd(Message):
     """Extension: create `name` in `dfid` and open it as `newfid` (dfid stays what it was, unlike Tlcreate)."""
 
@@ -526,7 +635,7 @@ class Tcreatefd(Message):
     want: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Rcreatefd(Message):
     """Extension: the new file's attributes; `donated` is 1 when one fd comes beside this message."""
 
@@ -535,7 +644,7 @@ class Rcreatefd(Message):
     attributes: Attributes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tforget(Message):
     """Extension: clunk all `fids`. One way: there is no reply; an unknown fid is ignored."""
 
