@@ -225,7 +225,7 @@ class GoferSuperblock(Superblock):
         return newfid, [self.checked(step) for step in result.steps], result.target
 
     def walk_from(self, node: GoferInode, names: list[bytes]) -> tuple[int, WalkResult]:
-        """One walk of `names` from `node`: (new fid, bound if errno is 0; the result). Survives a restart of the Gofer."""
+        """One walk of `names` from `node`: (new fid, bound if errno is 0; the result). Outlives a Gofer."""
         base = node.handle()
         newfid = self.client.new_fid()
         try:

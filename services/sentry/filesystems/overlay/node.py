@@ -98,7 +98,7 @@ class OverlayInode(Inode):
 
     def pin(self) -> None:
         """Keep this object although nobody uses it: it says more than its lower file does. Idempotent."""
-        if self.lower is not None:
+        if self.lower is not None and self.nlink > 0:
             self.overlay.pinned[id(self.lower)] = self
 
     def linked(self) -> None:

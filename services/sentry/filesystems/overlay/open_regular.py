@@ -7,6 +7,7 @@ flags included.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from services.sentry.vfs.open_file import OpenFile
@@ -39,19 +40,26 @@ _BOUND = (
 class OverlayFile(OpenFile):
     """See the module docstring. Owns one reference on the inner file."""
 
-    __slots__ = ("_inner", *_BOUND)
+    __slots__ = ("_inner", "_mapped", *_BOUND)
 
     seekable = True
 
     def __init__(self, inode: OverlayRegular, flags: int, inner: OpenFile) -> None:
+        self._mapped: list[OpenFile] = []
         self._bind(inner)
         super().__init__(inode, flags)
         self.queue = inner.queue
 
     def _bind(self, inner: OpenFile) -> None:
         self._inner = inner.add_reference()
-        for name in _BOUND:
-            setattr(self, name, getattr(inner, name))
+
+    def __getattr__(self, name: str) -> object:
+        """A data method that is used for the first time: an empty slot leads here."""
+        if name not in _BOUND:
+            raise AttributeError(name)
+        method = getattr(self._inner, name)
+        setattr(self, name, method)
+        return method
 
     @property
     def offset(self) -> int:
@@ -63,11 +71,18 @@ class OverlayFile(OpenFile):
         self._inner.offset = value
 
     def switch(self, inner: OpenFile) -> None:
-        """Go on with `inner`, at the same position."""
+        """Go on with `inner`, at the same position. A file that gave a backing stays open: mappings use its host fd."""
         old = self._inner
         inner.offset = old.offset
+        mapped = _is_bound(self, "mmap_backing")
+        for name in _BOUND:
+            with suppress(AttributeError):
+                delattr(self, name)
         self._bind(inner)
-        old.close_reference()
+        if mapped:
+            self._mapped.append(old)
+        else:
+            old.close_reference()
 
     def set_flags(self, flags: int) -> None:
         self.flags = flags
@@ -75,4 +90,14 @@ class OverlayFile(OpenFile):
 
     def release(self) -> None:
         cast("OverlayRegular", self.inode).forget_open(self)
-        self._inner.close_reference()
+        for inner in (self._inner, *self._mapped):
+            inner.close_reference()
+
+
+def _is_bound(file: OverlayFile, name: str) -> bool:
+    """Whether a data method was used since the last `switch`."""
+    try:
+        object.__getattribute__(file, name)
+    except AttributeError:
+        return False
+    return True

@@ -1,7 +1,7 @@
 """Regular files of an overlay: the data lies in the lower until it is first to be changed, then in the upper.
 
-Copy-up happens when a lower file is opened for writing or truncated. The data goes through the two file objects in
-large pieces (pread on the donated host fd, pwrite on the upper's memory file): no guest memory, holes stay holes, a
+Copy-up happens when a lower file is opened for writing or truncated. The data goes in large
+pieces from the donated host fd to the upper's memory file (small files through the file objects): holes stay holes, a
 truncation copies only what remains. An open file follows its inode: descriptors that were opened on the lower read the
 new data after a copy-up (Linux keeps them on the old file: overlayfs.rst "Non-standard behavior"). Only memory
 mappings that were made before keep showing the lower's pages.
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OverlayRegular"]
 
 PIECE_BYTES = 256 * 1024  # a copy-up moves so much at a time: it stays in the second-level cache
+DIRECT_BYTES = 1 << 20  # from here on host fds are used on both sides
 _ZEROS = bytes(PIECE_BYTES)
 _NOWHERE = cast("Dentry", None)  # layers' files are opened for their data: nobody sees a name or an opener
 _NOBODY = cast("Task", None)
@@ -144,6 +145,8 @@ class OverlayRegular(OverlayInode):
         sink = upper.open(_NOWHERE, fc.O_WRONLY, _NOBODY).add_reference()
         try:
             sparse = lower.blocks * 512 < size
+            if size >= DIRECT_BYTES and self._copy_directly(source, sink, upper, size, sparse):
+                return
             at = 0
             while at < size:
                 if sparse:
@@ -157,6 +160,40 @@ class OverlayRegular(OverlayInode):
         finally:
             source.close_reference()
             sink.close_reference()
+
+    def _copy_directly(self, source: OpenFile, sink: OpenFile, upper: Inode, size: int, sparse: bool) -> bool:
+        """From host fd to host fd. False: one of the two has none. ENOSPC: the upper has not enough room."""
+        try:
+            below = source.mmap_backing()
+            room = upper.superblock.statfs()
+            if room.blocks and room.blocks_available * upper.superblock.block_size < min(size, self.blocks * 512):
+                raise LinuxError(errno.ENOSPC, "copy-up")
+            upper.set_attributes(size=size)
+            above = sink.mmap_backing()
+        except LinuxError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return False
+        at = 0
+        try:
+            while at < size:
+                if sparse:
+                    at = _next_data(source, at, size)
+                data = os.pread(below.host_fd, min(PIECE_BYTES, size - at), below.base + at)
+                if not data:
+                    break  # the host made it shorter meanwhile
+                view = memoryview(data)
+                if data == _ZEROS[: len(data)]:
+                    at += len(data)
+                    continue
+                while view:
+                    done = os.pwrite(above.host_fd, view, above.base + at)
+                    view = view[done:]
+                    at += done
+        except OSError as error:
+            raise LinuxError(error.errno or errno.EIO, "copy-up") from None
+        upper.refresh()
+        return True
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
         """A file on the data where it lies now; opening for writing copies up first. ENOSPC: the upper is full."""

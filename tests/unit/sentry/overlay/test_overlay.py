@@ -108,6 +108,21 @@ def test_file_open_before_copy_up_reads_new_data_at_its_position() -> None:
     reader.close_reference()
 
 
+def test_host_fd_of_a_mapping_stays_open_after_copy_up() -> None:
+    world = World()
+    root = world.mount()
+    file = root.lookup(b"file")
+    reader = file.open(NONE, os.O_RDONLY, NONE).add_reference()
+    backing = reader.mmap_backing()
+    lower = world.low.children[b"file"]
+    write(file, b"UPPER")
+    assert lower.open_files == 1
+    assert os.pread(backing.host_fd, 5, 0) == b"lower"
+    assert reader.mmap_backing().host_fd != backing.host_fd
+    reader.close_reference()
+    assert lower.open_files == 0
+
+
 def test_copy_up_of_one_hard_link_shows_through_the_other() -> None:
     root = World().mount()
     write(root.lookup(b"hard1"), b"CHANGED")
