@@ -9,6 +9,7 @@ Host calls used: read, write, pread64, pwrite64, lseek, fstat, ftruncate, fsync,
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat as stat_mod
@@ -19,7 +20,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import ioctl_h as io
 from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.vfs.anonymous import pipe_inode, socket_inode
+from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.inode import Inode
 from services.sentry.vfs.open_file import Backing, OpenFile
 from services.sentry.vfs.superblock import Superblock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
+    from services.sentry.vfs.dentry import Dentry
 
 __all__ = ["HostFile", "HostRegularFile", "HostStreamFile", "open_host_file"]
 
@@ -52,22 +54,64 @@ def host(call: Callable[..., _T], *args: object) -> _T:
 
 
 class HostInode(Inode):
-    """Attributes follow the host's fstat(2); owner and times are shown, but owner and mode cannot be changed."""
+    """A host fd and who waits for it. Attributes follow the host's fstat(2); owner and mode cannot be changed.
 
-    __slots__ = ("fd",)
+    `users`: open files that share `fd`.
+    """
+
+    __slots__ = ("fd", "host_flags", "queue", "users", "watched")
 
     def __init__(self, superblock: Superblock, ino: int, fd: int) -> None:
         super().__init__(superblock, ino, os.fstat(fd).st_mode)
         self.fd = fd
+        self.users = 0
+        self.queue = WaitQueue()  # of every open file that shares `fd`
+        self.watched = 0  # poll bits that host_poll waits for
+        self.host_flags = fc.O_RDWR
         self.refresh()
 
     def refresh(self) -> None:
+        if self.fd < 0:
+            return
         found = os.fstat(self.fd)
         self.mode = found.st_mode
         self.size = found.st_size
         self.blocks = found.st_blocks
         self.rdev = found.st_rdev if stat_mod.S_ISCHR(found.st_mode) else 0
         self.atime_ns, self.mtime_ns, self.ctime_ns = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
+
+    # --- readiness ---
+    def watch(self, mask: int) -> None:
+        """Have the waiters on `queue` woken once the host fd has one of the poll(2) bits of `mask`."""
+        host_poll = self.superblock.kernel.host_poll
+        if host_poll is None or self.watched & mask == mask:
+            return
+        self.watched |= mask
+        host_poll.watch(self.fd, self.watched, self._ready)
+
+    def unwatch(self) -> None:
+        if self.watched:
+            self.watched = 0
+            self.superblock.kernel.host_poll.unwatch(self.fd)
+
+    def _ready(self, mask: int) -> None:
+        """host_poll's callback. One event ends the watch; who still waits asks again."""
+        self.unwatch()
+        woken = mask & GONE
+        if mask & (po.POLLIN | po.POLLHUP | po.POLLERR):
+            woken |= READABLE
+        if mask & (po.POLLOUT | po.POLLERR):
+            woken |= WRITABLE
+        self.queue.wake(woken)
+
+    def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
+        """Opened again, as /dev/stdin or /proc/self/fd/N: the same host fd. EACCES: not opened that way by the host."""
+        had, wanted = self.host_flags & fc.O_ACCMODE, flags & fc.O_ACCMODE
+        if stat_mod.S_ISSOCK(self.mode) or self.fd < 0:
+            raise LinuxError(errno.ENXIO, "host socket")
+        if had not in (fc.O_RDWR, wanted):
+            raise LinuxError(errno.EACCES, "host file")
+        return _file_of(self, flags & ~fc.O_TRUNC)
 
     def set_attributes(
         self,
@@ -95,24 +139,35 @@ class HostFiles:
         self.superblock = Superblock(kernel, b"hostfs", 0x00C0FFEE)
         self.count = 0
 
-    def inode(self, fd: int) -> HostInode:
+    def inode(self, fd: int, flags: int) -> HostInode:
         self.count += 1
-        return HostInode(self.superblock, self.count, fd)
+        made = HostInode(self.superblock, self.count, fd)
+        made.host_flags = flags
+        return made
 
 
 class HostFile(OpenFile):
-    """What regular files and streams share. The fd is closed with the last reference."""
+    """What regular files and streams share. The fd is closed with the last file that uses it."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("fd", "host_inode")
 
-    def __init__(self, inode: Inode, flags: int, fd: int) -> None:
+    def __init__(self, inode: HostInode, flags: int) -> None:
         super().__init__(inode, flags)
-        self.fd = fd
+        self.host_inode = inode
+        self.fd = inode.fd
+        self.queue = inode.queue
+        inode.users += 1
 
     def release(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        if self.fd < 0:
+            return
+        self.fd = -1
+        inode = self.host_inode
+        inode.users -= 1
+        if inode.users == 0:
+            inode.unwatch()
+            os.close(inode.fd)
+            inode.fd = -1
 
     def proc_link(self) -> bytes:
         return b"host:[%d]" % self.inode.ino
@@ -160,15 +215,14 @@ class HostRegularFile(HostFile):
 class HostStreamFile(HostFile):
     """A pipe, socket or character device of the host."""
 
-    __slots__ = ("_poller", "_watched")
+    __slots__ = ("_poller",)
     pollable = True
 
-    def __init__(self, inode: Inode, flags: int, fd: int) -> None:
-        super().__init__(inode, flags, fd)
-        self._watched = 0
+    def __init__(self, inode: HostInode, flags: int) -> None:
+        super().__init__(inode, flags)
         wanted = (po.POLLIN if self.readable else 0) | (po.POLLOUT if self.writable else 0)
         self._poller = select.poll()
-        self._poller.register(fd, wanted)
+        self._poller.register(self.fd, wanted)
 
     def _host_bits(self) -> int:
         found = self._poller.poll(0)
@@ -176,7 +230,7 @@ class HostStreamFile(HostFile):
 
     def read(self, count: int) -> bytes:
         if not self._host_bits() & (po.POLLIN | GONE):
-            self._watch(po.POLLIN)
+            self.host_inode.watch(po.POLLIN)
             raise WouldBlock
         return host(os.read, self.fd, min(count, LARGEST))
 
@@ -188,7 +242,7 @@ class HostStreamFile(HostFile):
             if not self._host_bits() & (po.POLLOUT | po.POLLERR):
                 if taken:
                     return taken
-                self._watch(po.POLLOUT)
+                self.host_inode.watch(po.POLLOUT)
                 raise WouldBlock
             try:
                 taken += host(os.write, self.fd, data[taken : min(taken + PIPE_BUF, total)])
@@ -212,38 +266,8 @@ class HostStreamFile(HostFile):
                 po.POLLOUT if self.writable and not ready & WRITABLE else 0
             )
             if missing:
-                self._watch(missing)
+                self.host_inode.watch(missing)
         return ready
-
-    def _watch(self, mask: int) -> None:
-        """Have the waiters on `queue` woken once the host fd is ready."""
-        host_poll = self.inode.superblock.kernel.host_poll
-        if host_poll is None or self._watched & mask == mask:
-            return
-        if self._watched:
-            host_poll.unwatch(self.fd)
-        self._watched |= mask
-        host_poll.watch(self.fd, self._watched, self._ready)
-
-    def _ready(self, mask: int = READABLE | WRITABLE) -> None:
-        """host_poll's callback. One event ends the watch; who still waits asks again."""
-        self._unwatch()
-        woken = mask & GONE
-        if mask & (po.POLLIN | po.POLLHUP | po.POLLERR):
-            woken |= READABLE
-        if mask & (po.POLLOUT | po.POLLERR):
-            woken |= WRITABLE
-        self.queue.wake(woken)
-
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = 0
-            self.inode.superblock.kernel.host_poll.unwatch(self.fd)
-
-    def release(self) -> None:
-        if self.fd >= 0:
-            self._unwatch()
-        super().release()
 
     def proc_link(self) -> bytes:
         kind = stat_mod.S_IFMT(self.inode.mode)
@@ -264,14 +288,8 @@ def open_host_file(kernel: Kernel, fd: int, flags: int | None = None) -> HostFil
         from fcntl import fcntl as host_fcntl
 
         flags = host_fcntl(fd, F_GETFL) & (fc.O_ACCMODE | fc.O_APPEND)
-    mode = os.fstat(fd).st_mode
-    if stat_mod.S_ISREG(mode):
-        return HostRegularFile(kernel.part(HostFiles).inode(fd), flags, fd)
-    inode: Inode
-    if stat_mod.S_ISFIFO(mode):
-        inode = pipe_inode(kernel)
-    elif stat_mod.S_ISSOCK(mode):
-        inode = socket_inode(kernel)
-    else:
-        inode = kernel.part(HostFiles).inode(fd)
-    return HostStreamFile(inode, flags, fd)
+    return _file_of(kernel.part(HostFiles).inode(fd, flags), flags)
+
+
+def _file_of(inode: HostInode, flags: int) -> HostFile:
+    return HostRegularFile(inode, flags) if inode.is_regular else HostStreamFile(inode, flags)

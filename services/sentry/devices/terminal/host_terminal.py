@@ -137,7 +137,7 @@ class HostTerminal(Terminal):
 def attach(kernel: Kernel, fd: int) -> HostTerminal:
     """Make the host terminal `fd` the sandbox's console: `kernel.console`, /dev/console and /dev/pts/0.
 
-    Call before sealing and before devpts is mounted. The guest's terminal starts with the host's modes and window; the
+    Call before sealing and before any pty is opened. The guest's terminal starts with the host's modes and window; the
     host's is set to raw. OSError, termios.error: `fd` is no terminal.
     """
     terminal = HostTerminal(kernel, fd)
@@ -161,7 +161,10 @@ def attach(kernel: Kernel, fd: int) -> HostTerminal:
         modes = Termios(saved[0] & _KEPT_INPUT, saved[1], saved[2], saved[3], 0, characters).with_speeds_of_flags(38400)
     terminal.discipline.set_modes(modes)
     terminal.window = window
-    kernel.part(Terminals).console = terminal
+    terminals = kernel.part(Terminals)
+    terminals.console = terminal
+    if terminals.devpts is not None:
+        terminals.devpts.show(0, terminal, 0, 0)
     kernel.console = terminal  # type: ignore[attr-defined]
     return terminal
 

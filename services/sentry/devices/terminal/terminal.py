@@ -1,8 +1,8 @@
 """A terminal as programs have it open: discipline, window, session and foreground group, job control, hangup.
 
 Owns everything of a terminal but what is behind it: a subclass moves bytes between the discipline and its hardware (the
-master of a pty, the host's terminal) through `output_ready` and `accept`. Life: made with its hardware, opened any number
-of times (`TerminalFile`), hung up once, at the latest when the hardware goes, and then it never comes back.
+master of a pty, the host's terminal) through `output_ready` and `accept`. Life: made with its hardware, opened any
+number of times (`TerminalFile`), hung up once, at the latest when the hardware goes, and then it never comes back.
 
 Sources: ioctl_tty(2), termios(3), credentials(7) "Sessions"; Linux drivers/tty/tty_jobctrl.c for the order of checks.
 """
@@ -29,18 +29,14 @@ if TYPE_CHECKING:
     from services.sentry.kernel.sessions import ProcessGroup, Session
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.timers import TimerHandle
+    from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["Terminal", "controlling_terminal", "current_task"]
+__all__ = ["Terminal", "controlling_terminal"]
 
 READABLE: Final = po.POLLIN | po.POLLRDNORM
 WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
 DEAD: Final = READABLE | WRITABLE | po.POLLERR | po.POLLHUP
 DECISECOND_NS: Final = 100_000_000
-
-
-def current_task(kernel: Kernel) -> Task | None:
-    """The task whose system call is being served (`kernel.current`, kept by the dispatcher), if that is known."""
-    return getattr(kernel, "current", None)
 
 
 def controlling_terminal(session: Session | None) -> Terminal | None:
@@ -133,8 +129,7 @@ class Terminal:
 
     # --- programs ---
     def read(self, file: TerminalFile, count: int) -> bytes:
-        """read(2) with canonical and VMIN/VTIME rules. EIO: in the background and not to be stopped."""
-        self.check_background_read()
+        """read(2) with canonical and VMIN/VTIME rules."""
         if count == 0:
             return b""
         discipline = self.discipline
@@ -182,9 +177,7 @@ class Terminal:
             self.queue.wake(READABLE)
 
     def write(self, data: bytes | memoryview) -> int:
-        """write(2); EIO from an orphaned background group with TOSTOP."""
-        if self.discipline.modes.lflag & tm.TOSTOP:
-            self.check_change(current_task(self.kernel))
+        """write(2). WouldBlock: stopped or no room."""
         taken = self.discipline.write(data)
         if taken == 0 and len(data):
             raise WouldBlock
@@ -207,11 +200,19 @@ class Terminal:
         return ready
 
     # --- job control ---
-    def check_background_read(self) -> None:
-        """SIGTTIN for a background group (termios(3), "Job control"). EIO: it is ignored, blocked, or orphaned."""
-        task = current_task(self.kernel)
-        if task is None or not self._in_background(task):
-            return
+    def background_task(self, mm: AddressSpace) -> Task | None:
+        """The task of this session that runs in `mm`, if it is in the background."""
+        session, foreground = self.session, self.foreground
+        if session is None or foreground is None or _member_with(foreground, mm) is not None:
+            return None
+        for process_group in session.groups:
+            found = None if process_group is foreground else _member_with(process_group, mm)
+            if found is not None:
+                return found
+        return None
+
+    def check_background_read(self, task: Task) -> None:
+        """SIGTTIN for a background task (termios(3), "Job control"). EIO: it is ignored, blocked, or orphaned."""
         if _is_refused(task, sg.SIGTTIN):
             raise LinuxError(errno.EIO, "background read with SIGTTIN ignored")
         self._stop_background(task, sg.SIGTTIN)
@@ -243,7 +244,7 @@ class Terminal:
         return self.session is not None and task.group.session is self.session
 
     def become_controlling(self, task: Task) -> None:
-        """Make this the controlling terminal of the task's session, its group the foreground (checked by the caller)."""
+        """Make this the controlling terminal of the task's session, its group the foreground (the caller checked)."""
         if self.session is not None:
             self.session.terminal = None
         self.session = task.group.session
@@ -304,6 +305,14 @@ class Terminal:
     @property
     def major_minor(self) -> tuple[int, int]:
         return os.major(self.number), os.minor(self.number)
+
+
+def _member_with(process_group: ProcessGroup, mm: AddressSpace) -> Task | None:
+    for member in process_group.members.values():
+        task = member.live_task()
+        if task is not None and task.mm is mm:
+            return task
+    return None
 
 
 def _is_refused(task: Task, signo: int) -> bool:

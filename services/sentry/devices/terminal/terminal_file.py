@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from protocol.abi import ioctl_h as io
+from protocol.abi import termios_h as tm
 from services.sentry.devices.terminal import terminal_ioctls
 from services.sentry.devices.terminal.terminal import DEAD, Terminal
 from services.sentry.errors import LinuxError
@@ -14,6 +15,7 @@ from services.sentry.vfs.open_file import OpenFile
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.inode import Inode
 
 __all__ = ["TerminalFile", "open_terminal"]
@@ -44,6 +46,20 @@ class TerminalFile(OpenFile):
         if self.dead:
             raise LinuxError(errno.EIO, "terminal was hung up")
         return self.terminal.write(data)
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """EIO: a background read that does not stop the reader."""
+        task = self.terminal.background_task(mm)
+        if task is not None and not self.dead:
+            self.terminal.check_background_read(task)
+        return super().read_user(mm, addr, count)
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """EIO: an orphaned background group, with TOSTOP."""
+        terminal = self.terminal
+        if terminal.discipline.modes.lflag & tm.TOSTOP and not self.dead:
+            terminal.check_change(terminal.background_task(mm))
+        return super().write_user(mm, addr, count)
 
     def poll(self) -> int:
         return DEAD if self.dead else self.terminal.poll_bits()

@@ -1,7 +1,8 @@
 """ioctl(2) of terminals (ioctl_tty(2)): one literal table, request -> function.
 
 A function gets (terminal, file, task, arg) and returns the result. `terminal` is always the line itself: on a pty
-master the requests that Linux redirects act on the slave's line (`file` tells which side it was). ENOTTY: no such request.
+master the requests that Linux redirects act on the slave's line (`file` tells which side it was). ENOTTY: no such
+request.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ def _get_foreground(terminal: Terminal, file: OpenFile, task: Task, arg: int) ->
 
 
 def _set_foreground(terminal: Terminal, file: OpenFile, task: Task, arg: int) -> int:
-    """TIOCSPGRP. ENOTTY: not the caller's terminal; EINVAL: negative; ESRCH: no such group; EPERM: another session's."""
+    """TIOCSPGRP. ENOTTY: not the caller's terminal; EINVAL: negative; ESRCH: no such group; EPERM: another's."""
     try:
         terminal.check_change(task)
     except LinuxError as error:
