@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EventFile"]
 
-_IN: Final = po.POLLIN | po.POLLRDNORM
-_OUT: Final = po.POLLOUT | po.POLLWRNORM
+_IN: Final = po.POLLIN
+_OUT: Final = po.POLLOUT
 _MAX: Final = ev.EVENTFD_MAX
 _pack: Final = U64.pack
 _unpack: Final = U64.unpack

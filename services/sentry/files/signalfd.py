@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SignalFile", "pack_signalfd_siginfo"]
 
-_IN: Final = po.POLLIN | po.POLLRDNORM
+_IN: Final = po.POLLIN
 _SIZE: Final = sg.SIGNALFD_SIGINFO.size
 _NEVER: Final = sg.bit(sg.SIGKILL) | sg.bit(sg.SIGSTOP)
 

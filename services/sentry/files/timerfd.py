@@ -37,7 +37,7 @@ TIMER_CLOCKS: Final = frozenset(
         tm.CLOCK_BOOTTIME_ALARM,
     )
 )
-_IN: Final = po.POLLIN | po.POLLRDNORM
+_IN: Final = po.POLLIN
 _SET_TICKS: Final = 0x40085400  # TFD_IOC_SET_TICKS
 
 

@@ -145,8 +145,10 @@ class UnixStream(UnixSocket):
         peer = self.peer
         if peer is not None and self.state == CONNECTED:
             peer.shut = _BOTH
-            if self.inbox:
-                peer.error = errno.ECONNRESET  # data that was never read (net/unix/af_unix.c unix_release_sock)
+            first = self.inbox[0] if self.inbox else b""
+            empty = isinstance(first, Message) and not first.data
+            if len(self.inbox) > empty:  # data that was never read; an empty first packet is none (unix_release_sock)
+                peer.error = errno.ECONNRESET
             self.changed()
             _wake_shut(peer)
         if self.pending:
@@ -259,6 +261,7 @@ class UnixStream(UnixSocket):
         if flags & so.MSG_PEEK:
             return self._peek(count)
         inbox = self.inbox
+        waiting = len(inbox)
         parts: list[bytes | memoryview] = []
         left = count
         cred = None
@@ -290,7 +293,7 @@ class UnixStream(UnixSocket):
         if self.peek_offset > 0:
             self.peek_offset = max(self.peek_offset - len(data), 0)
         peer = self.peer
-        if peer is not None and peer.queue.entries:
+        if peer is not None and peer.queue.entries and len(inbox) < waiting:
             self._wake_sender(peer)
         return Incoming(data, len(data), peer.address if peer else b"", cred, files)
 
