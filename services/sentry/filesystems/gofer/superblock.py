@@ -89,6 +89,7 @@ class GoferSuperblock(Superblock):
         "inodes",
         "lost",
         "name_limit",
+        "owns_client",
         "reconnector",
         "revalidates",
         "root_inode",
@@ -105,13 +106,18 @@ class GoferSuperblock(Superblock):
         flags: int = 0,
         name_limit: int = NAME_LIMIT,
         donated_limit: int = DONATED_LIMIT,
+        owns_client: bool = False,
     ) -> None:
-        """`client` has negotiated. ENOENT: no export `aname`. EIO: the Gofer is gone."""
+        """`client` has negotiated; several superblocks may share it, one per export, then none of them owns it.
+
+        ENOENT: no export `aname`. EIO: the Gofer is gone.
+        """
         if policy not in (EXCLUSIVE, REVALIDATE):
             raise LinuxError(errno.EINVAL, "gofer cache policy")
         self.revalidates = policy == REVALIDATE
         super().__init__(kernel, b"9p", V9FS_MAGIC, source=source, flags=flags, dynamic=self.revalidates)
         self.client = client
+        self.owns_client = owns_client
         self.aname = aname
         self.epoch = 1
         self.lost = ""
@@ -186,22 +192,30 @@ class GoferSuperblock(Superblock):
         self.reconnect(sock)
 
     def reconnect(self, sock: socket.socket) -> None:
-        """Go on with a Gofer started anew on the same export. Donated fds go on working; fids are walked again by name
-        when they are next needed. EIO: it cannot be talked to, or shows another root.
-        """
+        """`resume` on a new connection to a Gofer started anew. EIO: it cannot be talked to, or shows another root."""
         client = P9Client(sock)
         try:
             client.negotiate()
-            fid, qid = client.attach(self.aname)
+            self.resume(client)
         except (P9Error, ProtocolViolation) as error:
             client.close()
             self._report(f"reconnecting: {error}")
             raise LinuxError(errno.EIO, "gofer") from None
-        if qid.path != self.root_inode.qid_path:
+        except LinuxError:
             client.close()
+            raise
+        self.owns_client = True
+
+    def resume(self, client: P9Client) -> None:
+        """Go on with `client`, which has negotiated with a Gofer of the same exports. Donated fds go on working; fids
+        are walked again by name when they are next needed. EIO: the Gofer refuses, or shows another root.
+        """
+        fid, qid = self.call(client.attach, self.aname)
+        if qid.path != self.root_inode.qid_path:
             self._report("reconnecting: another root")
             raise LinuxError(errno.EIO, "gofer")
-        self.client.close()
+        if self.owns_client:
+            self.client.close()
         self.client = client
         self.dropped = []
         self.epoch += 1
@@ -432,8 +446,12 @@ class GoferSuperblock(Superblock):
         self.donated.clear()
         for directory in list(self.caching.values()):
             directory.forget_children()
+        for fid in self.dropped:
+            self.client.clunk(fid)
+        self.dropped = []
         self.client.flush_clunks()
-        self.client.close()
+        if self.owns_client:
+            self.client.close()
 
 
 def make_gofer(
@@ -456,4 +474,4 @@ def make_gofer(
     except (P9Error, ProtocolViolation):
         client.close()
         raise LinuxError(errno.EIO, "gofer: version") from None
-    return GoferSuperblock(kernel, client, aname=aname, policy=policy, source=source, flags=flags)
+    return GoferSuperblock(kernel, client, aname=aname, policy=policy, source=source, flags=flags, owns_client=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.sentry.errors import LinuxError
-from services.sentry.filesystems.gofer.superblock import REVALIDATE, make_gofer
+from services.sentry.filesystems.gofer.superblock import REVALIDATE, GoferSuperblock, make_gofer
 from tests.unit.sentry.gofer_fs.gofer_child import Counter, TinyKernel, gofer_of, start_child, stop
 
 NONE: Any = None
@@ -363,3 +363,14 @@ def test_deep_directory_is_reached_again_after_a_restart(tmp_path: Path) -> None
             assert list(node.entries(0)) == []
             assert trips.count <= 8
         stop(pid)
+
+
+def test_two_exports_share_one_connection(tree: Path) -> None:
+    with gofer_of(tree) as gofer:
+        kernel: Any = gofer.kernel
+        second = GoferSuperblock(kernel, gofer.client)
+        inode = second.root_inode.lookup_path([b"a", b"file"])[1]
+        assert opened(inode).read(3) == b"con"
+        assert second.dev != gofer.dev
+        second.release()
+        assert gofer.root_inode.lookup(b"a").lookup(b"file").size == 8
