@@ -89,6 +89,8 @@ class UnixDatagram(UnixSocket):
             self.queue.wake(READABLE | WRITABLE | po.POLLRDHUP | hang_up)
 
     def hang_up(self) -> None:
+        if self.peer is not None:
+            self.peer.blocked.pop(self, None)
         self._wake_blocked()
 
     def _wake_blocked(self) -> None:
