@@ -8,17 +8,18 @@ Wake-ups: an entry on the bound group's `signal_wait` forwards to `queue`.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.kernel.signals import SigInfo, dequeue, pending_for
 from services.sentry.kernel.waiter import WaitEntry
 from services.sentry.vfs.open_file import OpenFile
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.signals import SigInfo
     from services.sentry.kernel.task import Task
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.inode import Inode
@@ -33,14 +34,18 @@ _NEVER: Final = sg.bit(sg.SIGKILL) | sg.bit(sg.SIGSTOP)
 class SignalFile(OpenFile):
     """`signals` is the set it takes, bit (signo - 1); SIGKILL and SIGSTOP never are in it."""
 
-    __slots__ = ("entry", "signals", "task")
+    __slots__ = ("dequeue", "entry", "signals", "task")
 
     pollable = True
 
-    def __init__(self, inode: Inode, task: Task, signals: int, flags: int) -> None:
+    def __init__(
+        self, inode: Inode, task: Task, signals: int, flags: int, dequeue: Callable[[Task, int], SigInfo | None]
+    ) -> None:
+        """`dequeue(task, mask)` takes the next signal of a task (kernel/signals.py); `flags`: SFD_NONBLOCK."""
         super().__init__(inode, fc.O_RDWR | (flags & fc.O_NONBLOCK))
         self.signals = signals & ~_NEVER
         self.task = task
+        self.dequeue = dequeue
         self.entry = WaitEntry(self._on_signal)
         task.group.signal_wait.add(self.entry)
 
@@ -90,18 +95,18 @@ class SignalFile(OpenFile):
 
     def _take(self) -> SigInfo | None:
         """The bound task's next signal, else one sent to another thread of its group."""
-        info = dequeue(self.task, self.signals)
+        info = self.dequeue(self.task, self.signals)
         if info is None:
             for task in self.task.group.tasks.values():
                 if task is not self.task and task.pending.signals & self.signals:
-                    return dequeue(task, self.signals)
+                    return self.dequeue(task, self.signals)
         return info
 
     def poll(self) -> int:
-        if pending_for(self.task, self.signals):
+        group = self.task.group
+        if (self.task.pending.signals | group.shared_pending.signals) & self.signals:
             return _IN
-        tasks = self.task.group.tasks.values()
-        return _IN if any(task.pending.signals & self.signals for task in tasks) else 0
+        return _IN if any(task.pending.signals & self.signals for task in group.tasks.values()) else 0
 
     def proc_link(self) -> bytes:
         return b"anon_inode:[signalfd]"

@@ -19,6 +19,7 @@ from services.sentry.files.eventfd import EventFile
 from services.sentry.files.pipe import make_pipe
 from services.sentry.files.signalfd import SignalFile
 from services.sentry.files.timerfd import TIMER_CLOCKS, TimerFile
+from services.sentry.kernel.signals import dequeue
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.anonymous import anon_inode, pipe_inode
@@ -147,7 +148,7 @@ def sys_signalfd4(task: Task, fd: int, mask: int, size: int, flags: int) -> Outc
     if flags & ~(sg.SFD_CLOEXEC | sg.SFD_NONBLOCK):
         raise LinuxError(errno.EINVAL)
     if fd == -1:
-        created = SignalFile(anon_inode(task.kernel), task, signals, flags)
+        created = SignalFile(anon_inode(task.kernel), task, signals, flags, dequeue)
         return task.files.allocate(created, bool(flags & sg.SFD_CLOEXEC))
     file = task.files.get(fd)
     if not isinstance(file, SignalFile):
