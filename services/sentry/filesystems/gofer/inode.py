@@ -387,14 +387,13 @@ class GoferInode(Inode):
         if not self.gofer.revalidates and not self.complete:
             self.remember(name, None)
 
-    def forget_children(self) -> int:
-        """Drop the cache of names; returns how many. Inodes in use elsewhere stay, and are found again by qid."""
-        count = len(self.children or ())
+    def forget_children(self) -> None:
+        """Drop the cache of names. Inodes in use elsewhere stay, and are found again by qid."""
+        self.gofer.cached -= len(self.children or ())
         self.children = None
         self.order = None
         self.complete = False
         self.gofer.caching.pop(self.qid_path, None)
-        return count
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         """As Inode.entries. A listing brings attributes, so the stats that follow cost no round trip."""

@@ -317,7 +317,7 @@ class GoferSuperblock(Superblock):
                 directory.touched = False
                 self.caching[key] = directory
             else:
-                self.cached -= directory.forget_children()
+                directory.forget_children()
 
     def list_directory(self, node: GoferInode) -> None:
         """Read the whole directory with attributes into the node's cache. EIO: a listing that cannot be true."""

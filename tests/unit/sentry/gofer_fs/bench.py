@@ -101,7 +101,7 @@ def main() -> None:
             def fresh_gofer() -> Any:
                 for superblock in gofers:
                     for directory in list(superblock.caching.values()):
-                        superblock.cached -= directory.forget_children()
+                        directory.forget_children()
                 return gofer.root_inode
 
             def fresh_overlay() -> Any:

@@ -333,7 +333,7 @@ def test_fids_of_dropped_inodes_are_given_back(tree: Path) -> None:
             gofer.root_inode.lookup(b"d%d" % number)
         assert len(gofer.holders) >= 300
         gofer.root_inode.forget_children()
-        gofer.cached = 0
+        assert gofer.cached == 0
         gofer.root_inode.lookup(b"a")
         assert len(gofer.holders) <= 3
         numbers = gofer.client._next_fid
@@ -374,3 +374,13 @@ def test_two_exports_share_one_connection(tree: Path) -> None:
         assert second.dev != gofer.dev
         second.release()
         assert gofer.root_inode.lookup(b"a").lookup(b"file").size == 8
+
+
+def test_removed_directory_is_no_longer_counted(tree: Path) -> None:
+    with gofer_of(tree, read_only=False) as gofer:
+        made: Any = gofer.root_inode.mkdir(b"new", 0o755, CRED)
+        for number in range(5):
+            made.unlink(b"%d" % number, made.create(b"%d" % number, REG, CRED))
+        assert list(made.entries(0)) == []
+        gofer.root_inode.rmdir(b"new", made)
+        assert gofer.cached == sum(len(d.children or ()) for d in gofer.caching.values())
