@@ -35,7 +35,7 @@ class Blocked(WouldBlock):
 
 
 class Side:
-    """One end of a transfer: a file and, for a positioned transfer, the offset that moves along instead of the file's."""
+    """One end of a transfer: a file and, for a positioned one, the offset that moves along instead of the file's."""
 
     __slots__ = ("file", "offset")
 

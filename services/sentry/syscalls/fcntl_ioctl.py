@@ -181,12 +181,12 @@ def _setown(task: Task, fd: int, file: OpenFile, cmd: int, arg: int) -> Outcome:
 def set_owner(task: Task, file: OpenFile, kind: int, who: int) -> None:
     """F_SETOWN and F_SETOWN_EX, FIOSETOWN. ESRCH: nobody has that number; 0 clears."""
     kernel = task.kernel
-    known: Mapping[int, object] = {
+    by_kind: dict[int, Mapping[int, object]] = {
         fc.F_OWNER_TID: kernel.tasks,
         fc.F_OWNER_PID: kernel.groups,
         fc.F_OWNER_PGRP: kernel.process_groups,
-    }[kind]
-    if who and who not in known:
+    }
+    if who and who not in by_kind[kind]:
         raise LinuxError(errno.ESRCH)
     cred = task.cred
     file.async_owner = Owner(kind, who, owner_of(file).signal, cred.ruid, cred.euid)

@@ -54,10 +54,13 @@ def open_name(task: Task, base: Path, name: bytes, flags: int, mode: int, how: i
         else:
             path = find(task, name, not flags & fc.O_NOFOLLOW)
         return open_existing(task, path, flags)
+    if flags & fc.O_DIRECTORY:
+        raise LinuxError(errno.EINVAL)  # since Linux 6.3, whatever the path
     follow = not flags & (fc.O_EXCL | fc.O_NOFOLLOW)
     if name[-1:] == b"/":
-        resolve(task, base, name, False, how, parent=True)  # ENOENT and the like come first
-        raise LinuxError(errno.EISDIR)
+        last = resolve(task, base, name, False, how, parent=True).last  # ENOENT and the like come first
+        if last not in (b"", b".", b".."):
+            raise LinuxError(errno.EISDIR)
     found_at = resolve(task, base, name, follow, how)
     path = found_at.path
     if path.dentry.inode is not None:
@@ -76,8 +79,6 @@ def _create(task: Task, path: Path, flags: int, mode: int) -> OpenFile:
         raise LinuxError(errno.ENOENT)
     want_write(path.mount)
     may_create(parent, task.cred)
-    if flags & fc.O_DIRECTORY:
-        raise LinuxError(errno.EINVAL)
     directory = parent.inode
     assert directory is not None
     inode = directory.create(dentry.name, st.S_IFREG | mode & 0o7777 & ~task.fs.umask, task.cred)
