@@ -43,7 +43,7 @@ _ORDER: Final = (
     "siblings", "core id", "cpu cores", "apicid", "initial apicid", "fpu", "fpu_exception", "cpuid level", "wp",
     "flags", "bugs", "bogomips", "TLB size", "clflush size", "cache_alignment", "address sizes", "power management",
 )  # fmt: skip
-_TABS: Final = {name: max(1, 2 - len(name) // 8) for name in _ORDER}
+_TABS: Final = {name: max(1, 2 - len(name) // 8) for name in _ORDER} | {"power management": 0}
 
 
 def facts_of(kernel: Kernel) -> dict[str, str]:
