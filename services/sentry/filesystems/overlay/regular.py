@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
@@ -30,6 +30,7 @@ __all__ = ["OverlayRegular"]
 
 PIECE_BYTES = 256 * 1024  # a copy-up moves so much at a time: it stays in the second-level cache
 DIRECT_BYTES = 1 << 20  # from here on host fds are used on both sides
+_own_size: Any = Inode.__dict__["size"]  # the slot below the property
 _ZEROS = bytes(PIECE_BYTES)
 _NOWHERE = cast("Dentry", None)  # layers' files are opened for their data: nobody sees a name or an opener
 _NOBODY = cast("Task", None)
@@ -41,8 +42,8 @@ class OverlayRegular(OverlayInode):
     __slots__ = ("opens", "upper")
 
     def __init__(self, overlay: OverlaySuperblock, ino: int, lower: Inode | None, mode: int = 0) -> None:
-        super().__init__(overlay, ino, lower, mode)
         self.upper: Inode | None = None
+        super().__init__(overlay, ino, lower, mode)
         self.opens: dict[OverlayFile, None] | None = None
 
     def __del__(self) -> None:
@@ -52,13 +53,22 @@ class OverlayRegular(OverlayInode):
                 self.release_last_link()
 
     # --- attributes ---
+    @property
+    def size(self) -> int:
+        """Bytes; always that of the data, since writes go past this inode and appending needs it."""
+        upper = self.upper
+        return _own_size.__get__(self) if upper is None else upper.size
+
+    @size.setter
+    def size(self, value: int) -> None:
+        _own_size.__set__(self, value)
+
     def refresh(self) -> None:
         upper = self.upper
         if upper is None:
             super().refresh()
             return
         upper.refresh()
-        self.size = upper.size
         self.blocks = upper.blocks
         self.mode = upper.mode  # a write may have cleared set-user-id
         self.atime_ns = upper.atime_ns
@@ -134,7 +144,7 @@ class OverlayRegular(OverlayInode):
         if self.xattrs is None:
             self._own_xattrs()
         self.upper = upper
-        self.size, self.blocks = size, upper.blocks
+        self.blocks = upper.blocks
         opens, self.opens = self.opens, None
         for file in opens or ():
             file.switch(upper.open(_NOWHERE, file.flags, _NOBODY))

@@ -303,7 +303,10 @@ class SentryWorld:
         if number not in self.handles:
             return None
         self._check(self.handles[number], "writable")
-        return self.handles[number].pwrite(data, offset)
+        file = self.handles[number]
+        if file.flags & os.O_APPEND:
+            offset = file.inode.size  # as the system-call layer does
+        return file.pwrite(data, offset)
 
     def write_on(self, number: int, data: bytes) -> object:
         if number not in self.handles:
