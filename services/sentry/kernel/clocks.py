@@ -1,8 +1,8 @@
 """The clocks of the sandbox.
 
-`HostClock` reads the host's clocks (through the vDSO): guests read the same ones from their own vDSO without asking, so the
-two must agree. What belongs to the sandbox is its uptime, counted by Kernel from its own start. `VirtualClock` is the clock
-of tests: it moves only when told to.
+`HostClock` reads the host's clocks (through the vDSO): guests read the same ones from their own vDSO without asking,
+so the two must agree. What belongs to the sandbox is its uptime, counted by Kernel from its own start. `VirtualClock`
+is the clock of tests: it moves only when told to.
 """
 
 from __future__ import annotations

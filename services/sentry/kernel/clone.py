@@ -1,7 +1,8 @@
 """Making tasks: clone(2), clone3(2), fork(2), vfork(2).
 
-Owns the rules on flags and the construction of the child Task with everything but its guest thread: `guest_ops.start_child`
-makes that on the platform and then calls back `finish(result)` before the child runs its first instruction.
+Owns the rules on flags and the construction of the child Task with everything but its guest thread:
+`guest_ops.start_child` makes that on the platform and then calls back `finish(result)` before the child runs its
+first instruction.
 
 Order, so that a failure leaves nothing behind: check -> build the child, unseen -> start_child -> `finish`: on failure
 undo; on success write the tids, make the child visible (process, family, groups), answer with its tid, or with the wait

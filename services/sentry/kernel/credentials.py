@@ -87,7 +87,7 @@ class Credentials:
     def for_user(
         cls, uid: int, gid: int, groups: tuple[int, ...] = (), capabilities: int | None = None
     ) -> Credentials:
-        """A user as a login or an OCI process starts: root with all capabilities (or `capabilities`), others without."""
+        """A user as a login or OCI process starts: root with all capabilities (or `capabilities`), others without."""
         if capabilities is None:
             capabilities = ch.ALL_CAPABILITIES if uid == 0 else 0
             bounding = ch.ALL_CAPABILITIES
@@ -266,8 +266,8 @@ def for_exec(
 ) -> Credentials:
     """The credentials that execve(2) of a file with these attributes gives (capabilities(7), "Transformation").
 
-    `mode` without set-id bits and `file_caps` None for a mount with nosuid (the caller drops them). EPERM: the file asks
-    for effective capabilities that the bounding set withholds.
+    `mode` without set-id bits and `file_caps` None for a mount with nosuid (the caller drops them). EPERM: the file
+    asks for effective capabilities that the bounding set withholds.
     """
     euid, egid = cred.euid, cred.egid
     if no_new_privs:

@@ -1,9 +1,9 @@
 """The end of threads and processes: _exit(2), exit_group(2), what execve(2) needs of it, and reaping.
 
 Owns the order of an exit (Linux kernel/exit.c, do_exit): robust list, clear_child_tid, vfork's parent, memory, files,
-children, terminal, notification of the parent. A task's end is always carried out by `do_exit` on behalf of that very task,
-from its own system call or from `deliver`; others only ask for it (signals.start_group_exit, `kill_other_threads`).
-After `do_exit` the task is not to be touched; its context has been killed.
+children, terminal, notification of the parent. A task's end is always carried out by `do_exit` on behalf of that very
+task, from its own system call or from `deliver`; others only ask for it (signals.start_group_exit,
+`kill_other_threads`). After `do_exit` the task is not to be touched; its context has been killed.
 """
 
 from __future__ import annotations
@@ -316,14 +316,15 @@ def _take_leadership(task: Task) -> None:
 def begin_exec(task: Task) -> None:
     """Before the old memory goes, with no other thread left: robust list, clear_child_tid.
 
-    The caller replaces `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the task's own.
+    The caller replaces `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the
+    task's own.
     """
     _leave_memory(task)
     task.files.unshared_for(task)
 
 
 def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = False, readable: bool = True) -> None:
-    """After the new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec, vfork's end.
+    """The new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec, vfork's end.
 
     `secure`: the program gained privilege (parent-death signal goes); `readable`: the file may be read (dumpable).
     """

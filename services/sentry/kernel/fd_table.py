@@ -1,7 +1,8 @@
 """The table of file descriptors of a process (open(2), dup(2), close(2)).
 
-Owns which number refers to which open file description and the close-on-exec mark of each; each slot holds one reference
-of its file. Shared by tasks made with CLONE_FILES (`users` counts them). `files` is read directly by hot handlers.
+Owns which number refers to which open file description and the close-on-exec mark of each; each slot holds one
+reference of its file. Shared by tasks made with CLONE_FILES (`users` counts them). `files` is read directly by hot
+handlers.
 """
 
 from __future__ import annotations

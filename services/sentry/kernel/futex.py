@@ -1,9 +1,9 @@
 """Futexes (futex(2)) and robust lists (get_robust_list(2), set_robust_list(2)).
 
-Owns who waits on which futex word. A key is (address space, address) for private futexes, or what `mm.futex_key` says for
-shared ones ((identity, offset) of the memory behind it, or (address space, address) again for private memory). Knows
-nothing of system-call numbers. Guest threads may run at the same time as this code: words are read once per decision;
-wake-op and robust-list updates are a read and a write, which is atomic only against other system calls.
+Owns who waits on which futex word. A key is (address space, address) for private futexes, or what `mm.futex_key` says
+for shared ones ((identity, offset) of the memory behind it, or (address space, address) again for private memory).
+Knows nothing of system-call numbers. Guest threads may run at the same time as this code: words are read once per
+decision; wake-op and robust-list updates are a read and a write, which is atomic only against other system calls.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class FutexWait(Wait):
             self.restart = Restart.BLOCK
             self.restart_call = resume
 
-    def retry(self) -> Outcome:  # type: ignore[override]  # a method instead of the base's slot
+    def retry(self) -> Outcome:
         if self.woken:
             return 0
         raise WouldBlock
 
-    def on_timeout(self) -> int:  # type: ignore[override]
+    def on_timeout(self) -> int:
         if self.woken:
             return 0
         self.task.kernel.futexes.forget(self)
         raise LinuxError(errno.ETIMEDOUT)
 
-    def on_signal(self) -> int | None:  # type: ignore[override]
+    def on_signal(self) -> int | None:
         if self.woken:
             return 0
         self.task.kernel.futexes.forget(self)
@@ -151,7 +151,7 @@ def wait(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline
 
 
 def wait_any(task: Task, words: list[tuple[int, Hashable, int]], deadline_ns: int | None) -> Outcome:
-    """futex_waitv(2): wait on several (address, key, value); the index of one that was awakened. EAGAIN, EFAULT, ETIMEDOUT."""
+    """futex_waitv(2) on several (address, key, value): the index of one awakened. EAGAIN, EFAULT, ETIMEDOUT."""
     for addr, _, value in words:
         if task.mm.read_u32(addr) != value:
             raise LinuxError(errno.EAGAIN)
@@ -234,7 +234,7 @@ def _signed12(value: int) -> int:
 
 # --- robust lists -----------------------------------------------------------------------------------------------------
 def exit_robust_list(task: Task) -> None:
-    """Mark the futexes that the dying `task` holds with FUTEX_OWNER_DIED and wake a waiter of each (get_robust_list(2)).
+    """Mark the futexes that the dying `task` holds as FUTEX_OWNER_DIED, wake a waiter of each (get_robust_list(2)).
 
     The list is the guest's: at most 2048 entries are followed, a fault ends the walk.
     """

@@ -3,8 +3,8 @@
 There is no global state: a test may make as many kernels as it likes. Made from a config-like object and a clock; the
 modules that need a per-sandbox object of their own keep it with `part()`, so that this class does not know them all.
 
-The dispatcher's side of it: `runnable` holds tasks to look at, `park`/`unpark` register and remove what a Wait waits for,
-`timers.run(now)` fires deadlines, `exit_status` is set once init is gone.
+The dispatcher's side of it: `runnable` holds tasks to look at, `park`/`unpark` register and remove what a Wait waits
+for, `timers.run(now)` fires deadlines, `exit_status` is set once init is gone.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Kernel:
 
     def free_memory_bytes(self) -> int:
         """What is left of the sandbox's memory, if every mapped page were there (sysinfo(2), /proc/meminfo)."""
-        spaces = {id(task.mm): task.mm for task in self.tasks.values() if task.mm is not None}
+        spaces = {id(task.mm): task.mm for task in self.tasks.values() if not task.exiting}
         used = sum(mm.total_pages for mm in spaces.values()) * PAGE_SIZE
         return max(self.memory_bytes - used, self.memory_bytes // 8)
 
@@ -148,7 +148,7 @@ class Kernel:
             self.runnable.append(task)
 
     def park(self, task: Task, wait: Wait) -> None:
-        """Register `wait` for `task`: entries on its queues, its deadline. A signal that is already there wakes at once."""
+        """Register `wait` for `task`: entries on its queues, its deadline. A signal already there wakes at once."""
         task.wait = wait
         task.timed_out = False
         task.wake_mask = 0
@@ -196,7 +196,7 @@ class Kernel:
         files: FdTable | None = None,
         rlimits: dict[int, tuple[int, int]] | None = None,
     ) -> Task:
-        """The first process (pid 1 of a new kernel), leader of its own session, without memory, context and files yet."""
+        """The first process (pid 1 of a new kernel), leader of its own session, without memory, context, files yet."""
         tid = self.new_tid()
         limits = default_limits()
         for resource, limit in (rlimits or {}).items():

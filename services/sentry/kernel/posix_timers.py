@@ -1,7 +1,7 @@
 """Interval timers and POSIX timers: setitimer(2), alarm(2), timer_create(2).
 
-Both are deadlines in the kernel's heap that send a signal and arm themselves again. A timer on a CPU clock cannot know when
-its moment comes: it looks again after the shortest real time in which the clock could reach it.
+Both are deadlines in the kernel's heap that send a signal and arm themselves again. A timer on a CPU clock cannot
+know when its moment comes: it looks again after the shortest real time in which the clock could reach it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CPU_POLL_NS: Final = 1_000_000  # CPU clocks are looked at no more often than t
 
 
 class ClockTimer:
-    """A repeating deadline on a clock. `read` gives the clock's ns; `wall`: it advances exactly as monotonic time does."""
+    """A repeating deadline on a clock. `read` gives the clock's ns; `wall`: it advances as monotonic time does."""
 
     __slots__ = ("deadline_ns", "expired", "handle", "interval_ns", "kernel", "parallel", "read", "wall")
 

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.thread_group import ThreadGroup
 
-__all__ = ["ProcessGroup", "Session", "is_orphaned", "join_group", "leave_group", "new_session", "set_process_group", "signal_if_newly_orphaned"]
+__all__ = [
+    "ProcessGroup",
+    "Session",
+    "is_orphaned",
+    "join_group",
+    "leave_group",
+    "new_session",
+    "set_process_group",
+    "signal_if_newly_orphaned",
+]
 
 
 class Session:
@@ -117,7 +126,7 @@ def set_process_group(kernel: Kernel, caller: ThreadGroup, pid: int, pgid: int) 
 
 
 def is_orphaned(process_group: ProcessGroup, ignoring: ThreadGroup | None = None) -> bool:
-    """No member has a parent in the same session but another group (setpgid(2)); `ignoring` does not count as a member."""
+    """No member has a parent in the same session but another group (setpgid(2)); `ignoring` is no member."""
     for member in process_group.members.values():
         if member is ignoring or member.is_dead:
             continue
@@ -137,7 +146,7 @@ def has_stopped_member(process_group: ProcessGroup) -> bool:
 
 
 def signal_if_newly_orphaned(kernel: Kernel, group: ThreadGroup, parent: ThreadGroup | None) -> None:
-    """SIGHUP and SIGCONT to `group`'s process group if the loss of its link to `parent` orphans it with stopped members.
+    """SIGHUP and SIGCONT to `group`'s process group if losing its link to `parent` orphans it with stopped members.
 
     _exit(2); called when `group` exits (parent None: its own) or is reparented away from `parent`.
     """

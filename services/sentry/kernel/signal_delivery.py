@@ -1,11 +1,11 @@
 """Taking signals: what happens to a task before it goes back to guest code (signal(7), rt_sigaction(2), sigreturn(2)).
 
-`deliver` acts on everything that is pending: handlers get their frames (x86-64 rt_sigframe, built as Linux builds it),
-default actions stop or end the process, an interrupted call becomes EINTR or is set up to run again. `sigreturn` undoes one
-frame; everything in a frame is the guest's and is checked or masked. `set_altstack` is sigaltstack(2).
+`deliver` acts on everything that is pending: handlers get their frames (x86-64 rt_sigframe, built as Linux builds
+it), default actions stop or end the process, an interrupted call becomes EINTR or is set up to run again. `sigreturn`
+undoes one frame; everything in a frame is the guest's and is checked or masked. `set_altstack` is sigaltstack(2).
 
-The frame, from the lower address: pretcode (sa_restorer), ucontext, siginfo; then, 64-byte aligned, the XSAVE image; all of
-it below the 128-byte red zone of the interrupted code, or at the top of the alternate stack.
+The frame, from the lower address: pretcode (sa_restorer), ucontext, siginfo; then, 64-byte aligned, the XSAVE image;
+all of it below the 128-byte red zone of the interrupted code, or at the top of the alternate stack.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _MXCSR_BITS: Final = 0xFFFF
 def deliver(task: Task, result: int | None) -> bool:
     """Act on what is pending; whether the task goes back to guest code (with `context.regs` as they stand then).
 
-    `result`: of the call that just ended (negative: errno or an internal restart code), None when there was none. False:
-    the task ended, or it stopped; when it becomes runnable again, call with None: its result was kept.
+    `result`: of the call that just ended (negative: errno or an internal restart code), None when there was none.
+    False: the task ended, or it stopped; when it becomes runnable again, call with None: its result was kept.
     """
     if task.exiting:
         return False

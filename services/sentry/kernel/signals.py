@@ -1,9 +1,10 @@
 """Signals: what is pending where, who may send, and how sending wakes (signal(7), kill(2), sigqueue(3)).
 
-Owns `SigInfo`, `PendingSignals`, `SigAction`, `SignalHandlers` and every way to send. Taking a signal and acting on it is
-signal_delivery.py's. One rule ties the two: `task.signal_pending` is true whenever `deliver` would have something to do
-for the task (a deliverable signal, a stop to take part in, a group exit); whoever changes a mask, a
-queue or a stop state here keeps it so, and `kick`s the task. It may be true for nothing (another thread took the signal).
+Owns `SigInfo`, `PendingSignals`, `SigAction`, `SignalHandlers` and every way to send. Taking a signal and acting on
+it is signal_delivery.py's. One rule ties the two: `task.signal_pending` is true whenever `deliver` would have
+something to do for the task (a deliverable signal, a stop to take part in, a group exit); whoever changes a mask, a
+queue or a stop state here keeps it so, and `kick`s the task. It may be true for nothing (another thread took the
+signal).
 
 Life of a signal: `send_*` -> `_prepare` (stop and SIGCONT side effects, ignored ones dropped) -> a pending queue ->
 `_wake_receiver` picks a thread and kicks it (a fatal one begins the group's exit at once) -> deliver.
@@ -77,7 +78,8 @@ class SigInfo:
     """What a signal says beside its number: the parts of siginfo_t (sigaction(2)) that its kind uses.
 
     `value` is 64 bits; pid 0 is the kernel. `outside`: the supervisor sent it, so that even init's defaults apply.
-    `raw`: the 128 bytes a guest gave to rt_sigqueueinfo(2). `timer`: the POSIX timer that owns it (re-armed on delivery).
+    `raw`: the 128 bytes a guest gave to rt_sigqueueinfo(2). `timer`: the POSIX timer that owns it (re-armed on
+    delivery).
     """
 
     __slots__ = (
@@ -366,7 +368,7 @@ def recalculate(task: Task) -> None:
 
 
 def set_blocked(task: Task, mask: int) -> None:
-    """Replace the signal mask (SIGKILL and SIGSTOP never stay in it); newly blocked shared signals go to other threads."""
+    """Replace the signal mask (never with SIGKILL, SIGSTOP); newly blocked shared signals go to other threads."""
     mask &= ~UNBLOCKABLE & _ALL
     group = task.group
     if task.signal_pending and len(group.tasks) > 1:

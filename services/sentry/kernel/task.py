@@ -1,10 +1,11 @@
 """A task: one guest thread as the kernel sees it.
 
-Owns a thread's own state only; what threads share stands in thread_group.py (process), fd_table.py, credentials.py and the
-address space. Tasks are made by clone.py (and by Kernel.new_init for the first), ended by exits.py.
+Owns a thread's own state only; what threads share stands in thread_group.py (process), fd_table.py, credentials.py
+and the address space. Tasks are made by clone.py (and by Kernel.new_init for the first), ended by exits.py.
 
-Run states, seen from here: in guest code or being served (`wait` None, `in_stop` False); parked (`wait` set); stopped by
-job control (`in_stop`, `wait` None, the result of the interrupted call in `held_result`); exiting; gone (not in kernel.tasks).
+Run states, seen from here: in guest code or being served (`wait` None, `in_stop` False); parked (`wait` set); stopped
+by job control (`in_stop`, `wait` None, the result of the interrupted call in `held_result`); exiting; gone (not in
+kernel.tasks).
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Task:
         self.group = group
         self.cred = cred
         self.files = files
-        self.fs: FsContext = fs  # type: ignore[assignment]  # set before the first system call; only tests leave it None
+        self.fs: FsContext = fs  # type: ignore[assignment]  # only tests leave it None
         self.uts = uts
         self.mm: AddressSpace = None  # type: ignore[assignment]  # guest_ops or execve gives it; None again at exit
         self.context: GuestContext = None  # type: ignore[assignment]  # the platform side gives it

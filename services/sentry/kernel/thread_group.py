@@ -1,8 +1,8 @@
 """A thread group: what Linux and everybody else calls a process.
 
 Owns what its threads share apart from memory, files and file-system context: pid, family, process group and session,
-signal dispositions and the shared queue, limits, interval timers, accounting, and how it ended. `notify_parent` is the one
-place that tells a parent of a change of a child (SIGCHLD and wait(2)).
+signal dispositions and the shared queue, limits, interval timers, accounting, and how it ended. `notify_parent` is
+the one place that tells a parent of a change of a child (SIGCHLD and wait(2)).
 """
 
 from __future__ import annotations

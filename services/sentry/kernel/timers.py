@@ -1,7 +1,8 @@
 """Deadlines of the kernel: one heap of (moment, action), cancelled lazily.
 
-Owns no clock: moments are ns of host CLOCK_MONOTONIC given by the caller, `run(now)` fires what is due. The dispatcher asks
-`next_deadline()` to know how long it may sleep. An action runs inside `run`, must be short and must not raise.
+Owns no clock: moments are ns of host CLOCK_MONOTONIC given by the caller, `run(now)` fires what is due. The
+dispatcher asks `next_deadline()` to know how long it may sleep. An action runs inside `run`, must be short and must
+not raise.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Timers:
         return None
 
     def run(self, now_ns: int) -> int:
-        """Fire what is due at `now_ns`; the number fired. What an action arms for now or earlier waits for the next run."""
+        """Fire what is due at `now_ns`; the number fired. What an action arms for now waits for the next run."""
         heap = self._heap
         if not heap or heap[0][0] > now_ns:
             return 0

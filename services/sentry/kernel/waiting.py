@@ -1,7 +1,7 @@
 """wait4(2) and waitid(2): finding a child that changed, consuming the change, and waiting for one.
 
-Owns which children a call concerns and what each change reports. Children are thread groups; they belong to the parent's
-thread group, and `parent_thread` only matters to __WNOTHREAD.
+Owns which children a call concerns and what each change reports. Children are thread groups; they belong to the
+parent's thread group, and `parent_thread` only matters to __WNOTHREAD.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def sys_clock_adjtime(task: Task, clock_id: int, addr: int) -> int:
 
 # --- sleeping ---------------------------------------------------------------------------------------------------------
 def _sleep_until(task: Task, deadline_ns: int, remaining_addr: int) -> Outcome:
-    """A relative sleep: restarted by restart_syscall(2) to the same moment; the rest is stored when a signal ends it."""
+    """A relative sleep: restart_syscall(2) goes on to the same moment; the rest is stored when a signal ends it."""
     clock = task.kernel.clock
 
     def on_signal() -> int | None:
@@ -231,7 +231,7 @@ def sys_alarm(task: Task, seconds: int) -> int:
 
 # --- POSIX timers -----------------------------------------------------------------------------------------------------
 def sys_timer_create(task: Task, clock_id: int, event_addr: int, id_addr: int) -> int:
-    """timer_create(2). EINVAL: clock, signal or thread; EAGAIN: too many; EOPNOTSUPP: no timers on this clock; EFAULT."""
+    """timer_create(2). EINVAL: clock, signal, thread; EAGAIN: too many; EOPNOTSUPP: none on this clock; EFAULT."""
     group = task.group
     clock_id = s32(clock_id)
     read, wall = _timer_clock(task, clock_id)

@@ -1,6 +1,7 @@
 """futex(2), futex_waitv(2), get_robust_list(2), set_robust_list(2): decoding; the mechanism is kernel/futex.py.
 
-`sys_futex` is one of the hottest calls: a wake without waiters and a wait on a changed word return without a further frame.
+`sys_futex` is one of the hottest calls: a wake without waiters and a wait on a changed word return without a further
+frame.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _USER_TOP: Final = 1 << 47
 
 
 def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int) -> Outcome:
-    """futex(2). EAGAIN: the word changed; EINVAL: alignment, bitset, time; EFAULT; ETIMEDOUT; ENOSYS: other operations."""
+    """futex(2). EAGAIN: the word changed; EINVAL: alignment, bitset, time; EFAULT; ETIMEDOUT; ENOSYS: others."""
     command = op & 0x7F
     if addr & 3:
         raise LinuxError(errno.EINVAL)

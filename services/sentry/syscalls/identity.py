@@ -79,7 +79,7 @@ def sys_setsid(task: Task) -> int:
 
 # --- user and group ids -----------------------------------------------------------------------------------------------
 def commit(task: Task, new: Credentials) -> None:
-    """Give `task` new credentials, with what a change of ids brings about (prctl(2) PR_SET_DUMPABLE, PR_SET_PDEATHSIG)."""
+    """Give `task` new credentials, with what a change of ids does (prctl(2) PR_SET_DUMPABLE, PR_SET_PDEATHSIG)."""
     old = task.cred
     if new is old:
         return

@@ -276,7 +276,9 @@ def sys_process_vm_readv(task: Task, pid: int, local: int, n_local: int, remote:
     return _transfer(task, target, _pieces(ours, theirs), write=False)
 
 
-def sys_process_vm_writev(task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int) -> int:
+def sys_process_vm_writev(
+    task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int
+) -> int:
     """process_vm_writev(2)."""
     target, ours, theirs = _other_memory(task, pid, local, n_local, remote, n_remote, flags)
     return _transfer(task, target, _pieces(ours, theirs), write=True)

@@ -1,4 +1,4 @@
-"""Signals: actions, masks, sending, waiting (rt_sigaction(2), rt_sigprocmask(2), kill(2), sigtimedwait(2), sigaltstack(2))."""
+"""Signals: actions, masks, sending, waiting (rt_sigaction(2), kill(2), sigtimedwait(2), sigaltstack(2)...)."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def sys_rt_tgsigqueueinfo(task: Task, tgid: int, tid: int, signo: int, addr: int
 
 # --- waiting for ------------------------------------------------------------------------------------------------------
 def sys_rt_sigtimedwait(task: Task, set_addr: int, info_addr: int, timeout_addr: int, size: int) -> Outcome:
-    """rt_sigtimedwait(2): the signal's number. EINVAL; EFAULT; EAGAIN: the time is over; EINTR: another signal's handler."""
+    """rt_sigtimedwait(2): the signal. EINVAL; EFAULT; EAGAIN: the time is over; EINTR: another signal's handler."""
     if size != sg.SIGSET_BYTES:
         raise LinuxError(errno.EINVAL)
     wanted = task.mm.read_u64(set_addr) & ~UNBLOCKABLE
@@ -310,7 +310,7 @@ def _take(task: Task, wanted: int, info_addr: int) -> int:
 
 
 def sys_restart_syscall(task: Task) -> Outcome:
-    """restart_syscall(2): go on with the call that a stop or a handler-less signal interrupted; EINTR: there is none."""
+    """restart_syscall(2): go on with the call that a stop or a signal without handler interrupted. EINTR: none."""
     call = task.restart_call
     task.restart_call = None
     if call is None:

@@ -1,4 +1,4 @@
-"""A machine for the kernel's unit tests: memory, a context, and a driver that parks and wakes as the dispatcher does."""
+"""A machine for the kernel's unit tests: memory, a context, a driver that parks and wakes as the dispatcher does."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Config:
 
 
 class Machine:
-    """A kernel with init, on virtual time. `call` runs a handler as a system call; `results` holds what tasks returned."""
+    """A kernel with init, on virtual time. `call` runs a handler as a call; `results` holds what tasks returned."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -135,7 +135,9 @@ class Machine:
         task.context = FakeContext()
         return task
 
-    def start_child(self, parent: Task, child: Task, *, share_vm: bool, finish: Callable[[int], Outcome], **_: Any) -> Any:
+    def start_child(
+        self, parent: Task, child: Task, *, share_vm: bool, finish: Callable[[int], Outcome], **_: Any
+    ) -> Any:
         """Stands in for guest_ops.start_child."""
         memory: Any = parent.mm
         if share_vm:

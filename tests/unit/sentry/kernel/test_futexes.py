@@ -83,7 +83,8 @@ def test_timeouts_relative_absolute_and_realtime(machine: Machine) -> None:
     assert machine.results[task] == -errno.ETIMEDOUT
     for op, now in ((0, machine.clock.monotonic_ns()), (fh.FUTEX_CLOCK_REALTIME, machine.clock.realtime_ns())):
         task.mm.write(BASE, th.timespec_of(now + 700 if not op else machine.clock.realtime_ns() + 700))
-        assert machine.call(task, sys_futex, A, fh.FUTEX_WAIT_BITSET | P | op, 0, BASE, 0, fh.FUTEX_BITSET_MATCH_ANY) is None
+        op |= fh.FUTEX_WAIT_BITSET | P
+        assert machine.call(task, sys_futex, A, op, 0, BASE, 0, fh.FUTEX_BITSET_MATCH_ANY) is None
         machine.advance(699)
         assert task not in machine.results
         machine.advance(1)
@@ -190,5 +191,6 @@ def test_random_wait_wake_requeue_agree_with_a_model(
             model[target] += moved
             op = fh.FUTEX_REQUEUE | P
             assert machine.call(machine.init, sys_futex, addr, op, one, two, target, 0) == len(woken) + len(moved)
-    held = {key[1]: [w.task for w in queue] for key, queue in machine.kernel.futexes.waiters.items()}  # type: ignore[index]
+    table = machine.kernel.futexes.waiters.items()
+    held = {key[1]: [w.task for w in queue] for key, queue in table}  # type: ignore[index]
     assert held == {addr: tasks for addr, tasks in model.items() if tasks}
