@@ -95,9 +95,11 @@ _pending: dict[str, Log] = {}
 def _leave(status: int) -> NoReturn:
     """End at once: nothing is left to finalize, and taking the interpreter down costs milliseconds."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue  # the caller had closed it
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError):
             status = status or STATUS_FAILURE
     os._exit(status & 0xFF)
 

@@ -136,7 +136,7 @@ def test_terminal_in_the_background_needs_a_console_socket(supervisor: Any) -> N
 
 
 def hook(path: Path, name: str, status: int = 0) -> dict[str, Any]:
-    command = f"cat >> {path}/state; echo {name} >> {path}/order; exit {status}"
+    command = f"cat >> {path}/states; echo {name} >> {path}/order; exit {status}"
     return {"path": "/bin/sh", "args": ["sh", "-c", command]}
 
 
@@ -153,7 +153,7 @@ def test_hooks_run_in_order_with_the_state(supervisor: Any) -> None:
     supervisor("delete", "c1")
     assert order.read_text().split() == list(points)
     decoder = json.JSONDecoder()
-    text, states = (supervisor.home / "state").read_text(), []
+    text, states = (supervisor.home / "states").read_text(), []
     while text:
         document, end = decoder.raw_decode(text)
         states.append(document["status"])

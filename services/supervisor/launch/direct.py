@@ -33,7 +33,7 @@ class Volume:
 
 
 class DirectRequest:
-    """What the flags of `do` ask for. root: the host directory that becomes "/". cwd: guest path, None: as the caller."""
+    """The flags of `do`. root: the host directory that becomes "/". cwd: guest path, None: the caller's."""
 
     __slots__ = ("argv", "cwd", "platform", "report_missing", "root", "strace", "volumes", "writable")
 

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import sys
+import time
 from enum import Enum
 
 from protocol.control.messages import (
@@ -65,6 +66,8 @@ FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 _ESRCH = 3
+#: How long a Sentry may go on after its Gofer left in peace.
+_GOFER_GRACE_S = 2.0
 _READ_BYTES = 65_536
 _LOG_KEPT_BYTES = 16_384
 
@@ -113,6 +116,7 @@ class Monitor:
         self._boot_text: dict[str, bytearray] = {"sentry": bytearray(), "gofer": bytearray()}
         self._wake_reader = self._wake_writer = -1
         self._warden: Warden | None = None
+        self._gofer_deadline: float | None = None
 
     def run(self) -> int:
         """Watch until the end; the exit status of the sandbox. Raises SupervisorError when it failed as such.
@@ -186,6 +190,7 @@ class Monitor:
             from services.supervisor.monitor.warden import Warden
 
             self._warden = Warden(self._sandbox.sentry.pid)
+        self._reap()  # whatever ended before SIGCHLD was watched
 
     def _watch_signals(self) -> None:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,10 +201,13 @@ class Monitor:
         if self._terminal is not None:
             signal.signal(signal.SIGTSTP, signal.SIG_IGN)
         self.watch(self._wake_reader, self._read_signals)
-        self._reap()  # whatever ended before SIGCHLD was watched
 
     def _turn(self) -> None:
-        for fd, _ in self._poll.poll():
+        timeout_ms = None if self._gofer_deadline is None else max(0.0, self._gofer_deadline - time.monotonic()) * 1000
+        found = self._poll.poll(timeout_ms)
+        if not found:
+            self.fail(SupervisorError("sandbox", "the Gofer ended unexpectedly: exit status 0"))
+        for fd, _ in found:
             reader = self._readers.get(fd)
             if reader is not None:
                 reader()
@@ -216,6 +224,7 @@ class Monitor:
                 self._forward(number)
 
     def _forward(self, number: int) -> None:
+        self._read_control()  # what the Sentry said before the signal counts as before it
         if self.phase is not Phase.RUNNING:
             if number in ENDING:
                 self.shut_down(128 + number)
@@ -239,13 +248,16 @@ class Monitor:
     def _died(self, service: ServiceProcess, wait_status: int) -> None:
         # What it still said counts: the Sentry's `exited` and a boot failure come before its end.
         self._read_boot(service)
-        if service is self._sandbox.sentry:
-            self._read_control()
+        self._read_control()
         if service.log >= 0:
             self._read_log(service)
         if self._status is not None or self._error is not None:
             return
         code = os.waitstatus_to_exitcode(wait_status)
+        if service is self._sandbox.gofer and code == 0:
+            # Its conversation ended: the Sentry is ending too, and its status is the one that counts.
+            self._gofer_deadline = time.monotonic() + _GOFER_GRACE_S
+            return
         how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
         said = self._last_words[service.name].decode("utf-8", "replace").strip().rpartition("\n")[2]
         name = "the Sentry" if service.name == "sentry" else "the Gofer"

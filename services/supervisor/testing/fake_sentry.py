@@ -137,7 +137,7 @@ class FakeSentry:
             case "view":
                 self._print(repr(view()) + "\n")
             case "gofer":
-                link = socket.socket(fileno=self._fds.gofer)
+                link = self._gofer = socket.socket(fileno=self._fds.gofer)
                 link.sendall(b"list")
                 self._print(repr(ast.literal_eval(link.recv(65536).decode())) + "\n")
             case "config":
