@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.sentry.filesystems.devpts.superblock import DevptsSuperblock
+
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.superblock import Superblock
@@ -13,6 +15,4 @@ __all__ = ["make"]
 
 def make(kernel: Kernel, source: bytes, flags: int, options: bytes) -> Superblock:
     """A new, independent instance (as with `newinstance`, which is implied since Linux 4.7). EINVAL: a bad option."""
-    from services.sentry.filesystems.devpts.superblock import DevptsSuperblock
-
     return DevptsSuperblock(kernel, source, flags, options)

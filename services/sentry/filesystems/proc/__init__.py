@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.sentry.filesystems.proc.superblock import ProcSuperblock
+
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.superblock import Superblock
@@ -17,6 +19,4 @@ __all__ = ["make"]
 
 def make(kernel: Kernel, source: bytes, flags: int, options: bytes) -> Superblock:
     """A new instance; options (hidepid, gid, subset) are accepted and change nothing."""
-    from services.sentry.filesystems.proc.superblock import ProcSuperblock
-
     return ProcSuperblock(kernel, source, flags, options)

@@ -214,15 +214,13 @@ class TaskDirectory(Node):
     def lookup(self, name: bytes) -> Inode:
         child = self.children.get(name)
         if child is None:
-            maker = self._makers().get(name)
-            if maker is None:
-                raise LinuxError(errno.ENOENT)
-            child = self.children[name] = maker()
+            child = self.children[name] = self._make(name)
         child.refresh()
         return child
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
-        for index, name in enumerate(list(self._makers())[start:], start + 1):
+        names = _GROUP_NAMES if self.whole_group else _THREAD_NAMES
+        for index, name in enumerate(names[start:], start + 1):
             if name in _DIRECTORIES:
                 kind = DT_DIR
             else:
@@ -235,29 +233,33 @@ class TaskDirectory(Node):
     def _ino(self, name: bytes) -> int:
         return self.ino + 1 + _SLOTS[name]
 
-    def _makers(self) -> dict[bytes, Callable[[], Inode]]:
-        """name -> function that makes the child."""
-        makers: dict[bytes, Callable[[], Inode]] = {}
-        for name, row in tree.TASK_FILES.items():
-            if b"/" in name or (row.group_only and not self.whole_group) or (row.thread_only and self.whole_group):
-                continue
-            makers[name] = lambda name=name, row=row: self._file(name, row)  # type: ignore[misc]
-        stat_render = stat_.group_stat if self.whole_group else stat_.thread_stat
-        makers[b"stat"] = lambda: self._file(b"stat", TaskRow(stat_render))
-        makers[b"mem"] = lambda: MemNode(self.owner_superblock, self.target, self._ino(b"mem"))
-        for name, get in links.LINKS.items():
-            makers[name] = lambda name=name, get=get: self._link(name, get)  # type: ignore[misc]
-        makers[b"attr"] = self._attributes
-        makers[b"fd"] = lambda: DescriptorDirectory(self.owner_superblock, self.target, self._ino(b"fd"))
-        makers[b"fdinfo"] = lambda: DescriptorInfoDirectory(self.owner_superblock, self.target, self._ino(b"fdinfo"))
-        makers[b"net"] = self._net
-        makers[b"ns"] = self._namespaces
-        if self.whole_group:
-            makers[b"task"] = self._tasks
-        return makers
-
-    def _file(self, name: bytes, row: TaskRow) -> Inode:
-        return TaskFile(self.owner_superblock, row, self.target, self._ino(name))
+    def _make(self, name: bytes) -> Inode:
+        """The child called `name`. ENOENT: there is none."""
+        superblock, target = self.owner_superblock, self.target
+        row = tree.TASK_FILES.get(name)
+        if row is not None and b"/" not in name and not (row.thread_only if self.whole_group else row.group_only):
+            return TaskFile(superblock, row, target, self._ino(name))
+        if name == b"stat":
+            render = stat_.group_stat if self.whole_group else stat_.thread_stat
+            return TaskFile(superblock, TaskRow(render), target, self._ino(name))
+        get = links.LINKS.get(name)
+        if get is not None:
+            return self._link(name, get)
+        if name == b"fd":
+            return DescriptorDirectory(superblock, target, self._ino(name))
+        if name == b"fdinfo":
+            return DescriptorInfoDirectory(superblock, target, self._ino(name))
+        if name == b"mem":
+            return MemNode(superblock, target, self._ino(name))
+        if name == b"task" and self.whole_group:
+            return self._tasks()
+        if name == b"net":
+            return self._net()
+        if name == b"ns":
+            return self._namespaces()
+        if name == b"attr":
+            return self._attributes()
+        raise LinuxError(errno.ENOENT)
 
     def _link(self, name: bytes, get: Callable[[Task], Path]) -> Inode:
         follow, text = links.guarded(get, self.target)
@@ -309,9 +311,21 @@ class TaskDirectory(Node):
 
 
 _DIRECTORIES: Final = frozenset((b"attr", b"fd", b"fdinfo", b"net", b"ns", b"task"))
-_SLOTS: Final = {
-    name: slot for slot, name in enumerate((*tree.TASK_FILES, b"stat", b"mem", *links.LINKS, *sorted(_DIRECTORIES)))
-}
+_SPECIAL: Final = (b"stat", b"mem", *links.LINKS, *sorted(_DIRECTORIES))
+_SLOTS: Final = {name: slot for slot, name in enumerate((*tree.TASK_FILES, *_SPECIAL))}
+
+
+def _names(whole_group: bool) -> tuple[bytes, ...]:
+    files = [
+        name
+        for name, row in tree.TASK_FILES.items()
+        if b"/" not in name and not (row.thread_only if whole_group else row.group_only)
+    ]
+    return tuple(sorted((*files, *(name for name in _SPECIAL if whole_group or name != b"task"))))
+
+
+_GROUP_NAMES: Final = _names(True)
+_THREAD_NAMES: Final = _names(False)
 
 
 # --- descriptors ---

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.sentry.filesystems.sysfs.superblock import SysfsSuperblock
+
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.superblock import Superblock
@@ -13,6 +15,4 @@ __all__ = ["make"]
 
 def make(kernel: Kernel, source: bytes, flags: int, options: bytes) -> Superblock:
     """A new instance; it takes no options."""
-    from services.sentry.filesystems.sysfs.superblock import SysfsSuperblock
-
     return SysfsSuperblock(kernel, source, flags)

@@ -62,7 +62,6 @@ _CONSTANTS: Final[dict[bytes, bytes]] = {
     b"devices/system/node/online": b"0",
     b"devices/system/node/possible": b"0",
     b"devices/system/node/node0/distance": b"10",
-    b"fs/cgroup/cgroup.controllers": b"",
     b"kernel/cpu_byteorder": b"little",
     b"kernel/address_bits": b"64",
     b"kernel/fscaps": b"1",
