@@ -1,0 +1,161 @@
+"""protocol.control: the configuration on the wire, the small MessagePack codec, the messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.control.config import Capabilities, MountSpec, SentryConfig, from_wire_untrusted, to_wire
+from protocol.control.messages import (
+    FROM_SENTRY,
+    TO_SENTRY,
+    Decoder,
+    notification,
+    request,
+    response,
+)
+from protocol.control.msgpack_subset import Unpacker, pack
+from protocol.errors import ProtocolViolation
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.binary(max_size=300) | st.text(max_size=300)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=9), inner, max_size=20),
+    max_leaves=30,
+)
+
+
+def unpack_all(data: bytes, step: int = 1 << 20) -> list[Any]:
+    unpacker, found = Unpacker(), []
+    for at in range(0, len(data), step):
+        unpacker.feed(data[at : at + step])
+        while (value := unpacker.next_untrusted()) is not Unpacker.NOTHING:
+            found.append(value)
+    return found
+
+
+@given(VALUES)
+def test_pack_is_what_msgpack_reads_and_back(value: Any) -> None:
+    try:
+        depth_ok = unpack_all(pack(value)) == [value]
+    except ProtocolViolation:
+        return  # nested deeper than the limit
+    assert depth_ok
+    assert msgpack.unpackb(pack(value), strict_map_key=False) == value
+    assert unpack_all(msgpack.packb(value)) == [value]
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_only_ever_raise_a_violation(data: bytes) -> None:
+    try:
+        unpack_all(data)
+    except ProtocolViolation:
+        pass
+
+
+def test_bytes_one_by_one_and_trailing_data() -> None:
+    frames = request(1, "signal", 15, False) + notification("ready")
+    assert unpack_all(frames, 1) == [[0, 1, "signal", [15, False]], [2, "ready", []]]
+    assert unpack_all(frames + b"\x93") == unpack_all(frames)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xc1", b"\xca\0\0\0\0", b"\xc7\x01\x01\x01", b"\xdd\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"]
+)
+def test_what_is_not_used_here_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        unpack_all(data)
+
+
+def test_deep_nesting_and_endless_messages_are_refused() -> None:
+    with pytest.raises(ProtocolViolation):
+        unpack_all(b"\x91" * 100)
+    unpacker = Unpacker(limit=100)
+    unpacker.feed(b"\xdc\x00\x64" + b"\xc4\x10" + bytes(90))
+    with pytest.raises(ProtocolViolation):
+        for _ in range(20):
+            unpacker.next_untrusted()
+            unpacker.feed(b"\xc4\x10" + bytes(15))
+
+
+def test_messages_are_checked_against_the_table() -> None:
+    decoder = Decoder(TO_SENTRY)
+    message = decoder.feed_untrusted(request(3, "signal", 9, True))[0]
+    assert (message.number, message.method, message.params) == (3, "signal", [9, True])
+    assert decoder.feed_untrusted(response(4, [3, "no"], None))[0].error == [3, "no"]
+    for frame in (
+        request(1, "nothing"),
+        request(1, "signal", 9),
+        request(1, "signal", "9", True),
+        request(1, "signal", True, True),
+        notification("ready"),
+        pack([3, "x"]),
+        pack({}),
+        pack(5),
+    ):
+        with pytest.raises(ProtocolViolation):
+            Decoder(TO_SENTRY).feed_untrusted(frame)
+    assert Decoder(FROM_SENTRY).feed_untrusted(notification("exited", 256))[0].params == [256]
+
+
+def full_config() -> SentryConfig:
+    return SentryConfig(
+        argv=[b"sh", b"-c", b"\xff"],
+        env=[b"A=b"],
+        cwd=b"/x",
+        uid=1,
+        gid=2,
+        additional_gids=[3],
+        capabilities=Capabilities(1, 2, 3, 4, 5),
+        rlimits={7: (1, (1 << 64) - 1)},
+        console_size=(24, 80),
+        mounts=[MountSpec(b"/", "gofer", b"root", 1, b"", True), MountSpec(b"/proc", "proc")],
+        masked_paths=[b"/proc/kcore"],
+        oom_score_adj=-5,
+        annotations={"a": "b"},
+        sandbox_id="x",
+    )
+
+
+def test_config_survives_the_wire() -> None:
+    config = full_config()
+    assert from_wire_untrusted(unpack_all(pack(to_wire(config)))[0]) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("argv", []),
+        ("argv", ["sh"]),
+        ("argv", [b"a\0"]),
+        ("cwd", b"x"),
+        ("uid", -1),
+        ("uid", True),
+        ("rlimits", [[99, 1, 1]]),
+        ("rlimits", [[1, 1]]),
+        ("mounts", [[b"/x", "gofer", b"", 0, b"", False]]),
+        ("mounts", [[b"/", "nfs", b"", 0, b"", False]]),
+        ("mounts", [[b"/"]]),
+        ("console_size", [1]),
+        ("terminal", 1),
+        ("capabilities", [1, 2]),
+        ("annotations", {"a": 1}),
+        ("umask", 0o1000),
+        ("oom_score_adj", 5000),
+    ],
+)
+def test_config_from_a_hostile_peer(field: str, value: Any) -> None:
+    with pytest.raises(ProtocolViolation):
+        from_wire_untrusted({**to_wire(full_config()), field: value})
+
+
+def test_config_with_unknown_or_missing_fields() -> None:
+    for wire in (None, [], {}, {"argv": [b"x"], "extra": 1}):
+        with pytest.raises(ProtocolViolation):
+            from_wire_untrusted(wire)
