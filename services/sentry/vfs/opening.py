@@ -12,7 +12,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.vfs.dentry import Dentry
 from services.sentry.vfs.open_file import OpenFile
 from services.sentry.vfs.operations import may_create, want_write
-from services.sentry.vfs.path_walk import Path, find, resolve, walk
+from services.sentry.vfs.path_walk import CREATING, Path, find, resolve, walk
 from services.sentry.vfs.permissions import check, owner_or_capable
 
 if TYPE_CHECKING:
@@ -57,18 +57,12 @@ def open_name(task: Task, base: Path, name: bytes, flags: int, mode: int, how: i
     if flags & fc.O_DIRECTORY:
         raise LinuxError(errno.EINVAL)  # since Linux 6.3, whatever the path
     follow = not flags & (fc.O_EXCL | fc.O_NOFOLLOW)
-    if name[-1:] == b"/":
-        last = resolve(task, base, name, False, how, parent=True).last  # ENOENT and the like come first
-        if last not in (b"", b".", b".."):
-            raise LinuxError(errno.EISDIR)
-    found_at = resolve(task, base, name, follow, how)
+    found_at = resolve(task, base, name, follow, how | CREATING)
     path = found_at.path
     if path.dentry.inode is not None:
         if flags & fc.O_EXCL:
             raise LinuxError(errno.EEXIST)
         return open_existing(task, path, flags)
-    if found_at.slash:
-        raise LinuxError(errno.EISDIR)
     return _create(task, path, flags, mode)
 
 

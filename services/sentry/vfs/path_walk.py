@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 ENOENT: Final = errno.ENOENT
+CREATING: Final = 1 << 16
+"""Added to RESOLVE_* by open(2) with O_CREAT: a last name before a slash gives EISDIR, existing or not."""
 
 
 class Path(NamedTuple):
@@ -211,6 +213,8 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
                     break
                 mount, dentry = above, above.root
             continue
+        if flags and flags & CREATING and slash and not stack:
+            raise LinuxError(errno.EISDIR)
         if len(component) > NAME_MAX:
             raise LinuxError(errno.ENAMETOOLONG)
         if dentry.dynamic:

@@ -1,4 +1,4 @@
-"""Random sequences of file calls give the same results and leave the same tree as on a host tmpfs, as root and as a user.
+"""Random sequences of file calls give the same results and trees as on a host tmpfs, as root and as a user.
 
 The host side runs in a forked child that has changed its root to a fresh directory, so that absolute paths, '..' and
 symbolic links mean the same on both sides.
@@ -39,7 +39,9 @@ def _steps(rng: random.Random, count: int) -> list[Step]:
                 value |= bit
         return value | 0o4000 | (0o10000000 if rng.random() < 0.05 else 0)  # FIFOs must not block
 
-    mode = (lambda: rng.choice([0o777, 0o755, 0o700, 0o644, 0o600, 0o500, 0o1777, 0o4755, 0o2755, 0o000]))
+    def mode() -> int:
+        return rng.choice([0o777, 0o755, 0o700, 0o644, 0o600, 0o500, 0o1777, 0o4755, 0o2755, 0o000])
+
     at = AT_FDCWD
     makers = [
         lambda: ("mkdir", path(), mode()),

@@ -1,4 +1,4 @@
-"""MemoryData against the host's own tmpfs files: same bytes, lengths, holes and pages after any sequence of operations."""
+"""MemoryData against the host's own tmpfs files: same bytes, lengths, holes and pages after any operations."""
 
 from __future__ import annotations
 
