@@ -10,7 +10,7 @@ from typing import Final
 
 from services.sentry.filesystems.proc.rows import SystemRow, TaskRow, constant
 from services.sentry.filesystems.proc.sysctl.table import SYSCTLS
-from services.sentry.filesystems.proc.system import activity, cpuinfo, facts, memory
+from services.sentry.filesystems.proc.system import activity, cpuinfo, facts, locks, memory
 from services.sentry.filesystems.proc.task import identity, limits, maps, mounts, scheduling, stat_, status, strings
 
 __all__ = ["EMPTY_DIRECTORIES", "SYMLINKS", "SYSTEM_FILES", "TASK_FILES"]
@@ -46,7 +46,7 @@ SYSTEM_FILES: Final[Mapping[bytes, SystemRow]] = {
     b"key-users": _const(b"    0:     1 1/1 1/1000000 9/25000000\n"),
     b"keys": _EMPTY,
     b"loadavg": SystemRow(activity.loadavg),
-    b"locks": _EMPTY,
+    b"locks": SystemRow(locks.locks),
     b"meminfo": SystemRow(memory.meminfo),
     b"misc": _const(facts.MISC),
     b"modules": _EMPTY,

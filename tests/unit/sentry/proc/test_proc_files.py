@@ -179,3 +179,26 @@ def test_device_nodes_have_their_numbers_and_modes(machine: Machine) -> None:
     assert file.inode.mode == stat.S_IFCHR | 0o666
     assert {b"null", b"tty", b"ptmx", b"pts", b"shm", b"fd", b"stdin"} <= set(machine.names(b"/dev"))
     assert b"console" not in machine.names(b"/dev")
+
+
+def test_locks_and_unix_sockets_are_listed(machine: Machine) -> None:
+    from protocol.abi.fcntl_h import F_WRLCK
+    from services.sentry.sockets.unix.family import create
+    from services.sentry.vfs.file_locks import EOF, locks_of
+
+    file = machine.open(b"/dev/null", 2)
+    machine.task.files.allocate(file)
+    locks_of(file.inode).put(0, 10, F_WRLCK, machine.task.group, 1)
+    locks_of(file.inode).put(20, EOF, F_WRLCK, machine.task.group, 1)
+    locks_of(file.inode).flock(file, False)
+    lines = machine.read(b"/proc/locks").splitlines()
+    assert re.fullmatch(rb"1: POSIX  ADVISORY  WRITE 1 [0-9a-f]+:[0-9a-f]+:\d+ 0 9", lines[0])
+    assert lines[1].endswith(b" 20 EOF")
+    assert lines[2].startswith(b"3: FLOCK  ADVISORY  READ  1 ")
+
+    sock = create(machine.task, 1, 0, 0)
+    sock.bind(machine.task, b"\x01\0\0name")
+    machine.task.files.allocate(sock)
+    table = machine.read(b"/proc/net/unix").splitlines()
+    assert table[0].split() == host("/proc/net/unix").splitlines()[0].split()
+    assert re.fullmatch(rb"0{16}: 00000002 00000000 00000000 0001 01 +\d+ @name", table[1])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from services.sentry.filesystems.proc.access import files_of
+from services.sentry.sockets.unix.endpoint import CONNECTED, LISTENING, UnixSocket
 
 if TYPE_CHECKING:
     from services.sentry.kernel.fd_table import FdTable
@@ -65,6 +66,7 @@ def dev(reader: Task) -> bytes:
     return (head + "".join(lines)).encode()
 
 
+_ACCEPTS: Final = 0x10000  # __SO_ACCEPTCON
 _SOCKET: Final = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
 _SOCKET6: Final = (
     b"  sl  local_address                         remote_address                        st tx_queue rx_queue "
@@ -113,21 +115,27 @@ def sockstat(reader: Task) -> bytes:
 
 
 def unix(reader: Task) -> bytes:
-    """The unix sockets that are bound to a name or that some task holds."""
-    from services.sentry.sockets.base import Socket
-
+    """The unix sockets that some task has open, with the name they are bound to (unix(7))."""
     lines = [b"Num       RefCount Protocol Flags    Type St Inode Path\n"]
     seen: set[int] = set()
-    for table in open_tables(reader.kernel):
-        for _, file in table.items():
-            if isinstance(file, Socket) and getattr(file, "family", 0) == 1 and id(file) not in seen:
-                seen.add(id(file))
-                kind = int(getattr(file, "kind", 1))
-                name = getattr(file, "bound_name", None) or b""
-                shown = b" " + name.replace(b"\0", b"@") if isinstance(name, bytes) and name else b""
-                row = (0, file.refs + 1, 0, 0, kind, 1, file.inode.ino, shown)
-                lines.append(b"%016x: %08X %08X %08X %04X %02X %5d%b\n" % row)
+    for descriptors in open_tables(reader.kernel):
+        for _, file in descriptors.items():
+            if not isinstance(file, UnixSocket) or id(file) in seen:
+                continue
+            seen.add(id(file))
+            flags = _ACCEPTS if file.state == LISTENING else 0
+            state = 3 if file.state == CONNECTED else 1
+            row = (0, file.refs + 1, 0, flags, file.kind, state, file.inode.ino, _unix_name(file.address))
+            lines.append(b"%016x: %08X %08X %08X %04X %02X %5d%b\n" % row)
     return b"".join(lines)
+
+
+def _unix_name(address: bytes) -> bytes:
+    """A blank and the path, or @name for an abstract one; nothing for an unbound socket."""
+    name = address[2:]
+    if not name:
+        return b""
+    return b" " + (name.replace(b"\0", b"@") if name[0] == 0 else name.rstrip(b"\0"))
 
 
 def table(name: bytes, header: bytes, pad: int = 0) -> Callable[[Task], bytes]:
