@@ -233,6 +233,8 @@ def _new_task(task: Task, tid: int, group: ThreadGroup, request: CloneRequest) -
     if not flags & sc.CLONE_VM or flags & sc.CLONE_VFORK:
         # Only a child that shares memory without suspending the parent loses it (sigaltstack(2)).
         child.altstack_sp, child.altstack_flags, child.altstack_size = task.altstack
+    else:
+        child.reset_altstack()
     if flags & sc.CLONE_CHILD_CLEARTID:
         child.clear_child_tid = request.child_tid
     if flags & sc.CLONE_VFORK:

@@ -331,7 +331,7 @@ def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = 
     group = task.group
     group.sighand = group.sighand.reset_for_exec()
     cancel_timers(group, interval_timers=False)
-    task.reset_altstack()
+    task.altstack_sp = task.altstack_size = 0
     task.restart_call = None
     task.comm = comm[:_COMM_MAX]
     task.robust_list = 0

@@ -436,12 +436,17 @@ def _prepare(task: Task, group: ThreadGroup, info: SigInfo) -> bool:
 
 
 def _discard_everywhere(group: ThreadGroup, mask: int) -> None:
-    kernel = group.kernel
+    dropped: list[SigInfo] = []
     if group.shared_pending.signals & mask:
-        kernel.uncharge_signals(group.shared_pending.discard(mask))
+        dropped += group.shared_pending.discard(mask)
     for task in group.tasks.values():
         if task.pending.signals & mask:
-            kernel.uncharge_signals(task.pending.discard(mask))
+            dropped += task.pending.discard(mask)
+    if dropped:
+        group.kernel.uncharge_signals(dropped)
+        for info in dropped:
+            if info.timer is not None:
+                info.timer.delivered(info)  # it may send again
 
 
 def _continue_group(group: ThreadGroup) -> None:

@@ -174,7 +174,7 @@ class Task:
         self.fault_error = 0
         self.altstack_sp = 0
         self.altstack_size = 0
-        self.altstack_flags = sg.SS_DISABLE
+        self.altstack_flags = 0
         self.parent_death_signal = 0
         # Blocking.
         self.wait: Wait | None = None
@@ -260,6 +260,7 @@ class Task:
         self.kernel.mark_runnable(self)
 
     def reset_altstack(self) -> None:
+        """SS_AUTODISARM took effect, or a thread starts with its parent's memory."""
         self.altstack_sp = self.altstack_size = 0
         self.altstack_flags = sg.SS_DISABLE
 

@@ -32,13 +32,11 @@ class ThreadGroup:
 
     __slots__ = (
         "__weakref__",
-        "alarm",
         "children",
         "child_wait",
         "children_cpu_ns",
         "children_maxrss_kib",
         "continue_report",
-        "cpu_timers",
         "dead_cpu_ns",
         "did_exec",
         "dumpable",
@@ -46,6 +44,7 @@ class ThreadGroup:
         "exit_signal",
         "exit_status",
         "exiting",
+        "huge_pages_off",
         "is_init",
         "is_reaped",
         "is_zombie",
@@ -74,7 +73,6 @@ class ThreadGroup:
         "subreaper",
         "tasks",
         "thread_gone",
-        "umbrella_subreaper",
     )
 
     leader: Task
@@ -101,7 +99,6 @@ class ThreadGroup:
         self.exec_path: Path | None = None
         self.thread_gone = WaitQueue()  # a thread ended (execve(2) waits for the others)
         self.subreaper = False
-        self.umbrella_subreaper = False  # an ancestor is a subreaper
         self.child_wait = WaitQueue()
         self.pidfd_queue = WaitQueue()  # awakened once, when it became a zombie
         self.rlimits = rlimits
@@ -114,9 +111,7 @@ class ThreadGroup:
         # Time.
         self.start_time_ns = kernel.clock.monotonic_ns()
         self.itimers: list[IntervalTimer | None] = [None, None, None]
-        self.alarm: object | None = None
         self.posix_timers: dict[int, PosixTimer] = {}
-        self.cpu_timers = 0
         self.dead_cpu_ns = 0  # of threads that are gone
         self.children_cpu_ns = 0  # of children that were waited for
         self.children_maxrss_kib = 0
@@ -124,6 +119,7 @@ class ThreadGroup:
         self.dumpable = 1
         self.membarrier = 0
         self.oom_score_adj = 0
+        self.huge_pages_off = False
 
     @property
     def is_dead(self) -> bool:

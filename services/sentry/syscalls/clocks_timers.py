@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NS: Final = th.NSEC_PER_SEC
 _COARSE_NS: Final = 4_000_000
 _COARSE: Final = (th.CLOCK_REALTIME_COARSE, th.CLOCK_MONOTONIC_COARSE)
-_REAL_TIME: Final = (th.CLOCK_REALTIME, th.CLOCK_TAI, th.CLOCK_REALTIME_ALARM)
+_REAL_TIME: Final = (th.CLOCK_REALTIME, th.CLOCK_TAI)
 _TIMED: Final = (th.CLOCK_REALTIME, th.CLOCK_MONOTONIC, th.CLOCK_BOOTTIME, th.CLOCK_TAI)
 _pack: Final = th.TIMESPEC.pack
 _CPU_PER_THREAD: Final = 4
@@ -161,10 +161,10 @@ def sys_clock_nanosleep(task: Task, clock_id: int, flags: int, addr: int, remain
             return _sleep_until(task, clock.monotonic_ns() + wanted, remaining_addr)
         deadline = wanted + clock.monotonic_ns() - clock.read(clock_id)
         return Wait(deadline_ns=deadline, restart=Restart.NOHAND)
-    if clock_id in wall_clock_ids:
+    if clock_id in wall_clock_ids or clock_id == th.CLOCK_THREAD_CPUTIME_ID:
         raise LinuxError(errno.EOPNOTSUPP)
-    if clock_id == th.CLOCK_THREAD_CPUTIME_ID:
-        raise LinuxError(errno.EINVAL)
+    if clock_id < 0 and clock_id & _CPU_PER_THREAD and ~(clock_id >> 3) in (0, task.tid):
+        raise LinuxError(errno.EINVAL, "its own CPU time does not pass while it sleeps")
     return _sleep_on_cpu_clock(task, _cpu_clock(task, clock_id), read_timespec(task.mm, addr), absolute)
 
 

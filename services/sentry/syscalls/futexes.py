@@ -27,6 +27,17 @@ _ANY: Final = fh.FUTEX_BITSET_MATCH_ANY
 _PRIVATE: Final = fh.FUTEX_PRIVATE_FLAG
 _REALTIME: Final = fh.FUTEX_CLOCK_REALTIME
 _EAGAIN: Final = -errno.EAGAIN
+_COMMANDS: Final = frozenset(
+    {
+        fh.FUTEX_WAIT,
+        fh.FUTEX_WAKE,
+        fh.FUTEX_REQUEUE,
+        fh.FUTEX_CMP_REQUEUE,
+        fh.FUTEX_WAKE_OP,
+        fh.FUTEX_WAIT_BITSET,
+        fh.FUTEX_WAKE_BITSET,
+    }
+)
 _U32: Final = 0xFFFFFFFF
 _USER_TOP: Final = 1 << 47
 
@@ -34,10 +45,10 @@ _USER_TOP: Final = 1 << 47
 def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: int, value3: int) -> Outcome:
     """futex(2). EAGAIN: the word changed; EINVAL: alignment, bitset, time; EFAULT; ETIMEDOUT; ENOSYS: others."""
     command = op & 0x7F
-    if addr & 3:
-        raise LinuxError(errno.EINVAL)
-    if addr >= _USER_TOP:
-        raise LinuxError(errno.EFAULT)
+    if addr & 3 or addr >= _USER_TOP:
+        if command not in _COMMANDS:
+            raise LinuxError(errno.ENOSYS)
+        raise LinuxError(errno.EINVAL if addr & 3 else errno.EFAULT)
     key: Hashable = (task.mm, addr) if op & _PRIVATE else task.mm.futex_key(addr)
     if command == 1:  # FUTEX_WAKE
         if op & _REALTIME:

@@ -230,6 +230,8 @@ def _other_memory(
     if flags or local_count > uio.UIO_MAXIOV or remote_count > uio.UIO_MAXIOV:
         raise LinuxError(errno.EINVAL)
     ours = task.mm.read_iovecs(local, local_count)
+    if not any(length for _, length in ours):
+        return task, [], []
     theirs = task.mm.read_iovecs(remote, remote_count)
     target = task.kernel.tasks.get(s32(pid))
     if target is None or target.mm is None:

@@ -181,7 +181,7 @@ def _priority_bound(policy: int, bound: int) -> int:
 def sys_sched_rr_get_interval(task: Task, pid: int, addr: int) -> int:
     """sched_rr_get_interval(2). EINVAL, ESRCH, EFAULT."""
     policy = _target(task, pid).sched_policy
-    interval = _RR_INTERVAL_NS if policy == sc.SCHED_RR else _SLICE_NS if policy in _ORDINARY else 0
+    interval = _RR_INTERVAL_NS if policy == sc.SCHED_RR else 0  # an ordinary slice is less than one tick
     task.mm.write(addr, th.timespec_of(interval))
     return 0
 

@@ -216,11 +216,27 @@ def _set_speculation(task: Task, a: int, b: int, c: int, d: int) -> int:
 
 def _get_huge_page_state(task: Task, a: int, b: int, c: int, d: int) -> int:
     _invalid_if(a or b or c or d)
-    return 0
+    return int(task.group.huge_pages_off)
 
 
 def _set_huge_page_state(task: Task, a: int, b: int, c: int, d: int) -> int:
     _invalid_if(b or c or d)
+    task.group.huge_pages_off = bool(a)
+    return 0
+
+
+def _set_timing(task: Task, a: int, b: int, c: int, d: int) -> int:
+    _invalid_if(a != pr.PR_TIMING_STATISTICAL)
+    return 0
+
+
+def _get_machine_check(task: Task, a: int, b: int, c: int, d: int) -> int:
+    _invalid_if(a or b or c or d)
+    return pr.PR_MCE_KILL_DEFAULT
+
+
+def _set_write_or_execute(task: Task, a: int, b: int, c: int, d: int) -> int:
+    _invalid_if(a or b or c or d)  # nothing enforces it
     return 0
 
 
@@ -232,6 +248,10 @@ _OPTIONS: Final[dict[int, _Option]] = {
     pr.PR_GET_KEEPCAPS: _get_keepcaps,
     pr.PR_SET_KEEPCAPS: _set_keepcaps,
     pr.PR_GET_TIMING: _get_zero,
+    pr.PR_SET_TIMING: _set_timing,
+    pr.PR_MCE_KILL_GET: _get_machine_check,
+    pr.PR_SET_MDWE: _set_write_or_execute,
+    pr.PR_GET_MDWE: _get_zero,
     pr.PR_SET_NAME: _set_name,
     pr.PR_GET_NAME: _get_name,
     pr.PR_GET_SECCOMP: _get_zero,
