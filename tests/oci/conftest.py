@@ -105,7 +105,7 @@ class Supervisor:
     def literal(self, *words: str) -> Any:
         return ast.literal_eval(self(*words).stdout)
 
-    def list(self) -> dict[str, str]:
+    def listed(self) -> dict[str, str]:
         return {row["id"]: row["status"] for row in json.loads(self("list", "--format", "json").stdout)}
 
     def processes(self) -> dict[int, list[str]]:

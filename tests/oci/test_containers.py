@@ -34,7 +34,7 @@ def test_life_cycle(any_host: Any) -> None:
     assert "cannot start: it is running" in any_host("start", "c1", status=125).stderr
     assert any_host("ps", "--format", "json", "c1").stdout == "[1]\n"
     any_host("kill", "c1", "USR1")
-    any_host.wait_until(lambda: any_host.list() == {"c1": "stopped"}, "it ends")
+    any_host.wait_until(lambda: any_host.listed() == {"c1": "stopped"}, "it ends")
     state = json.loads(any_host("state", "c1").stdout)
     assert (state["status"], state["pid"], state["exitStatus"]) == ("stopped", 0, 40 + signal.SIGUSR1)
     assert "cannot kill: it is stopped" in any_host("kill", "c1", "KILL", status=125).stderr
@@ -48,7 +48,7 @@ def test_run_and_up_give_the_programs_status(any_host: Any, words: list[str], st
     bundle = any_host.bundle(*words)
     any_host("run", "--bundle", str(bundle), "c1", status=status)
     any_host("up", str(bundle), status=status)
-    assert any_host.list() == {}
+    assert any_host.listed() == {}
     any_host.assert_nothing_runs()
 
 
@@ -56,14 +56,14 @@ def test_start_of_a_program_that_is_not_there(supervisor: Any) -> None:
     supervisor("create", "--bundle", str(supervisor.bundle("missing")), "c1")
     done = supervisor("start", "c1", status=127)
     assert done.stderr == "supervisor: exec: missing: no such file or directory\n"
-    supervisor.wait_until(lambda: supervisor.list() == {"c1": "stopped"}, "it is stopped")
+    supervisor.wait_until(lambda: supervisor.listed() == {"c1": "stopped"}, "it is stopped")
     supervisor("delete", "c1")
 
 
 def test_kill_before_start_ends_it(supervisor: Any) -> None:
     supervisor("create", "--bundle", str(supervisor.bundle("trap")), "c1")
     supervisor("kill", "c1")
-    supervisor.wait_until(lambda: supervisor.list() == {"c1": "stopped"}, "it ends")
+    supervisor.wait_until(lambda: supervisor.listed() == {"c1": "stopped"}, "it ends")
 
 
 def test_monitor_ends_with_the_containers_status(supervisor: Any) -> None:
@@ -149,7 +149,7 @@ def test_hooks_run_in_order_with_the_state(supervisor: Any) -> None:
     supervisor("start", "c1")
     assert order.read_text().split()[2:] == ["poststart"]
     supervisor("kill", "c1", "TERM")
-    supervisor.wait_until(lambda: supervisor.list() == {"c1": "stopped"}, "it ends")
+    supervisor.wait_until(lambda: supervisor.listed() == {"c1": "stopped"}, "it ends")
     supervisor("delete", "c1")
     assert order.read_text().split() == list(points)
     decoder = json.JSONDecoder()
@@ -165,7 +165,7 @@ def test_failing_hook_fails_the_creation(supervisor: Any) -> None:
     bundle = supervisor.bundle("trap", hooks={"createRuntime": [hook(supervisor.home, "x", 3)]})
     done = supervisor("create", "-b", str(bundle), "c1", status=125)
     assert done.stderr == "supervisor: hooks.createRuntime[0]: /bin/sh: exit status 3\n"
-    assert supervisor.list() == {}
+    assert supervisor.listed() == {}
     supervisor.assert_nothing_runs()
 
 
@@ -188,7 +188,7 @@ def test_bundle_that_is_none(supervisor: Any) -> None:
     ):
         done = supervisor(*words, status=125)
         assert part in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert supervisor.list() == {}
+    assert supervisor.listed() == {}
 
 
 def test_unreadable_root(make_supervisor: Any) -> None:
@@ -234,7 +234,7 @@ def test_two_containers_do_not_disturb_each_other(supervisor: Any) -> None:
     for name in ("a", "b"):
         supervisor("run", "-d", "-b", str(supervisor.bundle("trap")), name)
     supervisor("kill", "a", "KILL")
-    supervisor.wait_until(lambda: supervisor.list() == {"a": "stopped", "b": "running"}, "a ends alone")
+    supervisor.wait_until(lambda: supervisor.listed() == {"a": "stopped", "b": "running"}, "a ends alone")
     supervisor("delete", "-f", "b")
     supervisor("delete", "a")
 

@@ -20,7 +20,8 @@ def mounts() -> str:
 def victim_of(supervisor: Any, monitor: int, victim: str) -> int:
     supervisor.wait_until(lambda: len(supervisor.children(monitor)) >= 2, "the services start")
     sentry, gofer = supervisor.children(monitor)[:2]
-    return {"monitor": monitor, "sentry": sentry, "gofer": gofer}[victim]
+    pids: dict[str, int] = {"monitor": monitor, "sentry": sentry, "gofer": gofer}
+    return pids[victim]
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
@@ -47,16 +48,16 @@ def test_do_leaves_nothing(any_host: Any, victim: str, program: str) -> None:
 def test_container_is_stopped_and_deletable(any_host: Any, victim: str, stage: str) -> None:
     before = mounts()
     any_host("create", "--bundle", str(any_host.bundle("family")), "--pid-file", str(any_host.home / "pid"), "c1")
-    assert any_host.list() == {"c1": "created"}
+    assert any_host.listed() == {"c1": "created"}
     monitor = int((any_host.home / "pid").read_text())
     if stage == "running":
         any_host("start", "c1")
-        assert any_host.list() == {"c1": "running"}
+        assert any_host.listed() == {"c1": "running"}
     os.kill(victim_of(any_host, monitor, victim), signal.SIGKILL)
     any_host.assert_nothing_runs()
-    assert any_host.list() == {"c1": "stopped"}
+    assert any_host.listed() == {"c1": "stopped"}
     any_host("delete", "c1")
-    assert any_host.list() == {}
+    assert any_host.listed() == {}
     assert list((any_host.state / any_host.token).iterdir()) == []
     assert mounts() == before
 
@@ -80,23 +81,23 @@ def test_create_that_is_killed_reports_it(supervisor: Any, victim: str) -> None:
         return found
 
     supervisor.wait_until(started, "the services start")
-    assert supervisor.list() == {"c1": "creating"}
+    assert supervisor.listed() == {"c1": "creating"}
     os.kill(victim_of(supervisor, monitors[0], victim), signal.SIGKILL)
     assert process.wait(20) == 125
     errors.seek(0)
     assert errors.read().count("\n") == 1
     errors.close()
     supervisor.assert_nothing_runs()
-    assert supervisor.list() == {}
+    assert supervisor.listed() == {}
 
 
 def test_force_delete_ends_what_runs(any_host: Any) -> None:
     any_host("run", "--detach", "--bundle", str(any_host.bundle("family")), "c1")
-    assert any_host.list() == {"c1": "running"}
+    assert any_host.listed() == {"c1": "running"}
     assert "cannot delete: it is running" in any_host("delete", "c1", status=125).stderr
     any_host("delete", "--force", "c1")
     any_host.assert_nothing_runs()
-    assert any_host.list() == {}
+    assert any_host.listed() == {}
     any_host("delete", "--force", "c1")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,6 +156,7 @@ def test_config_from_a_hostile_peer(field: str, value: Any) -> None:
 
 
 def test_config_with_unknown_or_missing_fields() -> None:
-    for wire in (None, [], {}, {"argv": [b"x"], "extra": 1}):
+    wires: list[object] = [None, [], {}, {"argv": [b"x"], "extra": 1}]
+    for wire in wires:
         with pytest.raises(ProtocolViolation):
             from_wire_untrusted(wire)

@@ -64,7 +64,7 @@ def test_exec_status_as_dockers() -> None:
     assert [exec_status(errno) for errno in (2, 13, 8, 20)] == [127, 126, 126, 126]
 
 
-def test_kernel_file_systems_are_found_once_and_only_inside() -> None:
+def test_kernel_file_systems_are_found_once_and_only_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (
         ("/", "ext4"),
         ("/proc", "proc"),
@@ -77,14 +77,8 @@ def test_kernel_file_systems_are_found_once_and_only_inside() -> None:
         ("/tmp/2/a\\040b", "cgroup2"),
     )
     text = "".join(f"1 2 0:1 / {point} rw shared:1 - {kind} src rw\n" for point, kind in rows).encode()
-    import os.path
-
-    real, os.path.isdir = os.path.isdir, lambda _path: True
-    try:
-        found = kernel_mounts_below(text, b"/tmp")
-    finally:
-        os.path.isdir = real
-    assert found == [b"/tmp/0/proc", b"/tmp/2/a b"]
+    monkeypatch.setattr("os.path.isdir", lambda _path: True)
+    assert kernel_mounts_below(text, b"/tmp") == [b"/tmp/0/proc", b"/tmp/2/a b"]
 
 
 def test_volume_of_a_relative_host_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
