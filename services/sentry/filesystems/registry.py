@@ -6,6 +6,7 @@ use. EINVAL of a constructor: a bad option; ENODEV: the type does not exist.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["TYPES", "Constructor", "FilesystemType", "make_superblock"]
+__all__ = ["TYPES", "Constructor", "FilesystemType", "make_superblock", "preload"]
 
 Constructor: TypeAlias = "Callable[[Kernel, bytes, int, bytes], Superblock]"
 
@@ -41,6 +42,13 @@ TYPES: Final[dict[bytes, FilesystemType]] = {
     b"cgroup2": FilesystemType("cgroupfs"),
     b"overlay": FilesystemType("overlay"),
 }
+
+
+def preload() -> None:
+    """Import every module of the table that exists: after a service is sealed nothing can be imported any more."""
+    for row in TYPES.values():
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"services.sentry.filesystems.{row.module}")
 
 
 def make_superblock(kernel: Kernel, type_name: bytes, source: bytes, flags: int, options: bytes) -> Superblock:

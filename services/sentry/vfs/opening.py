@@ -12,7 +12,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.vfs.dentry import Dentry
 from services.sentry.vfs.open_file import OpenFile
 from services.sentry.vfs.operations import may_create, want_write
-from services.sentry.vfs.path_walk import CREATING, Path, find, resolve, walk
+from services.sentry.vfs.path_walk import CREATING, Path, find, find_parent, resolve, walk
 from services.sentry.vfs.permissions import check, owner_or_capable
 
 if TYPE_CHECKING:
@@ -57,13 +57,29 @@ def open_name(task: Task, base: Path, name: bytes, flags: int, mode: int, how: i
     if flags & fc.O_DIRECTORY:
         raise LinuxError(errno.EINVAL)  # since Linux 6.3, whatever the path
     follow = not flags & (fc.O_EXCL | fc.O_NOFOLLOW)
-    found_at = resolve(task, base, name, follow, how | CREATING)
-    path = found_at.path
+    path = _place_for(task, base, name) if not how else None
+    if path is None:
+        path = resolve(task, base, name, follow, how | CREATING).path
     if path.dentry.inode is not None:
         if flags & fc.O_EXCL:
             raise LinuxError(errno.EEXIST)
         return open_existing(task, path, flags)
     return _create(task, path, flags, mode)
+
+
+def _place_for(task: Task, base: Path, name: bytes) -> Path | None:
+    """Where O_CREAT of a plain name leads: an absent or a plain existing file. None: the general walk must decide."""
+    if name[-1:] in (b"/", b"."):
+        return None
+    above = find_parent(task, base, name)
+    parent = above.path.dentry
+    if parent.dynamic:
+        return None
+    child = parent.lookup(above.last)
+    inode = child.inode
+    if inode is not None and (child.mounted or inode.mode & 0o170000 == 0o120000):
+        return None
+    return Path(above.path.mount, child)
 
 
 def _create(task: Task, path: Path, flags: int, mode: int) -> OpenFile:

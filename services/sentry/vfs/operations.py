@@ -13,7 +13,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import stat_h as st
 from protocol.abi.capability_h import CAP_FOWNER, CAP_MKNOD
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.path_walk import Path, resolve
+from services.sentry.vfs.path_walk import Path, find_parent
 from services.sentry.vfs.permissions import EXECUTE, READ, WRITE, allowed, check, check_sticky
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _directory(dentry: Dentry) -> Inode:
 # --- making names ---
 def _prepare(task: Task, base: Path, name: bytes, *, directory: bool) -> tuple[Path, Dentry]:
     """The parent and the negative dentry to fill. EEXIST, ENOENT (slash after a new file's name), EROFS, EACCES."""
-    found = resolve(task, base, name, False, parent=True)
+    found = find_parent(task, base, name)
     parent, last = found.path, found.last
     if last in (b"", b".", b".."):
         raise LinuxError(errno.EEXIST)
@@ -158,7 +158,7 @@ def _may_delete(parent: Dentry, child: Dentry, cred: Credentials, *, directory: 
 
 def unlink(task: Task, base: Path, name: bytes) -> None:
     """unlinkat(2) without AT_REMOVEDIR."""
-    found = resolve(task, base, name, False, parent=True)
+    found = find_parent(task, base, name)
     if found.last in (b"", b".", b".."):
         raise LinuxError(errno.EISDIR)
     parent = found.path
@@ -174,7 +174,7 @@ def unlink(task: Task, base: Path, name: bytes) -> None:
 
 def remove_directory(task: Task, base: Path, name: bytes) -> None:
     """rmdir(2). EINVAL: '.'; ENOTEMPTY: '..' or entries; EBUSY: the root or a mount point."""
-    found = resolve(task, base, name, False, parent=True)
+    found = find_parent(task, base, name)
     refused = {b"": errno.EBUSY, b".": errno.EINVAL, b"..": errno.ENOTEMPTY}.get(found.last)
     if refused:
         raise LinuxError(refused)
@@ -197,8 +197,8 @@ def rename(task: Task, old_base: Path, old_name: bytes, new_base: Path, new_name
     ):
         raise LinuxError(errno.EINVAL)
     exchange = bool(flags & fc.RENAME_EXCHANGE)
-    old = resolve(task, old_base, old_name, False, parent=True)
-    new = resolve(task, new_base, new_name, False, parent=True)
+    old = find_parent(task, old_base, old_name)
+    new = find_parent(task, new_base, new_name)
     old_parent, new_parent = old.path.dentry, new.path.dentry
     if old.path.mount is not new.path.mount:
         raise LinuxError(errno.EXDEV)

@@ -28,6 +28,7 @@ __all__ = [
     "anonymous_path",
     "descriptor_path",
     "find",
+    "find_parent",
     "full_name",
     "name_from",
     "path_at",
@@ -107,6 +108,16 @@ def find(task: Task, name: bytes, follow: bool = True) -> Path:
 
 def walk(task: Task, base: Path, name: bytes, follow_last: bool = True, flags: int = 0) -> Path:
     """The existing file at `name` starting from `base`; `flags` are RESOLVE_* of openat2(2)."""
+    if not flags:
+        above = base.dentry
+        child = above.children.get(name)  # only single names are keys
+        if child is not None and not above.dynamic and not child.mounted:
+            inode, directory = child.inode, above.inode
+            if inode is not None and directory is not None:
+                if not follow_last or inode.mode & 0o170000 != 0o120000:
+                    if directory.mode & 0o111 != 0o111:
+                        check(directory, task.cred, 1)
+                    return Path(base.mount, child)
     found = resolve(task, base, name, follow_last, flags)
     inode = found.path.dentry.inode
     if inode is None:
@@ -120,6 +131,29 @@ def walk_parent(task: Task, base: Path, name: bytes, flags: int = 0) -> tuple[Pa
     """The directory of the last component, and that component without trailing slashes (b'' for '/' itself)."""
     found = resolve(task, base, name, False, flags, parent=True)
     return found.path, found.last
+
+
+def find_parent(task: Task, base: Path, name: bytes) -> Resolution:
+    """As resolve(parent=True), by the whole-path cache where possible; ENAMETOOLONG also for the last name."""
+    head, _, last = name.rpartition(b"/")
+    if last in (b"", b".", b".."):
+        return resolve(task, base, name, False, parent=True)
+    if name[:1] == b"/":
+        path = find(task, head) if head else task.fs.root
+    elif not head:
+        path = base
+    elif base is task.fs.cwd:
+        path = find(task, head)
+    else:
+        path = walk(task, base, head)
+    inode = path.dentry.inode
+    if inode is None or inode.mode & 0o170000 != 0o040000:
+        raise LinuxError(errno.ENOTDIR)
+    if inode.mode & 0o111 != 0o111:
+        check(inode, task.cred, 1)
+    if len(last) > NAME_MAX:
+        raise LinuxError(errno.ENAMETOOLONG)
+    return Resolution(path, last, False, False)
 
 
 def start_of(task: Task, dirfd: int) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from protocol.abi import stat_h as st
 from protocol.abi.xattr_h import XATTR_CREATE, XATTR_REPLACE
 from services.sentry.errors import LinuxError
+from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.inode import Inode
 
 if TYPE_CHECKING:
@@ -130,6 +131,4 @@ class TmpfsSpecial(TmpfsNode):
         self.rdev = rdev
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
-        from services.sentry.filesystems.special_file import open_special
-
         return open_special(self, dentry, flags, task)
