@@ -1,12 +1,12 @@
 """Differential tests: each program under programs/ must behave equally on the host and in the sandbox.
 
-The host kernel is the oracle. A program is one C, shell or Python file that prints what it observed: values, errno names
-and relations, never pids, times, inode numbers or anything else that two good runs may differ in. Compared are standard
-output and exit status, and standard error too where the program asks for it.
+The host kernel is the oracle. A program is one C, shell or Python file that prints what it observed: values, errno
+names and relations, never pids, times, inode numbers or anything else that two good runs may differ in. Compared are
+standard output and exit status, and standard error too where the program asks for it.
 
 The first line of a program is a comment that may hold markers: `static` (link statically), `stderr` (compare standard
-error), `timeout=SECONDS`, `runs=N` (how often the host check repeats it). Every run gets a fresh, empty working directory,
-`/dev/null` as standard input, and a small fixed environment.
+error), `timeout=SECONDS`, `runs=N` (how often the host check repeats it). Every run gets a fresh, empty working
+directory, `/dev/null` as standard input, and a small fixed environment.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "platforms": ("protocol",),
     "sentrio": ("protocol",),
     "services": (),
-    "services.gofer": ("protocol",),
-    "services.netstackd": ("protocol",),
-    "services.sentry": ("protocol", "platforms"),
-    "services.supervisor": ("protocol", "platforms"),
+    "services.gofer": ("protocol", "sentrio"),
+    "services.netstackd": ("protocol", "sentrio"),
+    "services.sentry": ("protocol", "platforms", "sentrio"),
+    "services.supervisor": ("protocol", "platforms", "sentrio"),
     # The launcher imports the services once and forks them, to start fast: lazily, inside functions.
-    "services.supervisor.launch": ("protocol", "platforms", "services.sentry.app", "services.gofer.app"),
+    "services.supervisor.launch": ("protocol", "platforms", "sentrio", "services.sentry.app", "services.gofer.app"),
 }
 
 # The edges above that must stay inside functions, so that the command line does not pay for them.
@@ -36,19 +36,29 @@ LAZY_ONLY = ("services.sentry.app", "services.gofer.app")
 # services.sentry; the longest name wins. Modules in one row are on one level and may import each other.
 SENTRY_LAYERS: list[tuple[str, ...]] = [
     ("errors", "config", "host_filter"),
-    ("kernel.waiter", "kernel.clocks"),
-    ("mm",),
-    ("vfs",),
+    # What every part of the kernel speaks of and what depends on nothing: waits, users, signal numbers and sets.
+    ("kernel.waiter", "kernel.clocks", "kernel.credentials", "kernel.signals", "kernel.uts"),
+    ("mm", "syscalls.arguments"),
+    ("vfs", "filesystems.anonymous"),
     ("files",),
     ("devices", "filesystems"),
     ("sockets", "ipc", "loader"),
     ("kernel",),
+    # These show the kernel's own objects: tasks, sessions, mounts.
+    (
+        "devices.registry",
+        "devices.terminal",
+        "filesystems.devpts",
+        "filesystems.devtmpfs",
+        "filesystems.proc",
+        "filesystems.sysfs",
+    ),
     ("strace",),
     ("syscalls",),
     ("control", "checkpoint"),
     ("edge",),
     ("testing",),
-    ("app",),
+    ("app", "boot"),
     ("__main__",),
 ]
 

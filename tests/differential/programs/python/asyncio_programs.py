@@ -46,7 +46,9 @@ async def main():
     print(sorted([queue.get_nowait() for _ in range(10)]))
     read_end, write_end = os.pipe()
     reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end))
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end)
+    )
     os.write(write_end, b"through a pipe\n")
     os.close(write_end)
     print(await reader.read())

@@ -32,7 +32,13 @@ os.ftruncate(fd, 1)
 os.fsync(fd)
 print(os.fstat(fd).st_size, os.get_inheritable(fd), os.get_blocking(fd))
 os.close(fd)
-for call in [lambda: os.read(fd, 1), lambda: open("none"), lambda: open("."), lambda: open("f/x"), lambda: open("x" * 300, "w")]:
+for call in [
+    lambda: os.read(fd, 1),
+    lambda: open("none"),
+    lambda: open("."),
+    lambda: open("f/x"),
+    lambda: open("x" * 300, "w"),
+]:
     try:
         call()
     except OSError as error:

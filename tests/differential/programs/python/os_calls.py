@@ -16,7 +16,12 @@ print(os.read(read_end, 100))
 print(os.spawnlp(os.P_WAIT, "sh", "sh", "-c", "exit 4"), os.waitstatus_to_exitcode(os.system("exit 5")))
 pid = os.posix_spawnp("sh", ["sh", "-c", "exit 6"], os.environ)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-pid = os.posix_spawnp("sh", ["sh", "-c", "echo to file"], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "out", os.O_CREAT | os.O_WRONLY, 0o644)])
+pid = os.posix_spawnp(
+    "sh",
+    ["sh", "-c", "echo to file"],
+    os.environ,
+    file_actions=[(os.POSIX_SPAWN_OPEN, 1, "out", os.O_CREAT | os.O_WRONLY, 0o644)],
+)
 os.waitpid(pid, 0)
 print(open("out").read())
 usage = os.wait4(os.spawnlp(os.P_NOWAIT, "true", "true"), 0)[2]
@@ -41,6 +46,10 @@ pidfd = os.pidfd_open(os.getpid())
 print(pidfd > 2, os.getpgid(0) == os.getpgrp(), os.getsid(0) == os.getsid(os.getpid()))
 print(os.sched_getaffinity(0) != set(), os.nice(0), os.getpriority(os.PRIO_PROCESS, 0), os.get_terminal_size.__name__)
 print(os.copy_file_range(os.open("out", os.O_RDONLY), os.open("dst", os.O_CREAT | os.O_WRONLY), 100))
-print(time.get_clock_info("monotonic").monotonic, time.clock_gettime(time.CLOCK_MONOTONIC) <= time.monotonic(), os.times().elapsed > 0)
+print(
+    time.get_clock_info("monotonic").monotonic,
+    time.clock_gettime(time.CLOCK_MONOTONIC) <= time.monotonic(),
+    os.times().elapsed > 0,
+)
 os.environ["NEW"] = "x"
 print(os.popen("echo $NEW").read())

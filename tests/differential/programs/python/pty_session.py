@@ -3,7 +3,6 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import termios
 import time
@@ -11,7 +10,12 @@ import time
 pid, master = pty.fork()
 if pid == 0:
     os.environ["PS1"] = "$ "
-    os.execlp("sh", "sh", "-c", "tty -s && echo is a terminal; stty size; read x; echo \"got $x\"; trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.1; done")
+    os.execlp(
+        "sh",
+        "sh",
+        "-c",
+        "tty -s && echo is a terminal; stty size; read x; echo \"got $x\"; trap 'echo int; exit 9' INT; echo ready; while :; do sleep 0.1; done",
+    )
 fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
 
 
@@ -41,7 +45,12 @@ attributes = termios.tcgetattr(slave)
 attributes[3] &= ~(termios.ECHO | termios.ICANON)
 termios.tcsetattr(slave, termios.TCSANOW, attributes)
 os.write(master, b"raw")
-print(os.read(slave, 10), termios.tcgetattr(slave)[3] & termios.ECHO, os.isatty(slave), os.ttyname(slave).startswith("/dev/pts/"))
+print(
+    os.read(slave, 10),
+    termios.tcgetattr(slave)[3] & termios.ECHO,
+    os.isatty(slave),
+    os.ttyname(slave).startswith("/dev/pts/"),
+)
 os.write(slave, b"out\n")
 print(os.read(master, 10))
 os.close(master)

@@ -1,5 +1,4 @@
 # socket and select: unix stream and datagram, selectors, poll, epoll, sendmsg with descriptors, timeouts.
-import array
 import os
 import select
 import selectors

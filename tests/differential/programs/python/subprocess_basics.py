@@ -27,14 +27,22 @@ process = subprocess.Popen(["sleep", "30"], start_new_session=True)
 print("own session", os.getsid(process.pid) == process.pid)
 os.killpg(process.pid, signal.SIGKILL)
 print("killed", process.wait())
-print(subprocess.check_output(["sh", "-c", "echo $X; pwd | sed s,.*/,,"], env={"X": "y", "PATH": os.environ["PATH"]}, cwd="/usr", text=True))
+print(
+    subprocess.check_output(
+        ["sh", "-c", "echo $X; pwd | sed s,.*/,,"], env={"X": "y", "PATH": os.environ["PATH"]}, cwd="/usr", text=True
+    )
+)
 one = subprocess.Popen(["seq", "1", "50000"], stdout=subprocess.PIPE)
 two = subprocess.Popen(["wc", "-l"], stdin=one.stdout, stdout=subprocess.PIPE, text=True)
 one.stdout.close()
 print(two.communicate()[0].strip(), one.wait())
 out = subprocess.run(["sh", "-c", "ls /proc/self/fd | wc -l"], capture_output=True, text=True, close_fds=True)
 print("few descriptors", int(out.stdout) <= 5)
-print(subprocess.run(["sh", "-c", "echo $0"], capture_output=True, text=True, preexec_fn=lambda: os.umask(0)).stdout.strip())
+print(
+    subprocess.run(
+        ["sh", "-c", "echo $0"], capture_output=True, text=True, preexec_fn=lambda: os.umask(0)
+    ).stdout.strip()
+)
 read_end, write_end = os.pipe()
 subprocess.run(["sh", "-c", f"echo passed >&{write_end}"], pass_fds=[write_end])
 print(os.read(read_end, 100))
