@@ -58,6 +58,8 @@ def do_exit(task: Task, status: int) -> None:
         return
     group = task.group
     kernel = task.kernel
+    context = task.context
+    used_ns = task.cpu_time_ns()  # the platform forgets it when the memory goes
     task.exiting = True
     task.exit_code = status
     wait = task.wait
@@ -76,8 +78,7 @@ def do_exit(task: Task, status: int) -> None:
     task.files.release(task)
     _leave_children(task, group, last)
     task.state = "Z"
-    task.dead_cpu_ns = task.cpu_time_ns()
-    context = task.context
+    task.past_cpu_ns = used_ns
     task.context = None  # type: ignore[assignment]  # gone; nothing touches a task after its exit
     kernel.uncharge_signals(task.pending.discard(sg.SIGSET_MASK))
     if task is not group.leader:
@@ -143,7 +144,7 @@ def _forget_thread(task: Task) -> None:
     """A thread other than the leader leaves no zombie."""
     group = task.group
     group.tasks.pop(task.tid, None)
-    group.dead_cpu_ns += task.dead_cpu_ns
+    group.dead_cpu_ns += task.past_cpu_ns
     task.kernel.remove_task(task)
 
 
@@ -299,7 +300,7 @@ def _take_leadership(task: Task) -> None:
     old = group.leader
     if old is task:
         return
-    group.dead_cpu_ns += old.dead_cpu_ns
+    group.dead_cpu_ns += old.past_cpu_ns
     kernel.remove_task(old)
     kernel.tasks.pop(task.tid, None)
     group.tasks.clear()
@@ -316,10 +317,11 @@ def _take_leadership(task: Task) -> None:
 def begin_exec(task: Task) -> None:
     """Before the old memory goes, with no other thread left: robust list, clear_child_tid.
 
-    The caller replaces `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the
+    The caller replaces `task.context` at once, and `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the
     task's own.
     """
     _leave_memory(task)
+    task.past_cpu_ns = task.cpu_time_ns()
     task.files.unshared_for(task)
 
 

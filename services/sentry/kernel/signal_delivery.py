@@ -49,6 +49,7 @@ _USER_DS: Final = 0x2B
 _EFLAGS_CLEARED: Final = 0x400 | 0x100 | 0x10000  # DF, TF, RF
 _EFLAGS_RESTORED: Final = 0x40000 | 0x10000 | 0x800 | 0x400 | 0x100 | 0x80 | 0x40 | 0x10 | 0x4 | 0x1
 _UC_FLAGS: Final = sg.UC_FP_XSTATE | sg.UC_SIGCONTEXT_SS | sg.UC_STRICT_RESTORE_SS
+_UC_FLAGS_NO_FP: Final = _UC_FLAGS & ~sg.UC_FP_XSTATE
 _RESTARTS: Final = frozenset({-Restart.SYS, -Restart.NOINTR, -Restart.NOHAND, -Restart.BLOCK})
 _SYSCALL_INSTRUCTION_BYTES: Final = 2
 _FXSAVE_BYTES: Final = 512
@@ -162,14 +163,20 @@ def _push_frame(task: Task, info: SigInfo, action: SigAction, saved_mask: int) -
         top = task.altstack_sp + task.altstack_size
         entering = True
     fpstate = context.fpstate()
-    fp_addr = (top - len(fpstate)) & ~63
+    fp_addr = (top - len(fpstate)) & ~63  # without an image only the place where the frame ends
     frame = ((fp_addr - _FRAME_BYTES) & ~15) - 8
     if frame <= 0 or ((nested or entering) and not _inside_altstack(task, frame)):
         raise LinuxError(errno.EFAULT, "signal stack overflow")
     ucontext = b"".join(
         (
             U64.pack(action.restorer),
-            sg.UCONTEXT_HEAD.pack(_UC_FLAGS, 0, task.altstack_sp, _signed32(task.altstack_flags), task.altstack_size),
+            sg.UCONTEXT_HEAD.pack(
+                _UC_FLAGS if fpstate else _UC_FLAGS_NO_FP,
+                0,
+                task.altstack_sp,
+                _signed32(task.altstack_flags),
+                task.altstack_size,
+            ),
             sg.SIGCONTEXT.pack(
                 regs.r8,
                 regs.r9,
@@ -197,7 +204,7 @@ def _push_frame(task: Task, info: SigInfo, action: SigAction, saved_mask: int) -
                 task.fault_trap,
                 saved_mask,
                 task.fault_address,
-                fp_addr,
+                fp_addr if fpstate else 0,
             ),
             U64.pack(saved_mask),
             info.pack(),

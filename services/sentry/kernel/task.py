@@ -91,7 +91,6 @@ class Task:
         "comm",
         "context",
         "cred",
-        "dead_cpu_ns",
         "deadline_handle",
         "entry",
         "exit_code",
@@ -113,6 +112,7 @@ class Task:
         "no_new_privs",
         "nvcsw",
         "parent_death_signal",
+        "past_cpu_ns",
         "pending",
         "queued",
         "restart_call",
@@ -206,7 +206,7 @@ class Task:
         self.sched_reset_on_fork = False
         self.affinity = kernel.all_cpus
         self.nvcsw = 0  # parks, shown as voluntary context switches
-        self.dead_cpu_ns = 0
+        self.past_cpu_ns = 0  # used by contexts it no longer has (execve(2), exit)
         self.syscall_count = 0
         self.strace: object | None = None
 
@@ -231,7 +231,7 @@ class Task:
     def cpu_time_ns(self) -> int:
         """CPU time this thread used, as far as the platform counts it."""
         read = getattr(self.context, "cpu_time_ns", None)
-        return int(read()) if read is not None else self.dead_cpu_ns
+        return self.past_cpu_ns + (int(read()) if read is not None else 0)
 
     # --- masks ---
     def replace_mask_until_return(self, mask: int) -> None:

@@ -23,7 +23,7 @@ from services.sentry.syscalls import identity as idn
 from services.sentry.syscalls import processes as pc
 from services.sentry.syscalls import signals as ss
 from services.sentry.syscalls import task_control as tc
-from tests.unit.sentry.kernel.fakes import BASE, FakeMemory, Machine
+from tests.unit.sentry.kernel.fakes import BASE, FakeContext, FakeMemory, Machine
 
 U64 = (1 << 64) - 1
 THREAD = sc.CLONE_VM | sc.CLONE_FS | sc.CLONE_FILES | sc.CLONE_SIGHAND | sc.CLONE_THREAD
@@ -368,6 +368,23 @@ def test_robust_list_that_never_ends_is_left_after_its_limit(machine: Machine) -
     machine.call(other, ft.sys_set_robust_list, BASE + 0x100, 24)
     machine.call(other, pc.sys_exit, 0)
     assert other.exiting
+
+
+def test_cpu_time_of_a_child_reaches_the_parent_when_it_is_waited_for(machine: Machine) -> None:
+    task = machine.init
+    child = fork(machine, task)
+    other = thread(machine, child)
+    for member, used in ((child, 70), (other, 5)):
+        context = member.context
+        assert isinstance(context, FakeContext)
+        context.cpu_ns = used
+    exits.begin_exec(child)
+    machine.equip(child)
+    machine.call(other, pc.sys_exit, 0)
+    assert child.group.cpu_time_ns() == 75
+    machine.call(child, pc.sys_exit_group, 0)
+    assert wait4(machine, task) == child.tid
+    assert task.group.children_cpu_ns == 75
 
 
 # --- execve's share ---

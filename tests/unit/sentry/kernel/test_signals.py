@@ -31,7 +31,7 @@ from services.sentry.kernel.waiter import Wait
 from services.sentry.syscalls import clocks_timers as ct
 from services.sentry.syscalls import processes as pc
 from services.sentry.syscalls import signals as ss
-from tests.unit.sentry.kernel.fakes import BASE, SIZE, STACK_TOP, Machine
+from tests.unit.sentry.kernel.fakes import BASE, SIZE, STACK_TOP, FakeContext, Machine
 
 HANDLER = 0x400100
 RESTORER = 0x400200
@@ -141,6 +141,22 @@ def test_handler_frame_is_laid_out_as_linux_does_and_sigreturn_restores_all(mach
     sigreturn(task)
     assert regs.values() == before
     assert task.signal_mask == 0
+
+
+def test_frame_without_an_fpu_image_says_so_and_is_restored(machine: Machine) -> None:
+    task = machine.init
+    context = task.context
+    assert isinstance(context, FakeContext)
+    context.image = b""
+    before = context.regs.values()
+    catch(task, sg.SIGUSR1)
+    send_signal_task(task, SigInfo(sg.SIGUSR1))
+    deliver(task, None)
+    assert frame_words(task, 48 + 184, 1) == [0]
+    context.regs.rsp += 8
+    sigreturn(task)
+    assert context.regs.values() == before
+    assert context.loaded == b""
 
 
 def test_sigreturn_from_a_bad_frame_kills_with_sigsegv(machine: Machine) -> None:
