@@ -317,8 +317,8 @@ def _take_leadership(task: Task) -> None:
 def begin_exec(task: Task) -> None:
     """Before the old memory goes, with no other thread left: robust list, clear_child_tid.
 
-    The caller replaces `task.context` at once, and `task.mm` and releases the old one afterwards. Descriptors and signal handlers become the
-    task's own.
+    The caller replaces `task.context` at once, and `task.mm` and releases the old one afterwards. Descriptors and
+    signal handlers become the task's own.
     """
     _leave_memory(task)
     task.past_cpu_ns = task.cpu_time_ns()
