@@ -166,6 +166,11 @@ class SystrapPlatform:
         self._pollfds_c = ffi.from_buffer(self._pollfds)
         self._armed_i = layout.ARMED // 4
 
+    @property
+    def busy(self) -> bool:
+        """Whether operations or clones are under way: do not sleep, they end within microseconds."""
+        return bool(self.posted or self._children)
+
     def pointer(self, address: int) -> Any:
         """A C pointer into the arena."""
         return ffi.cast("void *", address)
@@ -562,7 +567,7 @@ class SystrapPlatform:
             ready = [context for context in self.active if u32[context.state_i] == 1]
             if ready:
                 return self._take(ready)
-            if self.posted:
+            if self.posted or self._children:
                 while self._serve_notification():
                     pass
             now = time.monotonic_ns()

@@ -75,6 +75,8 @@ def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
         for stage, step in sentry.steps():
             step()
     except (LinuxError, OSError) as error:
+        if config.debug:
+            logging.getLogger("sentrio").exception("cannot start")
         number = getattr(error, "errno", 0) or 0
         why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
         detail = os.strerror(number) if number else str(error)

@@ -74,7 +74,7 @@ class Dispatcher:
                 continue
             if ready:
                 busy = True
-            elif not kernel.runnable and not platform.posted:
+            elif not kernel.runnable and not platform.busy:
                 return busy
             if now >= end or kernel.exit_status is not None:
                 return busy
