@@ -181,9 +181,13 @@ def _log(flags: Parsed) -> Log:
 
 
 def _version() -> int:
-    import sentrio
+    from importlib.metadata import PackageNotFoundError, version
 
-    sys.stdout.write(f"supervisor (sentrio) {sentrio.__version__}\nspec: 1.0.2\n")
+    try:
+        number = version("sentrio")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    sys.stdout.write(f"supervisor (sentrio) {number}\nspec: 1.0.2\n")
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from services.supervisor.container.making import remove_container
-from services.supervisor.container.states import Status, check
-from services.supervisor.container.store import Record, Store
+from services.supervisor.container.making import end_processes, remove_container
+from services.supervisor.container.states import check
+from services.supervisor.container.store import Store
 from services.supervisor.errors import SupervisorError
 from services.supervisor.grammar import Option, parse
 from services.supervisor.operands import one_id
@@ -32,11 +32,3 @@ def run(words: list[str], settings: Settings) -> int:
         end_processes(record)
         remove_container(record, store, settings.log)
     return 0
-
-
-def end_processes(record: Record) -> None:
-    """End what may still run of a container: its monitor, with which the services die, and then those by name."""
-    if record.status is not Status.STOPPED:
-        record.monitor.kill()
-    for process in record.processes.values():
-        process.kill()

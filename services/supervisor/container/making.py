@@ -1,6 +1,7 @@
 """Makes containers out of bundles: in the background for `create`, in the foreground for `run` and `up`.
 
-Owns: `MakeRequest`, `create_detached`, `run_foreground`, `remove_container`. In the background the monitor is a daemon
+Owns: `MakeRequest`, `create_detached`, `run_foreground`, `end_processes`,
+`remove_container`. In the background the monitor is a daemon
 whose parent waits on a pipe until the container is created or why it cannot be; its standard streams are the
 container's, and it holds them no longer than the start.
 """
@@ -57,7 +58,7 @@ def create_detached(request: MakeRequest, settings: Settings) -> None:
         os._exit(0)
     os.close(writer)
     os.waitpid(middle, 0)
-    pid = _read_report(reader, request.container_id, store)
+    pid = _read_report(reader, request.container_id, store, settings.log)
     if request.pid_file:
         _write_pid_file(request.pid_file, pid)
 
@@ -83,6 +84,13 @@ def run_foreground(request: MakeRequest, settings: Settings) -> int:
         return run_container(plan, record, spec, store, settings.log, lambda: None, at_once=True)
     finally:
         remove_container(record, store, settings.log)
+
+
+def end_processes(record: Record) -> None:
+    """End what may still run of a container: its monitor, with which the services die, and then those by name."""
+    record.monitor.kill()
+    for process in record.processes.values():
+        process.kill()
 
 
 def remove_container(record: Record, store: Store, log: Log) -> None:
@@ -130,6 +138,7 @@ def _be_daemon(request: MakeRequest, spec: Spec, store: Store, settings: Setting
         tell({"pid": os.getpid()})
 
     try:
+        os.write(report, b"%d\n" % os.getpid())
         made = _record(request, spec)
         store.create(made)
         record = made
@@ -168,18 +177,29 @@ def _let_go_of_streams() -> None:
     os.close(null)
 
 
-def _read_report(reader: int, container_id: str, store: Store) -> int:
+def _read_report(reader: int, container_id: str, store: Store, log: Log) -> int:
+    """The daemon's pid once its container is created. Its report is its pid, a newline, and a JSON object."""
     with os.fdopen(reader, "rb") as file:
-        data = file.read(_REPORT_BYTES)
+        number, _, data = file.read(_REPORT_BYTES).partition(b"\n")
     if not data:
-        if store.load(container_id).status is Status.STOPPED:
-            store.remove(container_id)
+        _clean_up_after(int(number or b"0"), container_id, store, log)
         raise SupervisorError(f"container {container_id}", "its monitor ended before it was created")
     report = json.loads(data)
     if "error" in report:
         what, why, hint, status = report["error"]
         raise SupervisorError(what, why, hint, status)
     return int(report["pid"])
+
+
+def _clean_up_after(pid: int, container_id: str, store: Store, log: Log) -> None:
+    """Remove what a monitor that was killed left behind, if the container of that name is its own."""
+    try:
+        record = store.load(container_id)
+    except SupervisorError:
+        return
+    if record.monitor.pid == pid:
+        end_processes(record)
+        remove_container(record, store, log)
 
 
 def _write_pid_file(path: str, pid: int) -> None:
