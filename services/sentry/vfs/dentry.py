@@ -11,6 +11,7 @@ Dentries of a dynamic superblock are not trusted: every lookup asks the inode, a
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
@@ -25,6 +26,10 @@ __all__ = ["Dentry"]
 
 NEGATIVE_LIMIT: Final = 16384
 """Absent names that one superblock remembers; beyond it the oldest quarter is dropped."""
+POSITIVE_LIMIT: Final = 65536
+"""Present names likewise, where the file system can be asked again; those in use stay."""
+UNUSED_REFERENCES: Final = 3
+"""Of a dentry that only its parent knows: the parent's table, the local variable, the argument of getrefcount."""
 
 
 class Dentry:
@@ -86,6 +91,8 @@ class Dentry:
             return child
         if inode is not None:
             self.children[name] = child
+            if self.superblock.prunable:
+                remember_present(child)
         elif not self.dynamic:
             self.remember_absent(name, child)
         return child
@@ -93,11 +100,12 @@ class Dentry:
     def remember_absent(self, name: bytes, child: Dentry) -> None:
         self.children[name] = child
         negatives = self.superblock.negatives
-        negatives.append(child)
+        negatives.append((self, name))
         if len(negatives) > NEGATIVE_LIMIT:
             for _ in range(NEGATIVE_LIMIT // 4):
-                old = negatives.popleft()
-                if old.inode is None and old.parent.children.get(old.name) is old:
+                parent, old_name = negatives.popleft()
+                old = parent.children.get(old_name)
+                if old is not None and old.inode is None:
                     old.drop()
 
     # --- changes, called after the file system carried them out ---
@@ -107,6 +115,8 @@ class Dentry:
         self.seq += 1
         self.deleted = False
         self.parent.children[self.name] = self
+        if self.superblock.prunable:
+            remember_present(self)
 
     def drop(self) -> None:
         """Take the dentry out of the tree without saying that the file is gone (pruning, invalidation from outside)."""
@@ -169,3 +179,25 @@ class Dentry:
                 return False
             dentry = dentry.parent
         return True
+
+
+def remember_present(dentry: Dentry) -> None:
+    """Note a present name of a prunable superblock; when there are too many, forget the oldest that nobody uses."""
+    superblock = dentry.superblock
+    positives = superblock.positives
+    positives.append(dentry)
+    if len(positives) <= max(POSITIVE_LIMIT, superblock.prune_at):
+        return
+    superblock.invalidate_paths()  # cached paths hold references
+    for _ in range(len(positives) // 4):
+        old = positives.popleft()
+        if old.parent.children.get(old.name) is not old:
+            continue
+        if old.mounted or old.children or sys.getrefcount(old) > UNUSED_REFERENCES:
+            if old.children and all(child.inode is None for child in old.children.values()):
+                for child in list(old.children.values()):
+                    child.drop()
+            positives.append(old)
+        else:
+            old.drop()
+    superblock.prune_at = len(positives) + len(positives) // 4  # where most are in use, do not look again too soon

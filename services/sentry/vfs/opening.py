@@ -57,9 +57,8 @@ def open_name(task: Task, base: Path, name: bytes, flags: int, mode: int, how: i
     if flags & fc.O_DIRECTORY:
         raise LinuxError(errno.EINVAL)  # since Linux 6.3, whatever the path
     follow = not flags & (fc.O_EXCL | fc.O_NOFOLLOW)
-    path = _place_for(task, base, name) if not how else None
-    if path is None:
-        path = resolve(task, base, name, follow, how | CREATING).path
+    plain = _place_for(task, base, name) if not how else None
+    path = plain or resolve(task, base, name, follow, how | CREATING).path
     if path.dentry.inode is not None:
         if flags & fc.O_EXCL:
             raise LinuxError(errno.EEXIST)

@@ -71,6 +71,9 @@ class Superblock:
         "negatives",
         "now",
         "options",
+        "positives",
+        "prunable",
+        "prune_at",
         "root",
         "source",
         "type_name",
@@ -99,7 +102,10 @@ class Superblock:
         self.block_size = DEFAULT_BLOCK_SIZE
         self.now: Callable[[], int] = kernel.clock.realtime_ns
         self.caches = kernel.part(PathCaches)
-        self.negatives: deque[Dentry] = deque()
+        self.negatives: deque[tuple[Dentry, bytes]] = deque()
+        self.positives: deque[Dentry] = deque()
+        self.prune_at = 0
+        self.prunable = not dynamic  # whether unused names may be forgotten and looked up again
         self.mounts = 0
         self.root: Dentry
 

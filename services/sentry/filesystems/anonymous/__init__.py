@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from protocol.abi import stat_h as st
 from protocol.abi.statfs_h import ANON_INODE_FS_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
+from services.sentry.errors import LinuxError
+from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.inode import Inode
 from services.sentry.vfs.superblock import Superblock
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.kernel import Kernel
+    from services.sentry.kernel.task import Task
+    from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.open_file import OpenFile
 
 __all__ = ["AnonymousFilesystems", "AnonymousInode"]
 
@@ -47,6 +53,12 @@ class AnonymousInode(Inode):
             self.mtime_ns = mtime_ns
         if ctime_ns is not None:
             self.ctime_ns = ctime_ns
+
+    def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
+        """Through /proc/PID/fd: another end of the same pipe. ENXIO: sockets and the other kinds, as on Linux."""
+        if self.mode & st.S_IFMT != st.S_IFIFO:
+            raise LinuxError(errno.ENXIO)
+        return open_special(self, dentry, flags, task)
 
 
 class AnonymousFilesystems:

@@ -41,6 +41,7 @@ class TmpfsSuperblock(Superblock):
         magic = RAMFS_MAGIC if type_name == b"ramfs" else TMPFS_MAGIC
         super().__init__(kernel, type_name, magic, source=source, flags=flags)
         memory = int(getattr(kernel, "memory_bytes", 0)) or DEFAULT_MEMORY
+        self.prunable = False
         self.quiet_queue = WaitQueue()
         self.last_ino = 0
         self.used_pages = 0
