@@ -1,9 +1,8 @@
 """Makes containers out of bundles: in the background for `create`, in the foreground for `run` and `up`.
 
-Owns: `MakeRequest`, `create_detached`, `run_foreground`, `end_processes`,
-`remove_container`. In the background the monitor is a daemon
-whose parent waits on a pipe until the container is created or why it cannot be; its standard streams are the
-container's, and it holds them no longer than the start.
+Owns: `MakeRequest`, `create_detached`, `run_foreground`, `end_processes`, `remove_container`. In the background the
+monitor is a daemon whose parent waits on a pipe until the container is created or why it cannot be; its standard
+streams are the container's, and it holds them no longer than the start.
 """
 
 from __future__ import annotations
@@ -88,6 +87,8 @@ def run_foreground(request: MakeRequest, settings: Settings) -> int:
 
 def end_processes(record: Record) -> None:
     """End what may still run of a container: its monitor, with which the services die, and then those by name."""
+    if record.status is Status.STOPPED:
+        record.monitor.wait()  # it is on its way out, and its exit status is the container's
     record.monitor.kill()
     for process in record.processes.values():
         process.kill()

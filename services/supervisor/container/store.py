@@ -28,7 +28,7 @@ OCI_VERSION: Final = "1.0.2"
 SOCKET_NAME: Final = "control.sock"
 _STATE_NAME: Final = "state.json"
 _NEW_PREFIX: Final = ".new-"
-_KILL_WAIT_MS: Final = 10_000
+_END_WAIT_MS: Final = 5_000
 
 
 class ProcessId:
@@ -58,13 +58,29 @@ class ProcessId:
         try:
             if self.alive():
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
-                poll = select.poll()
-                poll.register(fd, select.POLLIN)
-                poll.poll(_KILL_WAIT_MS)
+                _await_end(fd, _END_WAIT_MS)
         except ProcessLookupError:
             pass
         finally:
             os.close(fd)
+
+    def wait(self) -> None:
+        """Wait, not for ever, until it has ended by itself."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError:
+            return
+        try:
+            if self.alive():
+                _await_end(fd, _END_WAIT_MS)
+        finally:
+            os.close(fd)
+
+
+def _await_end(pidfd: int, limit_ms: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(limit_ms)
 
 
 def _start_time(pid: int) -> int:
