@@ -64,6 +64,14 @@ def _fill(mm: AddressSpace, addr: int, view: memoryview) -> bool:
     return True
 
 
+def _store(mm: AddressSpace, addr: int, view: memoryview) -> int:
+    """Copy to the guest; the count, 0: EFAULT. As with _fill the exception ends here."""
+    try:
+        return write_some(mm, addr, view)
+    except LinuxError:
+        return 0
+
+
 def page_count(size: int) -> int:
     return (size + PAGE - 1) >> SHIFT
 
@@ -115,7 +123,10 @@ class MemoryData:
         if host is not None and (not self.dense or host.map is None):
             return write_some(mm, addr, host.read(offset, end, False))
         with memoryview(self.buffer if host is None else host.map) as whole, whole[offset:end] as view:  # type: ignore[arg-type]
-            return write_some(mm, addr, view)
+            stored = _store(mm, addr, view)
+        if not stored:
+            raise LinuxError(errno.EFAULT)
+        return stored
 
     # --- writing ---
     def write(self, data: bytes | memoryview, offset: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -73,3 +74,34 @@ def _run(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(200))
 def test_random_operations_agree_with_the_host(seed: int) -> None:
     _run(seed)
+
+
+class _Unmapped:
+    """Guest memory none of which is there; like the real one it exports the buffer while it tries."""
+
+    def write_some(self, addr: int, data: memoryview) -> int:
+        held = memoryview(data)
+        raise LinuxError(14, f"{len(held)} bytes")
+
+    def read_into(self, addr: int, buffer: memoryview) -> int:
+        held = memoryview(buffer)
+        raise LinuxError(14, f"{len(held)} bytes")
+
+    def read(self, addr: int, count: int) -> bytes:
+        raise LinuxError(14)
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_large_transfer_to_unmapped_memory_is_efault_and_changes_nothing(exported: bool) -> None:
+    data = MemoryData(NoQuota())
+    data.write(b"x" * 100_000, 0)
+    if exported:
+        data.export()
+    unmapped: Any = _Unmapped()
+    with pytest.raises(LinuxError) as failed:
+        data.read_to(unmapped, 0, 100_000, 0)
+    assert failed.value.errno == 14
+    with pytest.raises(LinuxError):
+        data.write_from(unmapped, 0, 100_000, 50_000)
+    assert data.size == 100_000
+    assert data.write(b"more", 100_000) == 4
