@@ -15,6 +15,12 @@ static void show(const char *who, int fd) {
         return;
     }
     ssize_t n = read(fd, data, sizeof data);
+    // The other side's output may come in several pieces; all of it is one observation.
+    while (fd == m && n > 0 && poll(&p, 1, 100) == 1 && p.revents & POLLIN) {
+        ssize_t more = read(fd, data + n, sizeof data - n);
+        if (more <= 0) break;
+        n += more;
+    }
     printf("%s: %zd [", who, n);
     for (ssize_t i = 0; i < n; i++)
         if (data[i] >= 32 && data[i] < 127)
