@@ -53,7 +53,6 @@ _CONSTANTS: Final[dict[bytes, bytes]] = {
     b"devices/system/cpu/modalias": b"cpu:type:x86,ven0000fam0006mod0055:feature:",
     b"devices/system/cpu/smt/active": b"0",
     b"devices/system/cpu/smt/control": b"notsupported",
-    b"devices/system/cpu/cpufreq/boost": b"0",
     b"devices/system/clocksource/clocksource0/available_clocksource": b"tsc",
     b"devices/system/clocksource/clocksource0/current_clocksource": b"tsc",
     b"devices/system/node/has_cpu": b"0",
