@@ -39,7 +39,7 @@ SENTRY_LAYERS: list[tuple[str, ...]] = [
     # What every part of the kernel speaks of and what depends on nothing: waits, users, signal numbers and sets.
     ("kernel.waiter", "kernel.clocks", "kernel.credentials", "kernel.signals", "kernel.uts"),
     ("mm", "syscalls.arguments"),
-    ("vfs", "filesystems.anonymous"),
+    ("vfs", "filesystems.anonymous", "filesystems.special_file"),
     ("files",),
     ("devices", "filesystems"),
     ("sockets", "ipc", "loader"),

@@ -77,6 +77,8 @@ int main(void) {
     char c;
     SAY(read(s, &c, 1));
     master_says("flushed");
+    struct pollfd arrives = {s, POLLIN, 0};
+    poll(&arrives, 1, 2000);
     SAY(tcflush(s, TCIFLUSH));
     show("after flush", s);
     struct winsize w = {24, 80, 0, 0}, got;
@@ -85,6 +87,7 @@ int main(void) {
     printf("%d %d\n", got.ws_row, got.ws_col);
     int n = -1;
     master_says("abc");
+    poll(&arrives, 1, 2000);
     SAY(ioctl(s, FIONREAD, &n));
     printf("%d\n", n);
     close(m);
