@@ -11,8 +11,10 @@ directory, `/dev/null` as standard input, and a small fixed environment.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -143,11 +145,20 @@ def run(command: list[str], directory: Path, timeout: float) -> Result:
     return Result(process.returncode, output.decode(errors="replace"), error.decode(errors="replace"))
 
 
-def seen(program: Program, result: Result) -> tuple[object, ...]:
-    """The part of a result that must be equal."""
+def seen(program: Program, result: Result) -> list[str]:
+    """The part of a result that must be equal, as lines."""
     # The shell's view: a process that a signal killed has status 128 + n, which is what `supervisor do` reports.
     status = result.status if result.status >= 0 else 128 - result.status
-    return (status, result.output, result.error) if program.stderr else (status, result.output)
+    error = result.error.splitlines() if program.stderr else []
+    return [*result.output.splitlines(), *(f"stderr: {line}" for line in error), f"exit status {status}"]
+
+
+def require_equal(program: Program, expected: Result, got: Result, what: str) -> None:
+    """Fail with the difference, and what the program said on standard error."""
+    left, right = seen(program, expected), seen(program, got)
+    if left != right:
+        difference = "\n".join(difflib.unified_diff(left, right, "host", what, lineterm="", n=2))
+        pytest.fail(f"{program.name}\n{difference}\nstandard error: {got.error[-2000:]}", pytrace=False)
 
 
 @pytest.mark.host_only
@@ -160,7 +171,7 @@ def test_is_deterministic_on_the_host(program: Program, build_directory: Path, w
     assert "cannot " not in results[0].output.splitlines()[-1], results[0].output
     assert results[0].status != 99, results[0].output + results[0].error
     for other in results[1:]:
-        assert seen(program, other) == seen(program, results[0])
+        require_equal(program, results[0], other, "another run")
 
 
 @pytest.mark.sandbox
@@ -170,15 +181,14 @@ def test_sandbox_equals_host(program: Program, build_directory: Path, working_di
     command = command_of(program, build_directory)
     host = run(command, working_directories / "host", program.timeout)
     sandbox = run([*supervisor_do(), *command], working_directories / "sandbox", program.timeout * 2)
-    assert seen(program, sandbox) == seen(program, host), f"standard error in the sandbox:\n{sandbox.error}"
+    require_equal(program, host, sandbox, "sandbox")
 
 
 def supervisor_do() -> list[str]:
-    """The command that runs another in the sandbox: the console script beside this interpreter."""
+    """The command that runs another in the sandbox: by default the console script beside this interpreter.
+
+    SENTRIO_TEST_SUPERVISOR replaces it (words, as a shell would split them), SENTRIO_TEST_PLATFORM chooses a platform.
+    """
+    command = shlex.split(os.environ.get("SENTRIO_TEST_SUPERVISOR", str(Path(sys.executable).parent / "supervisor")))
     platform = os.environ.get("SENTRIO_TEST_PLATFORM")
-    return [
-        str(Path(sys.executable).parent / "supervisor"),
-        "do",
-        *(["--platform", platform] if platform else []),
-        "--",
-    ]
+    return [*command, "do", *(["--platform", platform] if platform else []), "--"]
