@@ -421,11 +421,11 @@ class SystrapPlatform:
         self._children[nonce] = child
         slots_at = context.at - (context.index % layout.SLOTS_PER_REGION) * layout.SLOT_SIZE
         stack = context.slot_addr + layout.SLOT_SIZE - 64
-        args = (flags, stack, 0, 0, 0, 0)
+        args = (flags, stack, 0, 0, 0)
         uc = arena.u64[(context.at + layout.UCONTEXT) // 8]
         header = region_at if new_space else -1
         row = (
-            _NR_CLONE, *args, 0,
+            _NR_CLONE, *args, 0, 0,
             context.slot_addr, uc, header & 0xFFFFFFFFFFFFFFFF, slots_at, _SLOTS_LENGTH, nonce, 0, 0,
         )  # fmt: skip
         start = (parent.at + layout.OPS) // 8
@@ -564,7 +564,7 @@ class SystrapPlatform:
         u32 = self.arena.u32
         deadline = 0
         while True:
-            ready = [context for context in self.active if u32[context.state_i] == 1]
+            ready = [context for context in self.active if u32[context.state_i] == 1 and context.in_guest]
             if ready:
                 return self._take(ready)
             if self.posted or self._children:
