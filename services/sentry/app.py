@@ -17,6 +17,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import trio
+
 from platforms._host import lib
 from platforms.systrap.systrap_platform import SystrapPlatform
 from services.sentry import boot, host_filter
@@ -70,22 +72,7 @@ def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
     assert _Prepared.facts is not None and _Prepared.platform is not None and _Prepared.rows is not None
     logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr, format="sentry: %(message)s")
     sentry = _Sentry(config, fds, _Prepared.facts, _Prepared.platform, _Prepared.rows)
-    stage = "internal"
-    try:
-        for stage, step in sentry.steps():
-            step()
-    except (LinuxError, OSError) as error:
-        if config.debug:
-            logging.getLogger("sentrio").exception("cannot start")
-        number = getattr(error, "errno", 0) or 0
-        why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
-        detail = os.strerror(number) if number else str(error)
-        sentry.fail(stage, number, f"{detail}: {why}" if why else detail)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback unless asked
-        if config.debug:
-            logging.getLogger("sentrio").exception("bug")
-        sentry.fail(stage, 0, f"{type(error).__name__}: {error}")
-    sentry.serve()
+    trio.run(sentry.main)
     os._exit(0)
 
 
@@ -107,6 +94,7 @@ class _Sentry:
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
         self.init: Any = None
+        self.loop: loop.MainLoop | None = None
         self.started = False
         handlers = {
             "start": self.start,
@@ -118,6 +106,27 @@ class _Sentry:
         }
         self.control = ControlChannel(socket.socket(fileno=fds.control), handlers, self.shutdown)
         self.outside.watch(fds.control, 1, self.control.readable)
+
+    async def main(self) -> None:
+        """All of it, on the one thread: what comes before the seal, then the loop, then the report."""
+        stage = "internal"
+        try:
+            for stage, step in self.steps():
+                step()
+        except (LinuxError, OSError) as error:
+            if self.config.debug:
+                logging.getLogger("sentrio").exception("cannot start")
+            number = getattr(error, "errno", 0) or 0
+            why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
+            detail = os.strerror(number) if number else str(error)
+            self.fail(stage, number, f"{detail}: {why}" if why else detail)
+        except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback unless asked
+            if self.config.debug:
+                logging.getLogger("sentrio").exception("bug")
+            self.fail(stage, 0, f"{type(error).__name__}: {error}")
+        assert self.loop is not None
+        await self.loop.run()
+        self._end()
 
     def steps(self) -> list[tuple[str, Any]]:
         """What is done before the loop, by the stage that a failure is reported as."""
@@ -153,6 +162,7 @@ class _Sentry:
         self.init = boot.make_init(self.kernel, self.config, self.fds, self.namespace)
 
     def _seal(self) -> None:
+        self.loop = loop.MainLoop(self.kernel, self.dispatcher, self.platform, self.outside)
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -175,12 +185,6 @@ class _Sentry:
             self.start()
 
     # --- the life ---
-    def serve(self) -> None:
-        import trio
-
-        trio.run(loop.run, self.kernel, self.dispatcher, self.platform, self.outside)
-        self._end()
-
     def _end(self) -> None:
         console = getattr(self.kernel, "console", None)
         if console is not None:

@@ -39,6 +39,8 @@ ROWS: Final = (
     Row("read", "standard streams, the doorbell"),
     Row("write", "standard streams, the log, the trio wake-up"),
     Row("pread64", "donated files"),
+    Row("preadv", "donated files, into a buffer"),
+    Row("preadv2", "the same, as the interpreter calls it"),
     Row("pwrite64", "donated files open for writing"),
     Row("lseek", "positions of inherited files"),
     Row("fstat", "attributes of inherited files"),

@@ -21,40 +21,50 @@ if TYPE_CHECKING:
     from services.sentry.kernel.dispatcher import Dispatcher
     from services.sentry.kernel.kernel import Kernel
 
-__all__ = ["run"]
+__all__ = ["MainLoop"]
 
 SPIN_NS: Final = 40_000
 NAP_NS: Final = 20_000_000
 _POLLFD: Final = struct.Struct("<ihh")
 
 
-async def run(kernel: Kernel, dispatcher: Dispatcher, platform: Any, outside: HostPoll) -> None:
-    """Until init is gone (`kernel.exit_status` is set)."""
-    fds = (platform.doorbell, platform.listener, outside.fd)
-    pollfds = bytearray(b"".join(_POLLFD.pack(fd, select.POLLIN, 0) for fd in fds))
-    pollfds_c = ffi.from_buffer(pollfds)
-    deep = select.epoll()
-    for fd in fds:
-        deep.register(fd, select.EPOLLIN)
-    turns = 0
-    while kernel.exit_status is None:
-        busy = dispatcher.burst(SPIN_NS)
-        busy = outside.dispatch() or busy
-        if busy:
-            turns += 1
-            if turns & 63 == 0:
-                await trio.lowlevel.checkpoint()
-            continue
-        platform.arm()
-        if dispatcher.burst(0) or kernel.runnable or outside.pending:
+class MainLoop:
+    """Made before the seal (it opens an epoll), run after it."""
+
+    def __init__(self, kernel: Kernel, dispatcher: Dispatcher, platform: Any, outside: HostPoll) -> None:
+        self.kernel = kernel
+        self.dispatcher = dispatcher
+        self.platform = platform
+        self.outside = outside
+        fds = (platform.doorbell, platform.listener, outside.fd)
+        self._count = len(fds)
+        self._pollfds = ffi.from_buffer(bytearray(b"".join(_POLLFD.pack(fd, select.POLLIN, 0) for fd in fds)))
+        self._deep = select.epoll()
+        for fd in fds:
+            self._deep.register(fd, select.EPOLLIN)
+
+    async def run(self) -> None:
+        """Until init is gone (`kernel.exit_status` is set)."""
+        kernel, dispatcher, platform, outside = self.kernel, self.dispatcher, self.platform, self.outside
+        turns = 0
+        while kernel.exit_status is None:
+            busy = dispatcher.burst(SPIN_NS)
+            busy = outside.dispatch() or busy
+            if busy:
+                turns += 1
+                if turns & 63 == 0:
+                    await trio.lowlevel.checkpoint()
+                continue
+            platform.arm()
+            if dispatcher.burst(0) or kernel.runnable or outside.pending:
+                platform.disarm()
+                continue
+            deadline = kernel.timers.next_deadline()
+            left = NAP_NS if deadline is None else deadline - time.monotonic_ns()
+            if left > 0 and not lib.sentrio_poll(self._pollfds, self._count, min(left, NAP_NS)) and left >= NAP_NS:
+                await _sleep(self._deep.fileno(), deadline)
             platform.disarm()
-            continue
-        deadline = kernel.timers.next_deadline()
-        left = NAP_NS if deadline is None else deadline - time.monotonic_ns()
-        if left > 0 and not lib.sentrio_poll(pollfds_c, len(fds), min(left, NAP_NS)) and left >= NAP_NS:
-            await _sleep(deep.fileno(), deadline)
-        platform.disarm()
-        platform.serve_strangers()
+            platform.serve_strangers()
 
 
 async def _sleep(fd: int, deadline_ns: int | None) -> None:
