@@ -26,6 +26,9 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = Path(__file__).parent / "programs"
+# Each run has its own, tighter limit; this one only guards the harness.
+pytestmark = pytest.mark.timeout(600)
+
 SUFFIXES = (".c", ".sh", ".py")
 DEFAULT_TIMEOUT = 30.0
 # Programs pass bad pointers and sizes on purpose.
