@@ -17,8 +17,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import trio
-
 from platforms._host import lib
 from platforms.systrap.systrap_platform import SystrapPlatform
 from services.sentry import boot, host_filter
@@ -31,6 +29,7 @@ from services.sentry.kernel.clocks import HostClock
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.kernel import Kernel
 from services.sentry.kernel.signals import SigInfo, send_signal_group
+from services.sentry.strace.format import Tracer
 from services.sentry.syscalls import table
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
     assert _Prepared.facts is not None and _Prepared.platform is not None and _Prepared.rows is not None
     logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr, format="sentry: %(message)s")
     sentry = _Sentry(config, fds, _Prepared.facts, _Prepared.platform, _Prepared.rows)
-    trio.run(sentry.main)
+    sentry.main()
     os._exit(0)
 
 
@@ -93,6 +92,8 @@ class _Sentry:
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
+        if config.strace:
+            self.dispatcher.trace = Tracer(lambda line: print(line, file=sys.stderr))
         self.init: Any = None
         self.loop: loop.MainLoop | None = None
         self.started = False
@@ -107,7 +108,7 @@ class _Sentry:
         self.control = ControlChannel(socket.socket(fileno=fds.control), handlers, self.shutdown)
         self.outside.watch(fds.control, 1, self.control.readable)
 
-    async def main(self) -> None:
+    def main(self) -> None:
         """All of it, on the one thread: what comes before the seal, then the loop, then the report."""
         stage = "internal"
         try:
@@ -125,7 +126,7 @@ class _Sentry:
                 logging.getLogger("sentrio").exception("bug")
             self.fail(stage, 0, f"{type(error).__name__}: {error}")
         assert self.loop is not None
-        await self.loop.run()
+        self.loop.run()
         self._end()
 
     def steps(self) -> list[tuple[str, Any]]:

@@ -21,10 +21,12 @@ from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, Outcome, StubOp, Wait
+from services.sentry.syscalls.table import SIZE
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
+    from services.sentry.strace.format import Tracer
     from services.sentry.syscalls.table import Row
 
 __all__ = ["Dispatcher"]
@@ -45,39 +47,109 @@ class Dispatcher:
         self.handlers: list[Callable[..., Outcome] | None] = [row.handler if row else None for row in table]
         self.arity = [len(row.args.split()) if row else 0 for row in table]
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
-        self.trace: Callable[[Task, Row | None, int, tuple[int, ...], Outcome | None], None] | None = None
+        self.trace: Tracer | None = None
         self.reap_wanted = False
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
 
     # --- the loop ---
     def burst(self, spin_ns: int) -> bool:
-        """Serve what is there for about a millisecond; whether anything was."""
+        """Serve what is there for about a millisecond; whether anything was.
+
+        Ends early when nothing came for `spin_ns`. A spin that paid is the sign that the next one will; see _paid.
+        """
         platform, kernel = self.platform, self.kernel
-        began = time.monotonic_ns()
-        end = began + _BURST_NS
+        runnable, timers = kernel.runnable, kernel.timers
+        hot, scan = self._hot, platform.scan
+        now = time.monotonic_ns()
+        end = now + _BURST_NS
+        quiet_end = now + spin_ns
+        turn = 0
         busy = False
         while True:
-            ready = platform.collect(0 if kernel.runnable else spin_ns)
-            for context in ready:
-                self._event(context)
-            if kernel.runnable:
+            ready = scan()
+            if ready:
+                for context in ready:
+                    hot(context)
+                busy = True
+                turn += 1
+                if turn & 15 and not runnable and not self.reap_wanted:
+                    quiet_end = 0
+                    continue
+            if platform.busy:
+                platform.serve_notifications()
+                quiet_end = 0
+            if runnable:
                 self._run_tasks()
                 busy = True
             if self.reap_wanted:
                 self.reap_wanted = False
                 self._reap()
             now = time.monotonic_ns()
-            deadline = kernel.timers.next_deadline()
+            deadline = timers.next_deadline()
             if deadline is not None and deadline <= now:
-                kernel.timers.run(now)
+                timers.run(now)
                 busy = True
-                continue
-            if ready:
-                busy = True
-            elif not kernel.runnable and not platform.busy:
-                return busy
+                quiet_end = 0
             if now >= end or kernel.exit_status is not None:
                 return busy
+            if not quiet_end:
+                quiet_end = now + spin_ns
+            elif now >= quiet_end and not runnable and not platform.busy:
+                return busy
+
+    def _hot(self, context: Any) -> None:
+        """One event. The plain system call is all done here, in one frame beside its handler's."""
+        platform = self.platform
+        kind, _, nr, a0, a1, a2, a3, a4, a5 = platform.event(platform.arena_map, context.event_at)
+        task = context.owner
+        if kind == 2 and task is not None:  # from a call site that is not patched (yet)
+            platform.note_slow_call(context, nr)
+        if kind > 2 or kind < 1 or task is None or task.exiting or nr >= SIZE or self.trace is not None:
+            for each in platform.take((context,)):
+                self._event(each)
+            return
+        handler = self.handlers[nr]
+        if handler is None or self.need_frame[nr]:
+            for each in platform.take((context,)):
+                self._event(each)
+            return
+        context.in_guest = False
+        context.has_full_frame = kind == 2
+        context.nr = context.orig_rax = nr
+        try:
+            count = self.arity[nr]
+            if count == 3:
+                outcome = handler(task, a0, a1, a2)
+            elif count == 2:
+                outcome = handler(task, a0, a1)
+            elif count == 4:
+                outcome = handler(task, a0, a1, a2, a3)
+            elif count == 1:
+                outcome = handler(task, a0)
+            elif count == 0:
+                outcome = handler(task)
+            elif count == 5:
+                outcome = handler(task, a0, a1, a2, a3, a4)
+            else:
+                outcome = handler(task, a0, a1, a2, a3, a4, a5)
+        except LinuxError as error:
+            outcome = -error.errno
+        except WouldBlock:
+            outcome = -errno.EAGAIN
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends this process, not the sandbox
+            self._bug(task, error)
+            return
+        if type(outcome) is int and not task.signal_pending and context.owner is task and not -517 < outcome < -511:
+            platform.i64[context.result_i] = outcome
+            context.in_guest = True
+            context.forget_registers()
+            u32 = platform.u32
+            u32[context.state_i] = 4  # layout.RETURN_NOW
+            if u32[context.waiting_i]:
+                platform.wake(context)
+            return
+        context.args = (a0, a1, a2, a3, a4, a5)
+        self._complete(task, outcome)
 
     def _event(self, context: Any) -> None:
         task = context.owner
@@ -132,7 +204,7 @@ class Dispatcher:
                 self._bug(task, error)
                 return
         if self.trace is not None:
-            self.trace(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
+            self.trace.call(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
         if type(outcome) is int and not task.signal_pending:
             context.resume(outcome)
         else:
@@ -151,8 +223,10 @@ class Dispatcher:
     # --- outcomes ---
     def _complete(self, task: Task, outcome: Outcome) -> None:
         """End or park the call of `task` whose handler or continuation gave `outcome`."""
+        if self.trace is not None:
+            self.trace.end(task, outcome)
         if type(outcome) is int:
-            if task.signal_pending:
+            if task.signal_pending or -517 < outcome < -511:  # the internal restart codes are deliver's to translate
                 self.exit_to_user(task, outcome)
             else:
                 task.context.resume(outcome)  # type: ignore[attr-defined]
@@ -269,6 +343,8 @@ class Dispatcher:
             result = -(wait.restart or errno.EINTR)
             if wait.restart == Restart.BLOCK:
                 task.restart_call = wait.restart_call
+        if self.trace is not None:
+            self.trace.end(task, result)
         self.exit_to_user(task, result)
 
     # --- ends ---
