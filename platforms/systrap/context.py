@@ -73,12 +73,10 @@ class SystrapContext:
         "_flags_i",
         "_position",
         "_regs",
-        "_result_i",
-        "_state_at",
-        "_waiting_i",
         "args",
         "at",
         "dead",
+        "event_at",
         "fault",
         "has_full_frame",
         "in_guest",
@@ -90,11 +88,15 @@ class SystrapContext:
         "owner",
         "parked",
         "platform",
+        "result_i",
+        "rip_i",
         "slot_addr",
         "space",
         "state_i",
+        "state_pointer",
         "tgid",
         "tid",
+        "waiting_i",
     )
 
     def __init__(self, platform: SystrapPlatform, space: SystrapAddressSpace, index: int) -> None:
@@ -104,11 +106,13 @@ class SystrapContext:
         self.at = space.slot_offset(index)
         self.slot_addr = layout.STUB_BASE + layout.SLOTS + index * layout.SLOT_SIZE
         self.state_i = (self.at + layout.STATE) // 4
-        self._waiting_i = (self.at + layout.WAITING) // 4
+        self.waiting_i = (self.at + layout.WAITING) // 4
         self._command_i = (self.at + layout.COMMAND) // 4
         self._flags_i = (self.at + layout.FLAGS) // 4
-        self._result_i = (self.at + layout.RESULT) // 8
-        self._state_at = platform.arena_address + self.at
+        self.result_i = (self.at + layout.RESULT) // 8
+        self.event_at = self.at + layout.KIND
+        self.rip_i = (self.at + layout.REGS) // 8 + 16
+        self.state_pointer = platform.pointer(platform.arena_address + self.at)
         self.tid = 0
         self.tgid = 0
         self.kind = 0
@@ -193,23 +197,26 @@ class SystrapContext:
         if at >= 0:
             struct.pack_into("<Q", self.platform.arena.map, at + _UC_FPSTATE, 0)
 
+    def forget_registers(self) -> None:
+        """The thread goes on: what was read of its registers is no longer true."""
+        self._regs = None
+
     # --- answers ---
-    def _go(self) -> None:
+    def _go(self, state: int = layout.RESUME) -> None:
         arena = self.platform.arena
         self._regs = None
         self.in_guest = True
         if self.parked:
             self.parked = False
             self.platform.active[self] = None
-        arena.u32[self.state_i] = layout.RESUME
-        if arena.u32[self._waiting_i]:
-            lib.sentrio_futex_wake(self.platform.pointer(self._state_at))
+        arena.u32[self.state_i] = state
+        if arena.u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
 
     def resume(self, result: int) -> None:
         arena = self.platform.arena
-        arena.i64[self._result_i] = result
-        arena.u32[self._command_i] = layout.COMMAND_RETURN
-        self._go()
+        arena.i64[self.result_i] = result
+        self._go(layout.RETURN_NOW)
 
     def resume_registers(self) -> None:
         arena = self.platform.arena
@@ -327,8 +334,8 @@ class SystrapContext:
         self.platform.active.pop(self, None)
         arena.u32[self._command_i] = layout.COMMAND_EXIT
         arena.u32[self.state_i] = layout.RESUME
-        if arena.u32[self._waiting_i]:
-            lib.sentrio_futex_wake(self.platform.pointer(self._state_at))
+        if arena.u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
         self.space.forget(self)
 
     def kill(self) -> None:

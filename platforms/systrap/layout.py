@@ -30,7 +30,10 @@ REGION_SIZE: Final = SLOT_SIZE * (SLOTS_PER_REGION + 1)
 MAX_REGIONS_PER_SPACE: Final = 64
 STUB_END: Final = STUB_BASE + SLOTS + SLOT_SIZE * SLOTS_PER_REGION * MAX_REGIONS_PER_SPACE
 REGIONS: Final = 4096  # of the arena: how many address spaces at once
-HEADER_ENTRY: Final = 32  # bytes per slot in the header: pid, tid, ppid, pgid?, uid, euid, gid, egid (u32 each)
+HEADER_ENTRY: Final = 32  # bytes per slot in the header: what a guest may know without asking (u32 each), below
+PUBLISHED_PID: Final = 0
+PUBLISHED_TID: Final = 4
+PUBLISHED_PPID: Final = 8
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
@@ -55,6 +58,7 @@ FLAGS: Final = 0x130  # u32: 1 = set FS base from FS_BASE before returning
 OP_COUNT: Final = 0x134  # u32, operations posted in OPS
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
+PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
 COPY_TO: Final = 0x148  # u64 guest address for COMMAND_COPY_OUT
 COPY_LENGTH: Final = 0x150  # u64
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
@@ -69,6 +73,7 @@ RUNNING: Final = 0  # the thread runs guest code (or is to)
 READY: Final = 1  # an event was posted
 RESUME: Final = 2  # the Sentry answered
 BLOCKED: Final = 3  # the Sentry took the event and will answer much later: sleep at once
+RETURN_NOW: Final = 4  # the Sentry answered with RESULT and nothing else: the hot form of RESUME
 
 # --- event kinds ---
 SYSCALL_FAST: Final = 1  # from a patched call site: registers are live, only NR and ARGS are valid

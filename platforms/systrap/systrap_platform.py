@@ -165,6 +165,9 @@ class SystrapPlatform:
         self._pollfds = bytearray(16)
         self._pollfds_c = ffi.from_buffer(self._pollfds)
         self._armed_i = layout.ARMED // 4
+        self.arena_map = self.arena.map
+        self.u32 = self.arena.u32
+        self.i64 = self.arena.i64
 
     @property
     def busy(self) -> bool:
@@ -382,8 +385,7 @@ class SystrapPlatform:
     ) -> SystrapContext:
         """Another context in the same address space: a thread of the same host process, or (vfork) of a new one.
 
-        It goes to the guest through a copy of the parent's frame with rax 0; set its stack and TLS on the returned
-        context's `regs`/`fs_base` through `edit_frame` before this burst ends.
+        It starts held, with a copy of the parent's registers.
         """
         space = parent.space
         index = space.take_slot()
@@ -394,7 +396,9 @@ class SystrapPlatform:
         flags = _CLONE_VM | _CLONE_PARENT | _SIGCHLD
         if not new_process:
             flags = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
-        return self._clone(parent, context, flags, finish, new_space=False, thread=not new_process, copy=copy_frame)
+        return self._clone(
+            parent, context, flags, finish, new_space=False, thread=not new_process, held=True, copy=copy_frame
+        )
 
     def _clone(
         self,
@@ -560,6 +564,31 @@ class SystrapPlatform:
         while self._serve_notification():
             pass
 
+    # --- for the dispatcher's hot path, which reads slots itself ---
+    event = staticmethod(_EVENT.unpack_from)
+
+    def scan(self) -> list[SystrapContext]:
+        """Contexts in the guest that posted an event; `take` them, or answer them in place."""
+        u32 = self.u32
+        return [context for context in self.active if u32[context.state_i] == 1 and context.in_guest]
+
+    def wake(self, context: SystrapContext) -> None:
+        """The thread of `context` sleeps on its slot: wake it."""
+        lib.sentrio_futex_wake(context.state_pointer)
+
+    def note_slow_call(self, context: SystrapContext, nr: int) -> None:
+        """A system call came through SIGSYS."""
+
+    def serve_notifications(self) -> None:
+        """Answer what the stubs ask while operations are under way."""
+        while self._serve_notification():
+            pass
+
+    def take(self, stopped: Iterable[SystrapContext]) -> list[SystrapContext]:
+        """Take the events of contexts that `scan` gave; internal ones are carried on with, the others are returned."""
+        return self._take(stopped)
+
+    # --- the general form ---
     def collect(self, spin_ns: int) -> list[SystrapContext]:
         u32 = self.arena.u32
         deadline = 0

@@ -41,9 +41,7 @@ stub_fast_entry:
   dec %ecx
   jg 1b
   jmp fast_slow
-2: cmpl $RESUME, %gs:STATE
-  jne fast_slow
-  cmpl $COMMAND_RETURN, %gs:COMMAND
+2: cmpl $RETURN_NOW, %gs:STATE
   jne fast_slow
   mov %gs:RETURN, %rcx
   mov %gs:RESULT, %rax
