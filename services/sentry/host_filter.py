@@ -37,7 +37,7 @@ ROWS: Final = (
     Row("wait4", "reaps guest processes"),
     # descriptors it holds
     Row("read", "standard streams, the doorbell"),
-    Row("write", "standard streams, the log, the trio wake-up"),
+    Row("write", "standard streams, the log, the wake-up that a signal is"),
     Row("pread64", "donated files"),
     Row("preadv", "donated files, into a buffer"),
     Row("preadv2", "the same, as the interpreter calls it"),
@@ -59,8 +59,8 @@ ROWS: Final = (
     Row("fcntl", "seals of a memory file", _arg(1, 1033)),
     # waiting
     Row("poll", "readiness of one descriptor"),
-    Row("ppoll", "the nap of the main loop"),
-    Row("epoll_wait", "the sleep of the main loop"),
+    Row("ppoll", "the sleep of the main loop"),
+    Row("epoll_wait", "what became ready outside"),
     Row("epoll_pwait", "the same, as newer C libraries ask"),
     Row("epoll_ctl", "what is watched"),
     Row("clock_gettime", "CPU time of guest threads"),

@@ -1,18 +1,21 @@
 """The main loop: bursts of the dispatcher, and sleep in between.
 
-Three depths of idleness. While events come, the Sentry looks at slots without sleeping. When none came for SPIN_NS, it arms
-the doorbell and sleeps in one poll(2) of doorbell, notifications and outside for at most NAP_NS: a guest that computes for a
-moment pays one wake-up and no trip through trio. After that it sleeps in trio, for as long as nothing happens.
+While events come, the Sentry looks at slots without sleeping. When none came for SPIN_NS, it arms the doorbell and sleeps in
+one poll(2) of doorbell, notifications, outside and signals, until something happens or the next timer is due.
+
+It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks its
+task on wait queues, DESIGN.md section 5), and importing one such loop costs more than all the rest of a sandbox's start
+(trio: 180 ms of processor time on the machine where `do -- /bin/true` then took 250).
 """
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
-
-import trio
 
 from platforms._host import ffi, lib
 
@@ -24,53 +27,48 @@ if TYPE_CHECKING:
 __all__ = ["MainLoop"]
 
 SPIN_NS: Final = 40_000
-NAP_NS: Final = 20_000_000
+FOREVER: Final = -1
 _POLLFD: Final = struct.Struct("<ihh")
+_SIGNALLED_REVENTS: Final = 3 * _POLLFD.size + 6
 
 
 class MainLoop:
-    """Made before the seal (it opens an epoll), run after it."""
+    """Made before the seal (it opens a pipe), run after it. Takes the process's signal wake-up descriptor."""
 
     def __init__(self, kernel: Kernel, dispatcher: Dispatcher, platform: Any, outside: HostPoll) -> None:
         self.kernel = kernel
         self.dispatcher = dispatcher
         self.platform = platform
         self.outside = outside
-        fds = (platform.doorbell, platform.listener, outside.fd)
+        # A signal that comes just before the poll runs its Python handler only after it: the pipe makes the poll return.
+        self._signalled, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        fds = (platform.doorbell, platform.listener, outside.fd, self._signalled)
         self._count = len(fds)
         self._pollfds = ffi.from_buffer(bytearray(b"".join(_POLLFD.pack(fd, select.POLLIN, 0) for fd in fds)))
-        self._deep = select.epoll()
-        for fd in fds:
-            self._deep.register(fd, select.EPOLLIN)
 
-    async def run(self) -> None:
+    def run(self) -> None:
         """Until init is gone (`kernel.exit_status` is set)."""
         kernel, dispatcher, platform, outside = self.kernel, self.dispatcher, self.platform, self.outside
-        turns = 0
         while kernel.exit_status is None:
             busy = dispatcher.burst(SPIN_NS)
-            busy = outside.dispatch() or busy
-            if busy:
-                turns += 1
-                if turns & 63 == 0:
-                    await trio.lowlevel.checkpoint()
+            if outside.dispatch() or busy:
                 continue
             platform.arm()
             if dispatcher.burst(0) or kernel.runnable or outside.pending:
                 platform.disarm()
                 continue
             deadline = kernel.timers.next_deadline()
-            left = NAP_NS if deadline is None else deadline - time.monotonic_ns()
-            if left > 0 and not lib.sentrio_poll(self._pollfds, self._count, min(left, NAP_NS)) and left >= NAP_NS:
-                await _sleep(self._deep.fileno(), deadline)
+            left = FOREVER if deadline is None else max(0, deadline - time.monotonic_ns())
+            if left and lib.sentrio_poll(self._pollfds, self._count, left) > 0:
+                self._take_signals()
             platform.disarm()
             platform.serve_strangers()
 
-
-async def _sleep(fd: int, deadline_ns: int | None) -> None:
-    """Until `fd` is readable or the deadline (host CLOCK_MONOTONIC, ns) has come."""
-    if deadline_ns is None:
-        await trio.lowlevel.wait_readable(fd)
-        return
-    with trio.move_on_after(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
-        await trio.lowlevel.wait_readable(fd)
+    def _take_signals(self) -> None:
+        """Empty the pipe; the handlers have run, or run now."""
+        if self._pollfds[_SIGNALLED_REVENTS] != b"\0":
+            try:
+                os.read(self._signalled, 512)
+            except BlockingIOError:
+                pass
