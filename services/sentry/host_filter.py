@@ -57,6 +57,7 @@ ROWS: Final = (
     Row("sendmsg", "requests to the Gofer"),
     Row("fcntl", "flags of a descriptor", _arg(1, 3)),
     Row("fcntl", "seals of a memory file", _arg(1, 1033)),
+    Row("fcntl", "a second descriptor of a memory file: the interpreter's mmap holds one", _arg(1, 1030)),
     # waiting
     Row("poll", "readiness of one descriptor"),
     Row("ppoll", "the sleep of the main loop"),

@@ -17,6 +17,7 @@ HOST_SYSCALLS: Final = (
     ("memfd_create", "the memory of a file that is mapped, sparse or large"),
     ("ftruncate", "its length"),
     ("mmap", "reaching it without a copy"),
+    ("fcntl", "F_DUPFD_CLOEXEC: the interpreter's mmap holds a descriptor of its own"),
     ("munmap", "letting go of an outgrown mapping"),
     ("madvise", "MADV_REMOVE: punching holes"),
     ("fallocate", "reserving pages (posix_fallocate)"),

@@ -22,7 +22,8 @@ class _Memory:
 
 
 class _Task(SimpleNamespace):
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
 
 
 def _traced() -> tuple[Tracer, Any, list[str]]:
