@@ -357,5 +357,19 @@ class SystrapContext:
         if fs_base is not None:
             self.fs_base = fs_base
 
+    def publish(self, pid: int, tid: int, ppid: int) -> None:
+        """Let the thread read these without asking (its patched call sites do). Call again when one changes."""
+        chunk, within = divmod(self.index, layout.SLOTS_PER_REGION)
+        regions = self.space.regions
+        if not regions or next(iter(regions)) != chunk:
+            return  # the header of a later region is not mapped
+        arena = self.platform.arena
+        offset = within * layout.HEADER_ENTRY
+        entry = (regions[chunk] * layout.REGION_SIZE + offset) // 4
+        arena.u32[entry + layout.PUBLISHED_PID // 4] = pid
+        arena.u32[entry + layout.PUBLISHED_TID // 4] = tid
+        arena.u32[entry + layout.PUBLISHED_PPID // 4] = ppid
+        arena.u64[(self.at + layout.PUBLISHED) // 8] = layout.STUB_BASE + layout.HEADER + offset
+
     def cpu_time_ns(self) -> int:
         return int(lib.sentrio_thread_time(self.tid, 0)) if self.tid and not self.dead else 0

@@ -168,6 +168,7 @@ class SystrapPlatform:
         self.arena_map = self.arena.map
         self.u32 = self.arena.u32
         self.i64 = self.arena.i64
+        self.u64 = self.arena.u64
 
     @property
     def busy(self) -> bool:
@@ -310,6 +311,7 @@ class SystrapPlatform:
         arena.u64[(context.at + layout.SELF) // 8] = context.slot_addr
         arena.u32[context.state_i] = layout.BLOCKED
         arena.u32[(context.at + layout.WAITING) // 4] = 0
+        arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
         arena.u32[(context.at + layout.FLAGS) // 4] = 0
         context.has_full_frame = True
         return context
@@ -575,9 +577,6 @@ class SystrapPlatform:
     def wake(self, context: SystrapContext) -> None:
         """The thread of `context` sleeps on its slot: wake it."""
         lib.sentrio_futex_wake(context.state_pointer)
-
-    def note_slow_call(self, context: SystrapContext, nr: int) -> None:
-        """A system call came through SIGSYS."""
 
     def serve_notifications(self) -> None:
         """Answer what the stubs ask while operations are under way."""

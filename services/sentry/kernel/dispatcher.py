@@ -21,6 +21,7 @@ from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, Outcome, StubOp, Wait
+from services.sentry.mm.patching import HOT, try_patch
 from services.sentry.syscalls.table import SIZE
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _BURST_NS: Final = 1_000_000
 _NEED_FRAME: Final = frozenset(("clone", "clone3", "fork", "vfork", "execve", "execveat", "rt_sigreturn", "arch_prctl"))
 _SIGSYS_STATUS: Final = 31
 _SIGKILL: Final = 9
+_SIGILL: Final = 4
 
 
 class Dispatcher:
@@ -102,8 +104,8 @@ class Dispatcher:
         platform = self.platform
         kind, _, nr, a0, a1, a2, a3, a4, a5 = platform.event(platform.arena_map, context.event_at)
         task = context.owner
-        if kind == 2 and task is not None:  # from a call site that is not patched (yet)
-            platform.note_slow_call(context, nr)
+        if kind == 2 and task is not None and self._patch_when_hot(task, context, nr):
+            return
         if kind > 2 or kind < 1 or task is None or task.exiting or nr >= SIZE or self.trace is not None:
             for each in platform.take((context,)):
                 self._event(each)
@@ -151,6 +153,31 @@ class Dispatcher:
         context.args = (a0, a1, a2, a3, a4, a5)
         self._complete(task, outcome)
 
+    def _patch_when_hot(self, task: Task, context: Any, nr: int) -> bool:
+        """Count a call that trapped; whether its site is being patched now (the call goes on afterwards)."""
+        mm = task.mm
+        if mm is None:
+            return False
+        rip = self.platform.u64[context.rip_i]
+        seen = mm.patcher.seen
+        count = seen.get(rip, 0) + 1
+        seen[rip] = count
+        if count % HOT or any(other.in_guest and other is not context for other in context.space.contexts):
+            return False
+        (event,) = self.platform.take((context,)) or (None,)
+        if event is None:
+            return True
+
+        def patched() -> None:
+            context.kind = Kind.SYSCALL
+            context.has_full_frame = True
+            self._event(context)
+
+        if try_patch(mm, context, rip, nr, patched):
+            return True
+        self._event(context)
+        return True
+
     def _event(self, context: Any) -> None:
         task = context.owner
         if task is None or task.exiting:
@@ -164,6 +191,12 @@ class Dispatcher:
             self.exit_to_user(task, None)
         else:
             context.orig_rax = -1
+            if context.fault[0] == _SIGILL:
+                behind = task.mm.patcher.redirect.get(context.regs.rip)
+                if behind is not None:
+                    context.regs.rip = behind
+                    context.resume_registers()
+                    return
             faults.handle(task)
             self.exit_to_user(task, None)
 
@@ -268,6 +301,9 @@ class Dispatcher:
                 context.take_frame(lambda: self.exit_to_user(task, result))
                 return
             if task.signal_pending:
+                shown = task.mm.patcher.to_original.get(context.regs.rip)
+                if shown is not None:  # a guest sees its own code's addresses
+                    context.regs.rip = shown
                 try:
                     goes_on = deliver(task, result)
                 except Exception as error:  # noqa: BLE001

@@ -17,6 +17,7 @@ from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import for_exec
 from services.sentry.kernel.exits import begin_exec, complete_exec, exit_group, kill_other_threads
+from services.sentry.kernel.guest_ops import publish
 from services.sentry.kernel.waiter import NO_RETURN, Complete, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
 from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, page_up
@@ -307,6 +308,7 @@ class _Loader:
         readable = permissions.allowed(program.file.inode, task.cred, permissions.READ)
         complete_exec(task, program.cred, comm, secure=program.secure, readable=readable)
         task.group.exec_path = program.path
+        publish(task)
         if old_context is not None:
             old_context.kill()
         if old_mm is not None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.kernel.futex import exit_robust_list, futex_wake_address
+from services.sentry.kernel.guest_ops import publish
 from services.sentry.kernel.posix_timers import cancel_timers
 from services.sentry.kernel.sessions import leave_group, signal_if_newly_orphaned
 from services.sentry.kernel.signals import (
@@ -186,6 +187,8 @@ def _reparent(child: ThreadGroup, former: ThreadGroup) -> None:
     child.parent_thread = reaper.live_task()
     reaper.children[child.pid] = child
     child.exit_signal = sg.SIGCHLD
+    for thread in child.tasks.values():
+        publish(thread)
     if child.is_zombie:
         _notify_of_exit(child)
     else:

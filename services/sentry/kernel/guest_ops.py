@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Complete
 
-__all__ = ["start_child"]
+__all__ = ["publish", "start_child"]
+
+
+def publish(task: Task) -> None:
+    """Show a task its ids where its patched call sites read them: at its start, and when its parent changes."""
+    context: Any = task.context
+    if context is None or task.kernel.tracing:
+        return
+    group = task.group
+    context.publish(group.pid, task.tid, group.parent.pid if group.parent is not None else 0)
 
 
 def start_child(
@@ -49,6 +58,7 @@ def start_child(
                     child.context = None  # type: ignore[assignment]
                     return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
                 answer = finish(0)
+                publish(child)
                 parent.kernel.mark_runnable(child)
                 return answer
 

@@ -88,6 +88,7 @@ class Kernel:
         self.forks = 0  # since start (/proc/stat)
         self.pid_max = lim.PID_MAX_LIMIT
         self.threads_max = 65_536
+        self.tracing = False  # every call must be seen: nothing is answered in advance
         self._last_tid = 0
         self._parts: dict[object, object] = {}
         # Given by the modules that own them, at start.

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.base import Op
+from platforms.systrap.patcher import Patches
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import Outcome, StubOp
@@ -75,7 +76,7 @@ class AddressSpace(UserMemory):
         self.data_pages = 0
         self.locked_pages = 0
         self.mmap_top = ADDRESS_END - (random.getrandbits(20) << 12) - 0x2000_0000
-        self.patcher: Any = None
+        self.patcher = Patches()
 
     # --- life ---
     def reserve(self, start: int, end: int, name: bytes = b"") -> None:
@@ -96,6 +97,7 @@ class AddressSpace(UserMemory):
             copy = area.part(area.start, area.end)
             copy.locked = False
             child.vmas.areas.append(copy)
+        child.patcher = self.patcher.copy()
         return child
 
     def release(self) -> None:
@@ -235,6 +237,8 @@ class AddressSpace(UserMemory):
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""
+        if self.patcher.seen:
+            self.patcher.forget(start, end)
         for area in self.vmas.overlapping(start, end):
             if not area.shared and area.prot & mm_h.PROT_WRITE:
                 self.data_pages -= (min(end, area.end) - max(start, area.start)) // PAGE

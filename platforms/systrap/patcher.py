@@ -1,0 +1,136 @@
+"""Hot call sites: recognising them and writing the trampolines that replace their trap by a slot hand-over. Pure.
+
+A site is known by the address after its `syscall` instruction. Two shapes are patched, both safe for a thread that stands
+anywhere in them, because every address that a thread can be at still holds an instruction that means the same:
+
+    A   mov $nr,%eax; syscall         the mov becomes `jmp trampoline`; the syscall behind it stays, for who jumps to it or
+                                      restarts it, and traps as before
+    B   syscall; cmp $-4095,%rax      (what follows every system call of the C library) becomes `jmp trampoline`, whose
+                                      second byte is chosen to be 06: not an instruction in 64-bit mode. A thread that
+                                      stands behind the former syscall faults there, and `Patches.redirect` sends it on
+
+Registers at the end of a trampoline are those that a real `syscall` leaves (rcx, r11 undefined). The caller decides when
+it is safe to write: no other thread of the address space may be in guest code.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, NamedTuple
+
+from platforms.systrap import layout
+
+__all__ = ["BEHIND", "BEFORE", "NEVER", "PUBLISHED", "Patches", "Site", "recognise"]
+
+BEFORE: Final = 7  # bytes before the address after `syscall` that `recognise` looks at
+BEHIND: Final = 6  # and behind it
+AREA_SIZE: Final = 0x1_0000 + 0x100  # one trampoline area: holds a place for every site, whatever its alignment
+_PLACE: Final = 64
+_REACH: Final = 0x7FFF_0000
+_COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
+_INVALID: Final = 0x06
+NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
+PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
+
+
+class Site(NamedTuple):
+    """What `recognise` found: `start`, where the jump goes; `resume`, where the program goes on; `tail`: code moved."""
+
+    start: int
+    resume: int
+    tail: bytes
+    number: int  # of the system call for shape A, -1 for B
+
+
+def recognise(code: bytes, rip: int, nr: int) -> Site | None:
+    """The site whose `syscall` ends at `rip`; `code` is [rip-BEFORE, rip+BEHIND). None: not of a known shape."""
+    if len(code) != BEFORE + BEHIND or code[5:7] != b"\x0f\x05" or nr in NEVER:
+        return None
+    if code[0] == 0xB8 and int.from_bytes(code[1:5], "little") == nr:
+        return Site(rip - 7, rip, b"", nr)
+    if code[7:13] in _COMPARE:
+        return Site(rip - 2, rip + 6, code[7:13], -1)
+    return None
+
+
+class Patches:
+    """The patched sites of one address space: where trampolines are free, and how to get from one to the other."""
+
+    __slots__ = ("areas", "redirect", "seen", "to_original", "used")
+
+    def __init__(self) -> None:
+        self.areas: list[int] = []
+        self.used: set[int] = set()  # places that hold a trampoline
+        self.redirect: dict[int, int] = {}  # behind a former syscall -> where that code stands now (shape B)
+        self.to_original: dict[int, int] = {}  # the reverse, for what a guest is shown
+        self.seen: dict[int, int] = {}  # rip -> how often it trapped
+
+    def copy(self) -> Patches:
+        """For a forked address space, whose memory has the same patches."""
+        child = Patches()
+        child.areas = list(self.areas)
+        child.used = set(self.used)
+        child.redirect = dict(self.redirect)
+        child.to_original = dict(self.to_original)
+        return child
+
+    def place(self, site: Site) -> int | None:
+        """A free trampoline address for `site` in the areas there are. None: another area is needed."""
+        behind = site.start + 5
+        for area in self.areas:
+            if abs(area - behind) > _REACH:
+                continue
+            if site.number >= 0:
+                candidates = range(area, area + AREA_SIZE - _PLACE + 1, _PLACE)
+            else:
+                first = area + ((_INVALID << 8) - (area - behind)) % 0x10000
+                candidates = range(first, first + 0x100 - _PLACE + 1, _PLACE)
+            for address in candidates:
+                if address not in self.used and address + _PLACE <= area + AREA_SIZE and not self._overlaps(address):
+                    return address
+        return None
+
+    def _overlaps(self, address: int) -> bool:
+        return any(address + k in self.used or address - k in self.used for k in range(1, _PLACE))
+
+    def write(self, site: Site, address: int, fast_entry: int) -> tuple[bytes, bytes]:
+        """(trampoline for `address`, jump for `site.start`); from now on the site counts as patched."""
+        self.used.add(address)
+        jump = b"\xe9" + struct.pack("<i", address - (site.start + 5))
+        if site.number >= 0:
+            return _published(site) + _call(site.number, site.resume, fast_entry), jump
+        head = _enter(0, fast_entry)
+        tail_at = address + len(head) + 2
+        code = _enter(tail_at, fast_entry) + b"\x0f\x05" + site.tail
+        code += b"\xe9" + struct.pack("<i", site.resume - (tail_at + len(site.tail) + 5))
+        self.redirect[site.start + 2] = tail_at
+        self.to_original[tail_at] = site.start + 2
+        return code, jump
+
+    def forget(self, start: int, end: int) -> None:
+        """[start, end) was unmapped or replaced: its sites are gone, and may be counted again."""
+        for rip in [rip for rip in self.seen if start <= rip < end]:
+            del self.seen[rip]
+        for rip in [rip for rip in self.redirect if start <= rip < end]:
+            self.to_original.pop(self.redirect.pop(rip), None)
+
+
+def _enter(resume: int, fast_entry: int) -> bytes:
+    """rcx = where to go on, then into the stub."""
+    return b"\x48\xb9" + struct.pack("<Q", resume) + b"\x49\xbb" + struct.pack("<Q", fast_entry) + b"\x41\xff\xe3"
+
+
+def _call(number: int, resume: int, fast_entry: int) -> bytes:
+    return b"\xb8" + struct.pack("<I", number) + _enter(resume, fast_entry)
+
+
+def _published(site: Site) -> bytes:
+    """For calls whose answer stands in the header page: load it and go on, unless nothing is published."""
+    offset = PUBLISHED.get(site.number)
+    if offset is None:
+        return b""
+    load = b"\x65\x48\x8b\x0c\x25" + struct.pack("<I", layout.PUBLISHED)  # mov %gs:PUBLISHED,%rcx
+    answer = b"\x8b\x41" + bytes([offset])  # mov offset(%rcx),%eax
+    away = b"\x48\xb9" + struct.pack("<Q", site.resume) + b"\xff\xe1"  # movabs $resume,%rcx; jmp *%rcx
+    body = answer + away
+    return load + b"\xe3" + bytes([len(body)]) + body  # jrcxz over it

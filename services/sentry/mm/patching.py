@@ -1,0 +1,96 @@
+"""Patching hot call sites of an address space: when, where the trampolines go, and the operations that write them.
+
+platforms/systrap/patcher.py recognises sites and makes the code; this module gives it room near the program (an area that
+guests do not see in /proc) and writes it while the guest's own call is held, if no other thread is in guest code then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from platforms.base import Op
+from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, Patches, Site, recognise
+from protocol.abi import mman_h as mm_h
+from services.sentry.errors import LinuxError
+from services.sentry.mm.address_space import LOWEST, PAGE, page_up
+from services.sentry.mm.vma_set import Vma
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
+
+__all__ = ["HOT", "try_patch"]
+
+HOT: Final = 48  # traps of one site before it is patched: what the patch costs, about
+_NR_MMAP, _NR_MPROTECT = 9, 10
+_NEAR: Final = 0x6000_0000
+_NO_FD: Final = 0xFFFFFFFFFFFFFFFF
+_ANONYMOUS: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS
+_READ_WRITE, _READ_EXEC, _ALL = 3, 5, 7
+
+
+def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[[], None]) -> bool:
+    """Patch the site whose `syscall` ends at `rip`, if that can be done now; `then()` runs when it is done.
+
+    False: nothing was started (then is not called). `context` must be held; it carries out the operations.
+    """
+    area = mm.vmas.find(rip)
+    if area is None or area.reserved or area.shared or not area.prot & 4 or area.prot & 2:
+        return False
+    try:
+        code = mm.read(rip - BEFORE, BEFORE + BEHIND)
+    except LinuxError:
+        return False
+    site = recognise(code, rip, nr)
+    if site is None or site.start < area.start or site.start + 8 > area.end:
+        return False
+    patches = mm.patcher
+    address = patches.place(site)
+    ops: list[Op] = []
+    if address is None:
+        start = _room(mm, site)
+        if start is None:
+            return False
+        length = page_up(AREA_SIZE)
+        ops.append(Op(_NR_MMAP, (start, length, _READ_EXEC, _ANONYMOUS, _NO_FD, 0)))
+        mm.vmas.insert(Vma(start, start + length, _READ_EXEC, reserved=True))
+        patches.areas.append(start)
+        address = patches.place(site)
+        if address is None:
+            return False
+    _write(mm, context, ops, site, address, area.prot, then)
+    return True
+
+
+def _room(mm: AddressSpace, site: Site) -> int | None:
+    """Where an area can go so that a jump reaches it."""
+    length = page_up(AREA_SIZE)
+    low = max(site.start - _NEAR, LOWEST)
+    found = mm.vmas.gap_below(length, low, site.start & ~(PAGE - 1))
+    if found is None:
+        found = mm.vmas.gap_below(length, site.start & ~(PAGE - 1), site.start + _NEAR)
+    return found
+
+
+def _write(
+    mm: AddressSpace, context: Any, ops: list[Op], site: Site, address: int, prot: int, then: Callable[[], None]
+) -> None:
+    trampoline, jump = mm.patcher.write(site, address, context.platform.image.fast_entry)
+    pages = [address & ~(PAGE - 1), site.start & ~(PAGE - 1)]
+    lengths = [
+        page_up(address + len(trampoline)) - pages[0],
+        page_up(site.start + len(jump)) - pages[1],
+    ]
+    open_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_WRITE, _ALL)[k], 0, 0, 0)) for k in (0, 1)]
+    close_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_EXEC, prot)[k], 0, 0, 0)) for k in (0, 1)]
+
+    def opened(results: list[int]) -> None:
+        if len(results) == len(ops) + 2 and results[-1] == 0:
+            try:
+                mm.write(address, trampoline)
+                mm.write(site.start, jump)
+            except LinuxError:
+                pass  # the guest took the page away meanwhile: the site keeps trapping
+        context.run_ops(close_ops, lambda _: then())
+
+    context.run_ops([*ops, *open_ops], opened)
