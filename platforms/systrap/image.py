@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+
+from protocol.records import record
 
 __all__ = ["Image", "load"]
 
 
-@dataclass(slots=True, frozen=True)
+@record(frozen=True)
 class Image:
     """Guest addresses of the stub's entry points and system-call instructions (the address *after* each)."""
 
@@ -30,9 +31,11 @@ class Image:
     take_frame_ip: int
     text_end: int
     setup_ip: int
+    fast_buffer_entry: int
+    fast_path_entry: int
 
 
 def load(path: Path | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     code = (path or Path(__file__).with_name("stub.bin")).read_bytes()
-    return Image(code, *struct.unpack_from("<16Q", code))
+    return Image(code, *struct.unpack_from("<18Q", code))

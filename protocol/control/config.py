@@ -11,10 +11,10 @@ are absolute. The first mount is the root.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from protocol.errors import ProtocolViolation
+from protocol.records import field, record
 
 #: Mount types a Sentry must know. `gofer`: `source` is the attach name of an export.
 MOUNT_TYPES: Final = ("gofer", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "mqueue")
@@ -28,7 +28,7 @@ MAX_BYTES: Final = 4 << 20
 Wire = dict[str, Any]
 
 
-@dataclass(slots=True)
+@record
 class Capabilities:
     """The five capability sets of the guest's first process, as bit masks (capabilities(7))."""
 
@@ -39,7 +39,7 @@ class Capabilities:
     ambient: int = 0
 
 
-@dataclass(slots=True)
+@record
 class MountSpec:
     """One mount of the sandbox, in the order in which they are made.
 
@@ -58,7 +58,7 @@ class MountSpec:
     overlay: bool = False
 
 
-@dataclass(slots=True)
+@record
 class SentryConfig:
     """All that a Sentry is told when it starts.
 
@@ -109,7 +109,7 @@ class SentryConfig:
     annotations: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class SentryFds:
     """The file descriptors a Sentry is born with; it holds no others but 0 and 1 (/dev/null) and 2 (its log).
 

@@ -9,11 +9,11 @@ Source: diod protocol.md (getattr), Linux fs/9p/vfs_inode_dotl.c.
 from __future__ import annotations
 
 import stat as _stat
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final, NamedTuple
 
 from protocol.p9 import constants as c
+from protocol.records import record
 
 QID: Final = Struct("<BIQ")
 ATTRIBUTES: Final = Struct("<QBIQIIIQQQQQqQqQqQqQQQ")
@@ -100,7 +100,7 @@ class Attributes(NamedTuple):
         return self.mode & 0o170000 == 0o100000
 
 
-@dataclass(slots=True)
+@record
 class SetAttributes:
     """The body of Tsetattr: `valid` is a SETATTR_* mask, other members count only where their bit is set."""
 

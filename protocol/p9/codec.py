@@ -266,7 +266,7 @@ class _Plan:
     def __init__(self, row: Row) -> None:
         self.number = row.number
         self.cls = row.cls
-        self.names: tuple[str, ...] = tuple(getattr(row.cls, "__dataclass_fields__", ()))
+        self.names: tuple[str, ...] = tuple(getattr(row.cls, "__match_args__", ()))
         assert len(self.names) == len(row.kinds), row
         self.readers: list[_ReadStep] = []
         self.writers: list[_WriteStep] = []

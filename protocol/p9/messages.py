@@ -8,11 +8,11 @@ protocol text. Directory data of Rreaddir/Rreaddirattr stays bytes here: see `di
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes, Qid
+from protocol.records import record
 
 
 class Kind(enum.Enum):
@@ -48,7 +48,7 @@ class Message:
     __slots__ = ()
 
     def _values(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in getattr(self, "__dataclass_fields__", ()))
+        return tuple(getattr(self, name) for name in getattr(self, "__match_args__", ()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message) or type(other) is not type(self):
@@ -69,28 +69,28 @@ class Row(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tlerror(Message):
     """Never legal on the wire; listed so that the table is complete."""
 
     ecode: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rlerror(Message):
     """The request failed with Linux errno `ecode`."""
 
     ecode: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tstatfs(Message):
     """Ask for the file system of `fid`, statfs(2)."""
 
     fid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rstatfs(Message):
     """What statfs(2) tells."""
 
@@ -105,7 +105,7 @@ class Rstatfs(Message):
     namelen: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tlopen(Message):
     """Open `fid` with `flags` (L_*)."""
 
@@ -113,7 +113,7 @@ class Tlopen(Message):
     flags: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rlopen(Message):
     """Opened; `iounit` 0: reads and writes are bounded by msize alone."""
 
@@ -121,7 +121,7 @@ class Rlopen(Message):
     iounit: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tlcreate(Message):
     """Create `name` in the directory `fid` and open it: `fid` becomes the new file."""
 
@@ -132,7 +132,7 @@ class Tlcreate(Message):
     gid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rlcreate(Message):
     """Created and opened; `iounit` as in Rlopen."""
 
@@ -140,7 +140,7 @@ class Rlcreate(Message):
     iounit: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tsymlink(Message):
     """symlink(2) in `dfid`."""
 
@@ -150,14 +150,14 @@ class Tsymlink(Message):
     gid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rsymlink(Message):
     """The new symlink."""
 
     qid: Qid
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tmknod(Message):
     """mknod(2) in `dfid`; `mode` holds the file type too."""
 
@@ -169,14 +169,14 @@ class Tmknod(Message):
     gid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rmknod(Message):
     """The new object."""
 
     qid: Qid
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Trename(Message):
     """Move `fid` to `name` in `dfid`."""
 
@@ -185,26 +185,26 @@ class Trename(Message):
     name: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rrename(Message):
     """Renamed."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Treadlink(Message):
     """Ask for the text of the symlink `fid`."""
 
     fid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rreadlink(Message):
     """The text of the symlink."""
 
     target: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tgetattr(Message):
     """Ask for attributes of `fid`; `request_mask`: GETATTR_*."""
 
@@ -212,14 +212,14 @@ class Tgetattr(Message):
     request_mask: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rgetattr(Message):
     """The attributes; `attributes.valid` says which count."""
 
     attributes: Attributes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tsetattr(Message):
     """Change what `valid` (SETATTR_*) names."""
 
@@ -235,12 +235,12 @@ class Tsetattr(Message):
     mtime_nsec: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rsetattr(Message):
     """Changed."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Txattrwalk(Message):
     """Bind `newfid` to the value of xattr `name` of `fid`, or to the list of names when `name` is empty."""
 
@@ -249,14 +249,14 @@ class Txattrwalk(Message):
     name: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rxattrwalk(Message):
     """Bound; `size` of the value in bytes."""
 
     size: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Txattrcreate(Message):
     """Turn `fid` into a writer of xattr `name`; the clunk sets it."""
 
@@ -266,12 +266,12 @@ class Txattrcreate(Message):
     flags: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rxattrcreate(Message):
     """Ready to be written."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Treaddir(Message):
     """Ask for at most `count` bytes of entries behind cookie `offset`."""
 
@@ -280,14 +280,14 @@ class Treaddir(Message):
     count: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rreaddir(Message):
     """Entries; see `directory.py`."""
 
     data: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tfsync(Message):
     """fsync(2), or fdatasync(2) when `datasync` is not 0."""
 
@@ -295,12 +295,12 @@ class Tfsync(Message):
     datasync: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rfsync(Message):
     """Synced."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tlock(Message):
     """Take or drop a byte-range lock; `kind`: LOCK_TYPE_*, `flags`: LOCK_FLAGS_*."""
 
@@ -313,14 +313,14 @@ class Tlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rlock(Message):
     """`status`: LOCK_SUCCESS, LOCK_BLOCKED, LOCK_ERROR or LOCK_GRACE."""
 
     status: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tgetlock(Message):
     """Ask which lock would stand in the way."""
 
@@ -332,7 +332,7 @@ class Tgetlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rgetlock(Message):
     """The first conflicting lock, or kind LOCK_TYPE_UNLCK."""
 
@@ -343,7 +343,7 @@ class Rgetlock(Message):
     client_id: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tlink(Message):
     """Give the file `fid` the further name `name` in `dfid`."""
 
@@ -352,12 +352,12 @@ class Tlink(Message):
     name: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rlink(Message):
     """Linked."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tmkdir(Message):
     """mkdir(2) in `dfid`."""
 
@@ -367,14 +367,14 @@ class Tmkdir(Message):
     gid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rmkdir(Message):
     """The new directory."""
 
     qid: Qid
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Trenameat(Message):
     """rename(2) from one directory fid and name to another."""
 
@@ -384,12 +384,12 @@ class Trenameat(Message):
     newname: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rrenameat(Message):
     """Renamed."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tunlinkat(Message):
     """unlinkat(2); `flags`: UNLINK_REMOVEDIR."""
 
@@ -398,12 +398,12 @@ class Tunlinkat(Message):
     flags: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Runlinkat(Message):
     """Removed."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tversion(Message):
     """Agree on dialect and frame size; voids all fids. version(5)."""
 
@@ -411,7 +411,7 @@ class Tversion(Message):
     version: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rversion(Message):
     """What the server agrees to."""
 
@@ -419,7 +419,7 @@ class Rversion(Message):
     version: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tauth(Message):
     """Begin authentication. attach(5)."""
 
@@ -429,14 +429,14 @@ class Tauth(Message):
     n_uname: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rauth(Message):
     """The authentication file."""
 
     aqid: Qid
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tattach(Message):
     """Bind `fid` to the root of the tree `aname`. attach(5)."""
 
@@ -447,26 +447,26 @@ class Tattach(Message):
     n_uname: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rattach(Message):
     """The root."""
 
     qid: Qid
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tflush(Message):
     """Nobody waits for the answer to `oldtag` any more. flush(5)."""
 
     oldtag: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rflush(Message):
     """Nothing more comes for the old tag."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Twalk(Message):
     """Walk `names` from `fid`, bind the end to `newfid`. walk(5)."""
 
@@ -475,14 +475,14 @@ class Twalk(Message):
     names: list[bytes]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rwalk(Message):
     """One qid per step walked."""
 
     qids: list[Qid]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tread(Message):
     """pread(2) of the open `fid`."""
 
@@ -491,14 +491,14 @@ class Tread(Message):
     count: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rread(Message):
     """What was read; empty at the end."""
 
     data: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Twrite(Message):
     """pwrite(2) to the open `fid`."""
 
@@ -507,38 +507,38 @@ class Twrite(Message):
     data: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rwrite(Message):
     """`count` bytes were written."""
 
     count: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tclunk(Message):
     """Give `fid` up. clunk(5)."""
 
     fid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rclunk(Message):
     """Given up."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tremove(Message):
     """Remove the file and give `fid` up. remove(5)."""
 
     fid: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rremove(Message):
     """Removed."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Twalkgetattr(Message):
     """Extension: walk `names` from `fid`, binding `newfid` to the end, and return every step's attributes.
 
@@ -550,7 +550,7 @@ class Twalkgetattr(Message):
     names: list[bytes]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rwalkgetattr(Message):
     """Extension: one record per step walked. `ecode` is 0 when all were, else why the next step failed (newfid
     unbound).
@@ -564,7 +564,7 @@ class Rwalkgetattr(Message):
     target: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Twalkopen(Message):
     """Extension: Twalkgetattr, then lopen of the end with `flags` (L_*). `want`: WANT_FD asks for donation."""
 
@@ -575,7 +575,7 @@ class Twalkopen(Message):
     names: list[bytes]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rwalkopen(Message):
     """Extension: as Rwalkgetattr; newfid is bound, and open, only when `ecode` is 0. `donated`: one fd comes beside
     it.
@@ -588,7 +588,7 @@ class Rwalkopen(Message):
     target: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Topenfd(Message):
     """Extension: lopen of `fid`; `want`: WANT_FD asks for donation."""
 
@@ -597,7 +597,7 @@ class Topenfd(Message):
     want: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Ropenfd(Message):
     """Extension: `donated` is 1 when one fd comes beside this message."""
 
@@ -606,7 +606,7 @@ class Ropenfd(Message):
     donated: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Treaddirattr(Message):
     """Extension: as Treaddir, entries carry full attributes."""
 
@@ -615,14 +615,14 @@ class Treaddirattr(Message):
     count: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rreaddirattr(Message):
     """Extension: entries of attributes[153] offset[8] type[1] name[s]; see `directory.py`."""
 
     data: bytes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tcreatefd(Message):
     """Extension: create `name` in `dfid` and open it as `newfid` (dfid stays what it was, unlike Tlcreate)."""
 
@@ -635,7 +635,7 @@ class Tcreatefd(Message):
     want: int
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Rcreatefd(Message):
     """Extension: the new file's attributes; `donated` is 1 when one fd comes beside this message."""
 
@@ -644,7 +644,7 @@ class Rcreatefd(Message):
     attributes: Attributes
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False, repr=False)
 class Tforget(Message):
     """Extension: clunk all `fids`. One way: there is no reply; an unknown fid is ignored."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from protocol.records import record
 
 PROT_EXEC: Final = 4
 
@@ -26,7 +27,7 @@ class Compare(enum.IntEnum):
     MASKED_EQ = 7
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Argument:
     """Argument number `index` (0..5) must compare so with `value`; MASKED_EQ compares (argument & mask) with
     `value`.
@@ -38,7 +39,7 @@ class Argument:
     mask: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Row:
     """One allowed call. `args`: all must hold. Several rows of one name are alternatives; `reason` is one line."""
 

@@ -19,9 +19,9 @@ import os
 import resource
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from protocol.records import record
 from protocol.sealing.rows import Row, canonical_text
 
 HOST_SYSCALLS: Final = ("prctl", "capset", "capget", "close_range", "prlimit64", "seccomp", "memfd_create")
@@ -58,7 +58,7 @@ def errno_action(number: int) -> int:
     return _ERRNO | (number & 0xFFF)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Seal:
     """What a seal came to. `capabilities`: those still held; `warnings`: what the host did not let us do."""
 

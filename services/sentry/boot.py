@@ -9,11 +9,11 @@ import errno
 import importlib
 import os
 import socket
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from protocol.p9.client import P9Client, P9Error
 from protocol.errors import ProtocolViolation
+from protocol.p9.client import P9Client, P9Error
+from protocol.records import replace
 from services.sentry.devices.terminal import host_terminal
 from services.sentry.errors import LinuxError
 from services.sentry.files.host_file import open_host_file

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from protocol.records import field, record
 
 if TYPE_CHECKING:
     from protocol.control.config import SentryConfig
@@ -16,9 +17,9 @@ _AT_HWCAP, _AT_HWCAP2, _AT_MINSIGSTKSZ = 16, 26, 51
 _HWCAP2_FSGSBASE = 2  # hidden: GS belongs to the platform, and who looks for the instructions must not find them
 
 
-@dataclass(slots=True)
+@record
 class HostFacts:
-    """The machine as guests see it, and the sandbox's own names. `cpuinfo`: the host's text, parsed by /proc/cpuinfo."""
+    """The machine as guests see it, and the sandbox's own names. `cpuinfo`: the host's text, for /proc/cpuinfo."""
 
     hostname: str
     cpu_count: int

@@ -8,12 +8,12 @@ apply the permission rules and the recomputation of capabilities; they touch no 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from protocol.abi import capability_h as ch
 from protocol.abi import stat_h as sh
 from protocol.abi.layout import U32
+from protocol.records import record, replace
 from services.sentry.errors import LinuxError
 
 __all__ = [
@@ -52,7 +52,7 @@ _NO_ROOT: Final = 1 << ch.SECURE_NOROOT
 _NO_FIXUP: Final = 1 << ch.SECURE_NO_SETUID_FIXUP
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Credentials:
     """Ids as plain ints, capability sets as bit masks (bit n: capability n), `groups` sorted."""
 
@@ -84,9 +84,7 @@ class Credentials:
         return gid == self.egid or gid in self.groups
 
     @classmethod
-    def for_user(
-        cls, uid: int, gid: int, groups: tuple[int, ...] = (), capabilities: int | None = None
-    ) -> Credentials:
+    def for_user(cls, uid: int, gid: int, groups: tuple[int, ...] = (), capabilities: int | None = None) -> Credentials:
         """A user as a login or OCI process starts: root with all capabilities (or `capabilities`), others without."""
         if capabilities is None:
             capabilities = ch.ALL_CAPABILITIES if uid == 0 else 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass, field
 from typing import Final
 
+from protocol.records import field, record
 from services.sentry.errors import LinuxError
 
 __all__ = ["ElfImage", "Segment", "parse_untrusted"]
@@ -25,7 +25,7 @@ _MAX_HEADERS: Final = 65536 // 56
 _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 
 
-@dataclass(slots=True)
+@record
 class Segment:
     """One PT_LOAD. Addresses are relative to the load bias."""
 
@@ -37,7 +37,7 @@ class Segment:
     align: int
 
 
-@dataclass(slots=True)
+@record
 class ElfImage:
     """What to map. `fixed`: ET_EXEC; `phdr_vaddr`: where the program headers lie in memory (0: nowhere)."""
 

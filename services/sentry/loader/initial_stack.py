@@ -1,15 +1,16 @@
-"""The initial stack of a program: strings, argv, envp and the auxiliary vector, as the x86-64 psABI lays them out. Pure."""
+"""The initial stack of a program: strings, argv, envp and the auxiliary vector (x86-64 psABI). Pure."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from protocol.records import record
 
 __all__ = ["StackImage", "build"]
 
 
-@dataclass(slots=True)
+@record
 class StackImage:
     """`data` goes to `sp`; the rest is what /proc/PID shows."""
 

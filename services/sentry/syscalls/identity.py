@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import capability_h as ch
 from protocol.abi import limits as lim
+from protocol.records import replace
 from services.sentry.errors import LinuxError
 from services.sentry.kernel import credentials as cr
 from services.sentry.kernel.sessions import new_session, set_process_group

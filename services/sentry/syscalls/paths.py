@@ -6,13 +6,13 @@ Rules are in vfs/operations.py and vfs/path_walk.py.
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import mount_h as mt
 from protocol.abi.capability_h import CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
 from protocol.abi.dirent_h import DIRENT64_HEAD, pack_dirent
+from protocol.records import replace
 from services.sentry.errors import LinuxError
 from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, u32
 from services.sentry.syscalls.table import Row

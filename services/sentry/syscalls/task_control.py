@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import capability_h as ch
@@ -12,6 +11,7 @@ from protocol.abi import limits as lim
 from protocol.abi import membarrier_h as mb
 from protocol.abi import prctl_h as pr
 from protocol.abi import signal_h as sg
+from protocol.records import replace
 from services.sentry.errors import LinuxError
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
