@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from pathlib import Path
 
 from protocol.records import record
 
@@ -31,11 +31,10 @@ class Image:
     take_frame_ip: int
     text_end: int
     setup_ip: int
-    fast_buffer_entry: int
-    fast_path_entry: int
 
 
-def load(path: Path | None = None) -> Image:
+def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
-    code = (path or Path(__file__).with_name("stub.bin")).read_bytes()
-    return Image(code, *struct.unpack_from("<18Q", code))
+    with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
+        code = file.read()
+    return Image(code, *struct.unpack_from("<16Q", code))
