@@ -25,6 +25,7 @@ from platforms.systrap import layout
 from platforms.systrap.arena import Arena
 from platforms.systrap.context import Frame, SystrapContext
 from platforms.systrap.image import Image, load
+from protocol.logs import Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,6 @@ or of this process; guest processes end with it in every case.
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from platforms._host import lib
 from platforms.systrap.systrap_platform import SystrapPlatform
+from protocol.logs import Log
 from services.sentry import boot, host_filter
 from services.sentry.config import HostFacts, read_host_facts
 from services.sentry.edge import loop
@@ -69,7 +69,6 @@ def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
     if _Prepared.facts is None:
         prepare(config)
     assert _Prepared.facts is not None and _Prepared.platform is not None and _Prepared.rows is not None
-    logging.basicConfig(level=config.log_level.upper(), stream=sys.stderr, format="sentry: %(message)s")
     sentry = _Sentry(config, fds, _Prepared.facts, _Prepared.platform, _Prepared.rows)
     sentry.main()
     os._exit(0)
@@ -87,7 +86,7 @@ class _Sentry:
         self.config = config
         self.fds = fds
         self.platform = platform
-        self.kernel = Kernel(facts, HostClock())
+        self.kernel = Kernel(facts, HostClock(), Log("sentry", config.log_level))
         self.kernel.platform = platform  # type: ignore[attr-defined]
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
@@ -116,14 +115,14 @@ class _Sentry:
                 step()
         except (LinuxError, OSError) as error:
             if self.config.debug:
-                logging.getLogger("sentrio").exception("cannot start")
+                self.kernel.log.error("cannot start", exc_info=error)
             number = getattr(error, "errno", 0) or 0
             why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
             detail = os.strerror(number) if number else str(error)
             self.fail(stage, number, f"{detail}: {why}" if why else detail)
         except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback unless asked
             if self.config.debug:
-                logging.getLogger("sentrio").exception("bug")
+                self.kernel.log.error("bug", exc_info=error)
             self.fail(stage, 0, f"{type(error).__name__}: {error}")
         assert self.loop is not None
         self.loop.run()
@@ -154,7 +153,10 @@ class _Sentry:
 
     def _child_ended(self, _signo: int, _frame: object) -> None:
         self.dispatcher.reap_wanted = True
-        os.eventfd_write(self.platform.doorbell, 1)
+        try:
+            os.eventfd_write(self.platform.doorbell, 1)
+        except BlockingIOError:  # guests can fill it; then it is readable, which is all that matters
+            pass
 
     def _mount(self) -> None:
         self.namespace = boot.make_mounts(self.kernel, self.config, self.fds)

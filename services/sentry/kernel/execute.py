@@ -8,7 +8,7 @@ pristine process, filled by operations posted to its one context; the task moves
 from __future__ import annotations
 
 import errno
-import random
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -199,7 +199,7 @@ def _place(mm: AddressSpace, image: elf.ElfImage, main: bool) -> int:
     span = page_up(image.high) - image.low
     if main:
         align = image.align
-        start = (_PIE_BASE + (random.getrandbits(28) << 12)) & ~(align - 1)
+        start = (_PIE_BASE + (_random_bits(28) << 12)) & ~(align - 1)
         return start - image.low
     return mm.find_free(span + image.align - PAGE) - image.low & ~(image.align - 1)
 
@@ -227,7 +227,7 @@ class _Loader:
         image = program.image
         stack_limit = self.task.group.rlimits[3][0]
         size = page_up(min(max(stack_limit, 128 << 10), _STACK_MAX)) if stack_limit < 1 << 40 else _STACK_DEFAULT * 4
-        high = ADDRESS_END - (random.getrandbits(16) << 12)
+        high = ADDRESS_END - (_random_bits(16) << 12)
         stack_low = mm.vmas.gap_below(size + 0x10_0000, 1 << 20, high)
         if stack_low is None:
             raise LinuxError(errno.ENOMEM)
@@ -238,7 +238,7 @@ class _Loader:
         self.ops.append(Op(9, (stack_low, size, prot, flags, _NO_FD, 0)))
         self.records.append((stack_low, size, prot, None, None, 0, b"[stack]"))
         # nothing may come to lie in the gap below the stack, nor the interpreter where the main image goes
-        mm.mmap_top = stack_low - 0x10_0000 - (random.getrandbits(16) << 12)
+        mm.mmap_top = stack_low - 0x10_0000 - (_random_bits(16) << 12)
         self.bias = _place(mm, image, True)
         self._add(image, program.file, self.bias)
         self.entry = self.bias + image.entry
@@ -248,7 +248,7 @@ class _Loader:
             self._add(program.interpreter, program.interpreter_file, self.interpreter_base)
             self.entry = self.interpreter_base + program.interpreter.entry
         end = page_up(self.bias + image.high)
-        mm.brk_start = mm.brk = end + (random.getrandbits(13) << 12)
+        mm.brk_start = mm.brk = end + (_random_bits(13) << 12)
         self._step(0)
 
     def _add(self, image: elf.ElfImage, file: OpenFile, bias: int) -> None:
@@ -429,3 +429,5 @@ def _search(task: Task, name: bytes, envp: Sequence[bytes]) -> tuple[Path, bytes
     raise denied or LinuxError(errno.ENOENT, name.decode(errors="replace"))
 
 
+def _random_bits(count: int) -> int:
+    return int.from_bytes(os.urandom(4), "little") >> (32 - count)

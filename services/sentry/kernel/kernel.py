@@ -9,9 +9,7 @@ for, `timers.run(now)` fires deadlines, `exit_status` is set once init is gone.
 
 from __future__ import annotations
 
-import logging
 import os
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from protocol.abi import limits as lim
 from protocol.abi.mman_h import PAGE_SIZE
 from protocol.abi.utsname_h import UTS_LEN
+from protocol.logs import Log
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import Credentials
 from services.sentry.kernel.fd_table import FdTable
@@ -60,10 +59,10 @@ class KernelConfig(Protocol):
 class Kernel:
     """See the module. `config` is kept as given, for modules that read more of it."""
 
-    def __init__(self, config: KernelConfig, clock: Clock) -> None:
+    def __init__(self, config: KernelConfig, clock: Clock, log: Log | None = None) -> None:
         self.config = config
         self.clock = clock
-        self.log = logging.getLogger("sentrio.kernel")
+        self.log = log or Log("sentry")
         self.timers = Timers()
         self.runnable: deque[Task] = deque()
         self.tasks: dict[int, Task] = {}
@@ -78,7 +77,7 @@ class Kernel:
         self.all_cpus = (1 << self.cpu_count) - 1
         self.memory_bytes = config.memory_bytes
         self.uts = UtsNamespace(config.hostname.encode()[:UTS_LEN])
-        self.boot_id = str(uuid.UUID(bytes=os.urandom(16), version=4)).encode()
+        self.boot_id = _random_uuid()
         self.boot_monotonic_ns = clock.monotonic_ns()
         self.boot_realtime_ns = clock.realtime_ns()
         self.random: Callable[[int], bytes] = os.urandom
@@ -262,3 +261,12 @@ class Kernel:
             self.exit_status = status
             for callback in self.on_exit:
                 callback(status)
+
+
+def _random_uuid() -> bytes:
+    """A version 4 UUID as text (RFC 9562, section 5.4)."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex().encode()
+    return b"-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
