@@ -7,6 +7,7 @@ A context is *active* while its slot is looked at by `SystrapPlatform.collect`; 
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -75,6 +76,7 @@ class SystrapContext:
         "_regs",
         "args",
         "at",
+        "awaiting",
         "dead",
         "event_at",
         "fault",
@@ -82,6 +84,7 @@ class SystrapContext:
         "in_guest",
         "index",
         "kind",
+        "killed",
         "nr",
         "on_started",
         "orig_rax",
@@ -122,7 +125,9 @@ class SystrapContext:
         self.owner: Any = None
         self.fault = (0, 0, 0)
         self.has_full_frame = False
-        self.dead = False
+        self.dead = False  # its host thread is gone, or on its way out: nothing may be written to the slot any more
+        self.killed = False  # to end at its next stop
+        self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
         self.in_guest = False
         self._regs: Registers | None = None
@@ -214,11 +219,15 @@ class SystrapContext:
             lib.sentrio_futex_wake(self.state_pointer)
 
     def resume(self, result: int) -> None:
+        if self.dead:
+            return
         arena = self.platform.arena
         arena.i64[self.result_i] = result
         self._go(layout.RETURN_NOW)
 
     def resume_registers(self) -> None:
+        if self.dead:
+            return
         arena = self.platform.arena
         regs = self._regs
         if regs is not None:
@@ -230,7 +239,7 @@ class SystrapContext:
 
     def park(self) -> None:
         """The answer will take long: the thread sleeps, `collect` looks no more."""
-        if not self.parked:
+        if not self.parked and not self.dead:
             self.parked = True
             self.platform.active.pop(self, None)
             self.platform.arena.u32[self.state_i] = layout.BLOCKED
@@ -238,6 +247,9 @@ class SystrapContext:
     # --- operations ---
     def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:
         platform = self.platform
+        if self.dead:
+            done([-errno.ENOMEM])
+            return
         platform.trace_ops(self, ops)
         self._done = done
         rows: list[int] = []
@@ -262,16 +274,23 @@ class SystrapContext:
             arena.u64[start + k] = value & _MASK
         arena.u32[(self.at + layout.OP_COUNT) // 4] = count
         arena.u32[self._command_i] = layout.COMMAND_OPS
-        platform.posted += 1
-        self._go()
+        self._await_ops()
 
     def expect_clone(self, args: tuple[int, ...], done: Callable[[list[int]], None]) -> None:
         """The platform wrote a clone into OPS: let the thread carry it out."""
+        if self.dead:
+            done([-errno.ENOMEM])
+            return
         self._done = done
         self._expected = [(56, args, -1)]
         self._position = 0
         self.platform.arena.u32[self._command_i] = layout.COMMAND_CLONE
+        self._await_ops()
+
+    def _await_ops(self) -> None:
+        self.awaiting = layout.OPS_DONE
         self.platform.posted += 1
+        self.platform.note_progress()
         self._go()
 
     def expects(self, nr: int, args: tuple[int, ...]) -> bool:
@@ -293,21 +312,35 @@ class SystrapContext:
         def taken(_: list[int]) -> None:
             done()
 
+        if self.dead:
+            return
         self._done = taken
+        self.awaiting = layout.FRAME_TAKEN
         self.platform.arena.u32[self._command_i] = layout.COMMAND_TAKE_FRAME
         self._go()
 
     def finish_internal(self) -> None:
-        """Called by collect(): an internal event (operations done, frame taken) arrived; the context is held again."""
+        """The internal event that was awaited came; the context is held again. Called by the platform alone."""
         done, self._done = self._done, None
-        if self.kind == Kind.OPS_DONE:
+        awaited, self.awaiting = self.awaiting, 0
+        results: list[int] = []
+        if awaited == layout.OPS_DONE:
             self.platform.posted -= 1
             results = self._results()
             self._expected = []
+        if done is not None:
+            done(results)
+
+    def abandon(self) -> None:
+        """The host thread is gone. What was posted for it has failed; a full frame that was asked for never comes."""
+        self.dead = True
+        done, self._done = self._done, None
+        awaited, self.awaiting = self.awaiting, 0
+        self._expected = []
+        if awaited == layout.OPS_DONE:
+            self.platform.posted -= 1
             if done is not None:
-                done(results)
-        elif done is not None:
-            done([])
+                done([-errno.ENOMEM])
 
     def _results(self) -> list[int]:
         arena = self.platform.arena
@@ -329,14 +362,25 @@ class SystrapContext:
 
     def exit(self) -> None:
         """End the host thread; the context must be held."""
-        arena = self.platform.arena
+        if self.dead:
+            return
         self.dead = True
         self.platform.active.pop(self, None)
+        if not self.space.keep_leader(self):
+            self.leave()
+        self.space.forget(self)
+
+    def leave(self) -> None:
+        """Let the held host thread end itself."""
+        arena = self.platform.arena
         arena.u32[self._command_i] = layout.COMMAND_EXIT
         arena.u32[self.state_i] = layout.RESUME
         if arena.u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
-        self.space.forget(self)
+
+    def hold(self) -> None:
+        """Leave the held host thread asleep for good."""
+        self.platform.arena.u32[self.state_i] = layout.BLOCKED
 
     def kill(self) -> None:
         """End this thread wherever it is: at once when held, else at its next stop, which is asked for."""
@@ -344,9 +388,19 @@ class SystrapContext:
         if self.dead:
             return
         if self.in_guest:
+            self.killed = True
             self.interrupt()
         else:
             self.exit()
+
+    def destroy(self, why: str) -> None:
+        """SIGKILL for the whole host process: its guest broke a rule, or does not stop. Its contexts become `lost`."""
+        if self.dead:
+            return
+        self.platform.warn(f"guest process {self.tgid}: {why}; killed")
+        self.platform.active.pop(self, None)
+        self.parked = True
+        self.space.kill_process(self.tgid)
 
     def set_start(self, stack: int | None, fs_base: int | None) -> None:
         """For a context that was prepared and has not started: its stack pointer and FS base."""

@@ -49,12 +49,18 @@ _NR_MMAP, _NR_MUNMAP, _NR_CLONE, _NR_CLOSE = 9, 11, 56, 3
 _SLOTS_LENGTH: Final = layout.SLOTS_PER_REGION * layout.SLOT_SIZE
 _USER_END: Final = 0x7FFF_FFFF_F000
 _ZERO_NOTIF: Final = bytes(80)
+_LATER: Final = 1  # not answered yet
+_PID_MAX: Final = 1 << 22
+_NO_FD: Final = 0xFFFF_FFFF_FFFF_FFFF
+_NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may make them as fast as we answer
+_BUSY_NS: Final = 3_000_000
+_MAX_WARNINGS: Final = 100
 
 
 class SystrapAddressSpace:
     """The memory of one or more host processes (more than one after vfork), and the slots of its threads."""
 
-    __slots__ = ("_free", "_next", "contexts", "platform", "regions", "vm_pid")
+    __slots__ = ("_free", "_leaders", "_next", "contexts", "pids", "platform", "regions", "retired", "vm_pid")
 
     def __init__(self, platform: SystrapPlatform, first_region: int, first_chunk: int = 0) -> None:
         self.platform = platform
@@ -62,7 +68,10 @@ class SystrapAddressSpace:
         self.contexts: dict[SystrapContext, None] = {}
         self._free: deque[int] = deque()
         self._next = first_chunk * layout.SLOTS_PER_REGION
-        self.vm_pid = 0
+        self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
+        self.retired = False
+        self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
+        self._leaders: dict[int, SystrapContext] = {}  # ended leaders whose host threads stay: see keep_leader
 
     def slot_offset(self, index: int) -> int:
         chunk, within = divmod(index, layout.SLOTS_PER_REGION)
@@ -83,13 +92,43 @@ class SystrapAddressSpace:
         self._next += 1
         return self._next - 1
 
+    def keep_leader(self, context: SystrapContext) -> bool:
+        """Whether an ending `context` leads a host process that has other threads: then its host thread only sleeps.
+
+        A process whose leader is gone has no memory that could be reached by its process id, and thread ids are used
+        again without our being asked: a guest could have had us write into another guest's memory.
+        """
+        if context.tid != context.tgid or all(c is context or c.tgid != context.tgid for c in self.contexts):
+            return False
+        context.hold()
+        self._leaders[context.tgid] = context
+        return True
+
     def forget(self, context: SystrapContext) -> None:
         """`context` ended."""
         self.contexts.pop(context, None)
-        self.platform.by_tid.pop(context.tid, None)
-        self._free.append(context.index)
-        if self.vm_pid == context.tid:
-            self.vm_pid = next((c.tid for c in self.contexts if c.tid), 0)
+        if self.platform.by_tid.get(context.tid) is context:
+            del self.platform.by_tid[context.tid]
+        tgid = context.tgid
+        leader = self._leaders.get(tgid)
+        if leader is not context:
+            self._free.append(context.index)
+        if all(c.tgid != tgid for c in self.contexts):
+            if leader is not None:
+                del self._leaders[tgid]
+                self._free.append(leader.index)
+                leader.leave()
+            if self.vm_pid == tgid:
+                self.vm_pid = next((c.tgid for c in self.contexts if c.tgid), 0)
+
+    def kill_process(self, tgid: int) -> None:
+        """SIGKILL. To each thread: one that has ended by itself, were it the leader, would not take the others along."""
+        if not tgid:
+            return
+        lib.sentrio_tgkill(tgid, tgid, signal.SIGKILL)
+        for context in self.contexts:
+            if context.tgid == tgid and context.tid:
+                lib.sentrio_tgkill(tgid, context.tid, signal.SIGKILL)
 
     # --- memory ---
     def read_into(self, addr: int, buffer: Any, length: int) -> int:
@@ -99,24 +138,31 @@ class SystrapAddressSpace:
         return int(lib.sentrio_vm_write(self.vm_pid, addr, buffer, length))
 
     def release(self) -> None:
-        """Kill what is left of its host processes and give the arena regions back when they are reaped."""
+        """Kill what is left of its host processes; the arena regions are free when those are reaped."""
         platform = self.platform
-        for context in list(self.contexts):
-            context.dead = True
-            platform.active.pop(context, None)
-            platform.by_tid.pop(context.tid, None)
-            if context.tgid:
-                lib.sentrio_tgkill(context.tgid, context.tgid, signal.SIGKILL)
+        for tgid in self.pids:
+            self.kill_process(tgid)
+        contexts = list(self.contexts)
         self.contexts.clear()
-        for region in self.regions.values():
-            platform.retire(region)
-        self.regions = {}
+        self._leaders.clear()
+        for context in contexts:
+            platform.active.pop(context, None)
+            if platform.by_tid.get(context.tid) is context:
+                del platform.by_tid[context.tid]
+            platform.fail_children_of(context)
+            context.abandon()
+        self.vm_pid = 0
+        platform.retire(self)
 
 
 class _Child:
-    """A clone that was posted: what its host thread must show before it is believed."""
+    """A clone that was posted. Its host thread is believed when its parent's clone returned that thread's id.
 
-    __slots__ = ("context", "finish", "new_space", "nonce", "parent", "phase", "result", "started", "thread")
+    A thread that has not shown itself yet could be anyone's: what it says about itself stands in registers that a guest
+    may have chosen. `callers`: those that claim to be this child and came before the parent had its result.
+    """
+
+    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "phase", "result", "thread")
 
     def __init__(
         self,
@@ -133,9 +179,9 @@ class _Child:
         self.thread = thread
         self.nonce = nonce
         self.finish = finish
-        self.phase = 0  # notifications seen of header, slots, hello
-        self.result: int | None = None
-        self.started = False
+        self.phase = 0  # of header, slots, hello: how many were let through
+        self.result = 0  # the parent's clone: the child's id, 0 while it is not known
+        self.callers: list[tuple[int, int, int, tuple[int, ...]]] = []  # notification, its thread, address, arguments
 
 
 class SystrapPlatform:
@@ -154,8 +200,12 @@ class SystrapPlatform:
         self.spaces_by_pid: dict[int, SystrapAddressSpace] = {}
         self.vdso: tuple[int, int, int] = (0, 0, 0)  # start of vvar, start of vdso, end
         self._children: dict[int, _Child] = {}  # by nonce (also the header's offset for new spaces)
+        self._claims: dict[int, _Child] = {}  # by the id that the parent's clone returned
+        self._vanished: deque[int] = deque(maxlen=256)  # ids of children that were refused or died before they were claimed
         self._nonce = 1
-        self._retired: list[int] = []
+        self._progress_ns = 0
+        self._warnings = 0
+        self.log: Callable[[str], object] | None = None  # for what ends a guest
         self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
         self._arena_buffer = ffi.from_buffer(self.arena.map)
         self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
@@ -173,8 +223,23 @@ class SystrapPlatform:
 
     @property
     def busy(self) -> bool:
-        """Whether operations or clones are under way: do not sleep, they end within microseconds."""
-        return bool(self.posted or self._children)
+        """Whether operations or clones are under way: do not sleep, they end within microseconds.
+
+        Not for long: a guest that never carries them out would keep us spinning. What ends later rings the doorbell.
+        """
+        if self.posted or self._children:
+            return time.monotonic_ns() - self._progress_ns < _BUSY_NS
+        return False
+
+    def note_progress(self) -> None:
+        """An operation was posted, asked for or done."""
+        self._progress_ns = time.monotonic_ns()
+
+    def warn(self, message: str) -> None:
+        """Report what a guest did that no honest one does; not without bound."""
+        self._warnings += 1
+        if self._warnings <= _MAX_WARNINGS and self.log is not None:
+            self.log(message + ("" if self._warnings < _MAX_WARNINGS else " (further ones are not logged)"))
 
     def pointer(self, address: int) -> Any:
         """A C pointer into the arena."""
@@ -212,6 +277,7 @@ class SystrapPlatform:
             self._unmap_stub_here()
         context.tid = context.tgid = first.vm_pid = pid
         first.contexts[context] = None
+        first.pids.add(pid)
         self.by_tid[pid] = context
         listener = self._await_setup(context)
         if listener < 0:
@@ -244,9 +310,9 @@ class SystrapPlatform:
         pristine.park()
         self.pristine = pristine
         pid = first.tid
-        self.spaces_by_pid.pop(pid, None)
         first.exit()
         os.waitpid(pid, 0)
+        first.space.pids.discard(pid)
         first.space.release()
 
     def _pump(self, until: Callable[[], bool]) -> None:
@@ -442,28 +508,56 @@ class SystrapPlatform:
         return context
 
     def _parent_done(self, child: _Child, results: list[int]) -> None:
-        child.result = results[0] if results else -errno.EAGAIN
-        if child.result < 0:
-            self._children.pop(child.nonce, None)
-            if child.new_space:
-                child.context.space.release()
-            else:
-                child.context.space.forget(child.context)
-            child.finish(child.result)
-        elif child.started:
-            child.finish(child.context.tid)
+        """The parent says what its clone returned: now the child's own calls can be answered."""
+        result = results[0] if results else -errno.EAGAIN
+        if not 0 < result <= _PID_MAX or result in self._claims:
+            self._fail_child(child, result if -4096 < result < 0 else -errno.EAGAIN)
+            return
+        known = self.by_tid.get(result)
+        if known is not None and known.space is child.parent.space:
+            child.parent.destroy("its clone returned a thread that was there before")
+            self._fail_child(child, -errno.EAGAIN)
+            return
+        if result in self._vanished:
+            self._vanished.remove(result)
+            self._fail_child(child, -errno.EAGAIN)
+            return
+        child.result = result
+        self._claims[result] = child
+        callers, child.callers = child.callers, []
+        for ident, pid, ip, args in callers:
+            self._respond(ident, self._judge_child(pid, ip, args, ident))
+
+    def _fail_child(self, child: _Child, result: int) -> None:
+        """The clone came to nothing: whatever it left is ended, and `finish` told."""
+        self._children.pop(child.nonce, None)
+        if self._claims.get(child.result) is child:
+            del self._claims[child.result]
+        callers, child.callers = child.callers, []
+        for ident, *_ in callers:
+            self._respond(ident, -errno.EPERM)
+        context = child.context
+        context.dead = True
+        if child.new_space:
+            context.space.release()
+        else:
+            context.space.forget(context)
+        child.finish(result)
+
+    def fail_children_of(self, parent: SystrapContext) -> None:
+        """`parent` is gone: children that it named and that have not come yet are not waited for."""
+        for child in [c for c in self._children.values() if c.parent is parent and c.result]:
+            self._fail_child(child, -errno.EAGAIN)
 
     def _child_started(self, child: _Child, pid: int) -> None:
         context = child.context
-        child.started = True
-        self._children.pop(child.nonce, None)
+        del self._children[child.nonce]
+        del self._claims[pid]
         context.tid = pid
         context.tgid = child.parent.tgid if child.thread else pid
         context.space.contexts[context] = None
         if not context.space.vm_pid:
-            context.space.vm_pid = pid
-        if not child.thread:
-            self.spaces_by_pid[pid] = context.space
+            context.space.vm_pid = context.tgid
         self.by_tid[pid] = context
         if self.arena.u32[context.state_i] != layout.BLOCKED:
             context.parked = False
@@ -471,22 +565,28 @@ class SystrapPlatform:
             self.active[context] = None
         if context.on_started is not None:
             context.on_started()
-        if child.result is not None:
-            child.finish(pid)
+        child.finish(pid)
 
     # --- regions of dead address spaces ---
     def _allocate_region(self) -> int:
-        if self._retired and len(self._retired) > 4:
-            self.arena.free(self._retired.pop(0))
         return self.arena.allocate()
 
-    def retire(self, region: int) -> None:
-        """A region whose processes were killed: reused only later, when they are surely gone."""
-        self._retired.append(region)
+    def retire(self, space: SystrapAddressSpace) -> None:
+        """`space` was released: its regions may be another's as soon as no host process can touch them."""
+        if not space.pids:
+            for region in space.regions.values():
+                self.arena.free(region)
+            space.regions = {}
+        space.retired = True
 
     # --- notifications ---
     def _serve_notification(self) -> bool:
-        """Take and answer one notification, if there is one."""
+        """Take and answer one notification, if there is one.
+
+        RECV does not block here even if the caller was killed after the poll: each notification raises a count that only
+        RECV lowers (kernel/seccomp.c), so RECV finds the count, finds nothing, and gives ENOENT
+        (tests/adversarial/test_notifications.py).
+        """
         self._pollfds[0:8] = struct.pack("<ihh", self.listener, 1, 0)
         if lib.sentrio_poll(self._pollfds_c, 1, 0) != 1 or not self._pollfds[6] & 1:
             return False
@@ -494,48 +594,29 @@ class SystrapPlatform:
         if lib.sentrio_ioctl(self.listener, _RECV, self._notif_c) < 0:
             return False
         ident, pid, _, nr, _, ip, *args = _NOTIF.unpack(self._notif)
-        verdict = self._judge(pid, nr, ip, tuple(args), ident)
+        self.note_progress()
+        self._respond(ident, self._judge(pid, nr, ip, tuple(args), ident))
+        return True
+
+    def _respond(self, ident: int, verdict: int | None) -> None:
+        if verdict == _LATER:
+            return
         if verdict is None:
             _RESP.pack_into(self._resp, 0, ident, 0, 0, _CONTINUE)
         else:
             _RESP.pack_into(self._resp, 0, ident, 0, verdict, 0)
         lib.sentrio_ioctl(self.listener, _SEND, self._resp_c)
-        return True
 
     def _judge(self, pid: int, nr: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
         """None: go on, it is what was posted. Else the negative errno to answer (0: done, do not carry it out)."""
         image = self.image
-        if ip == image.child_header_ip:
-            child = self._children.get(args[5])
-            if child is None or not child.new_space or child.phase or args != (
-                layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, layout.ARENA_FD, child.nonce,
-            ):  # fmt: skip
-                return -errno.EPERM
-            child.phase = 1
-            child.context.tid = pid
-            return None
-        if ip == image.child_slots_ip:
-            slots = next((c for c in self._children.values() if c.context.tid == pid and c.phase == 1), None)
-            if slots is None:
-                return -errno.EPERM
-            context = slots.context
-            first = context.index - context.index % layout.SLOTS_PER_REGION
-            wanted = (
-                layout.STUB_BASE + layout.SLOTS + first * layout.SLOT_SIZE, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED,
-                layout.ARENA_FD, context.at - (context.index - first) * layout.SLOT_SIZE,
-            )  # fmt: skip
-            if args != wanted:
-                return -errno.EPERM
-            slots.phase = 2
-            return None
-        if ip == image.hello_ip:
-            child = self._children.get(args[1])
-            if child is None or args[0] != child.context.slot_addr or (child.new_space and (child.phase != 2 or child.context.tid != pid)):
-                return -errno.EPERM
-            self._child_started(child, pid)
-            return 0
+        if ip in (image.child_header_ip, image.child_slots_ip, image.hello_ip):
+            return self._judge_child(pid, ip, args, ident)
         known = self.by_tid.get(pid)
-        if known is None or not known.expects(nr, args):
+        if known is None:
+            return -errno.EPERM
+        if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
+            known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
         host_fd = known.expected_fd()
         if host_fd >= 0:
@@ -545,6 +626,60 @@ class SystrapPlatform:
                 return int(added)
         known.advance()
         return None
+
+    def _judge_child(self, pid: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
+        """A thread that says it is a new one: as `_judge`, or _LATER (its parent's word is awaited)."""
+        known = self.by_tid.get(pid)
+        if known is not None:  # no newcomer; or this id was once a thread that left by its own hand
+            known.destroy("an old thread in the stub's entry for new ones")
+            return self._refuse_child(pid)
+        child = self._claims.get(pid)
+        if child is None:
+            child = self._children.get(args[1 if ip == self.image.hello_ip else 5])
+            if child is None or child.result:
+                return self._refuse_child(pid)
+            child.callers.append((ident, pid, ip, args))
+            return _LATER
+        if (ip, args) != self._expected_of_child(child) or (not child.phase and not self._may_be(child, pid)):
+            return self._refuse_child(pid)
+        child.phase += 1
+        if ip == self.image.hello_ip:
+            self._child_started(child, pid)
+            return 0
+        return None
+
+    def _refuse_child(self, pid: int) -> int:
+        child = self._claims.get(pid)
+        if child is not None:
+            self._fail_child(child, -errno.EAGAIN)
+        else:
+            self._vanished.append(pid)
+        return -errno.EPERM
+
+    def _may_be(self, child: _Child, pid: int) -> bool:
+        """Whether the thread is of the right process: its parent's, or the leader of its own. Notes a new process."""
+        if child.thread:
+            return bool(lib.sentrio_tgkill(child.parent.tgid, pid, 0) == 0)
+        if lib.sentrio_tgkill(pid, pid, 0) != 0:
+            return False
+        space = child.context.space
+        space.pids.add(pid)
+        self.spaces_by_pid[pid] = space
+        return True
+
+    def _expected_of_child(self, child: _Child) -> tuple[int, tuple[int, ...]]:
+        """The next call of a child, by how many it made: header, slots (both only with a new address space), hello."""
+        context, image = child.context, self.image
+        step = child.phase if child.new_space else 2
+        if step == 0:
+            at = (layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, layout.ARENA_FD)
+            return image.child_header_ip, (*at, child.nonce)
+        if step == 1:
+            first = context.index - context.index % layout.SLOTS_PER_REGION
+            start = layout.STUB_BASE + layout.SLOTS + first * layout.SLOT_SIZE
+            offset = context.at - (context.index - first) * layout.SLOT_SIZE
+            return image.child_slots_ip, (start, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, layout.ARENA_FD, offset)
+        return image.hello_ip, (context.slot_addr, child.nonce, 0, 0, _NO_FD, 0)
 
     # --- the loop's side ---
     def set_spin(self, pauses: int) -> None:
@@ -564,8 +699,7 @@ class SystrapPlatform:
 
     def serve_strangers(self) -> None:
         """Answer notifications that nothing was posted for (a guest that jumped into the stub): they get EPERM."""
-        while self._serve_notification():
-            pass
+        self.serve_notifications()
 
     # --- for the dispatcher's hot path, which reads slots itself ---
     event = staticmethod(_EVENT.unpack_from)
@@ -581,8 +715,9 @@ class SystrapPlatform:
 
     def serve_notifications(self) -> None:
         """Answer what the stubs ask while operations are under way."""
-        while self._serve_notification():
-            pass
+        for _ in range(_NOTIFICATIONS_AT_ONCE):
+            if not self._serve_notification():
+                return
 
     def take(self, stopped: Iterable[SystrapContext]) -> list[SystrapContext]:
         """Take the events of contexts that `scan` gave; internal ones are carried on with, the others are returned."""
@@ -597,8 +732,7 @@ class SystrapPlatform:
             if ready:
                 return self._take(ready)
             if self.posted or self._children:
-                while self._serve_notification():
-                    pass
+                self.serve_notifications()
             now = time.monotonic_ns()
             if not deadline:
                 deadline = now + spin_ns
@@ -609,16 +743,19 @@ class SystrapPlatform:
         arena_map = self.arena.map
         events = []
         for context in stopped:
-            context.in_guest = False
             kind, _, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
+            if context.awaiting:
+                self._take_internal(context, kind)
+                continue
+            if not Kind.SYSCALL_FAST <= kind <= Kind.INTERRUPTED:
+                context.destroy(f"an event of kind {kind} that nobody asked for")
+                continue
+            context.in_guest = False
+            if context.killed:
+                context.exit()
+                continue
             context.kind = kind
-            if kind == Kind.OPS_DONE:
-                context.finish_internal()
-                continue
             context.has_full_frame = kind != Kind.SYSCALL_FAST
-            if kind == Kind.FRAME_TAKEN:
-                context.finish_internal()
-                continue
             context.nr = nr
             context.args = tuple(args)
             if kind == Kind.FAULT:
@@ -626,15 +763,27 @@ class SystrapPlatform:
                 context.nr = -1
             elif kind == Kind.INTERRUPTED:
                 context.nr = -1
-            elif kind not in (Kind.SYSCALL_FAST, Kind.SYSCALL):
-                context.kind = Kind.FAULT
-                context.fault = (signal.SIGSEGV, 0x80, 0)
-                context.nr = -1
             events.append(context)
         return events
 
+    def _take_internal(self, context: SystrapContext, kind: int) -> None:
+        """An event while operations or a frame are awaited: that, and nothing else, may come."""
+        if kind != context.awaiting:
+            context.destroy(f"an event of kind {kind} where {context.awaiting} was due")
+            return
+        self.note_progress()
+        context.in_guest = False
+        if kind == Kind.FRAME_TAKEN:
+            context.has_full_frame = True
+        context.finish_internal()
+        if context.killed and not context.in_guest:
+            context.exit()
+
     def reap(self) -> None:
-        """Collect host processes that ended (call after SIGCHLD); contexts that went with them unasked are `lost`."""
+        """Collect host processes that ended (call after SIGCHLD); contexts that went with them unasked are `lost`.
+
+        Whoever takes a context from `lost` calls its `abandon` afterwards.
+        """
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -643,13 +792,20 @@ class SystrapPlatform:
             if not pid:
                 return
             space = self.spaces_by_pid.pop(pid, None)
+            if pid in self._claims:
+                self._fail_child(self._claims[pid], -errno.EAGAIN)
             if space is None:
+                self._vanished.append(pid)
                 continue
             for context in [c for c in space.contexts if c.tgid == pid]:
                 context.dead = True
                 self.active.pop(context, None)
                 space.forget(context)
+                self.fail_children_of(context)
                 self.lost.append(context)
+            space.pids.discard(pid)
+            if space.retired:
+                self.retire(space)
 
     def trace_ops(self, context: SystrapContext, ops: Sequence[Op]) -> None:
         """For debugging: override to see every operation."""

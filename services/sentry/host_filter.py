@@ -33,6 +33,7 @@ ROWS: Final = (
     Row("ioctl", "modes of the host terminal, set and flushed", _arg(1, 0x5404)),
     Row("ioctl", "size of the host terminal", _arg(1, 0x5413)),
     Row("tgkill", "interrupts a guest thread", _arg(2, _KICK)),
+    Row("tgkill", "asks which process a new guest thread is of", _arg(2, 0)),
     Row("tgkill", "ends a guest process", _arg(2, _KILL)),
     Row("wait4", "reaps guest processes"),
     # descriptors it holds

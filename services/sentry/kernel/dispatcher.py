@@ -37,6 +37,7 @@ _NEED_FRAME: Final = frozenset(("clone", "clone3", "fork", "vfork", "execve", "e
 _SIGSYS_STATUS: Final = 31
 _SIGKILL: Final = 9
 _SIGILL: Final = 4
+_MAX_SITES: Final = 4096
 
 
 class Dispatcher:
@@ -104,9 +105,17 @@ class Dispatcher:
         platform = self.platform
         kind, _, nr, a0, a1, a2, a3, a4, a5 = platform.event(platform.arena_map, context.event_at)
         task = context.owner
-        if kind == 2 and task is not None and self._patch_when_hot(task, context, nr):
+        if kind == 2 and task is not None and not context.awaiting and self._patch_when_hot(task, context, nr):
             return
-        if kind > 2 or kind < 1 or task is None or task.exiting or nr >= SIZE or self.trace is not None:
+        if (
+            kind > 2
+            or kind < 1
+            or task is None
+            or task.exiting
+            or nr >= SIZE
+            or context.awaiting
+            or self.trace is not None
+        ):
             for each in platform.take((context,)):
                 self._event(each)
             return
@@ -161,6 +170,8 @@ class Dispatcher:
         rip = self.platform.u64[context.rip_i]
         seen = mm.patcher.seen
         count = seen.get(rip, 0) + 1
+        if len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
+            seen.clear()
         seen[rip] = count
         if count % HOT or any(other.in_guest and other is not context for other in context.space.contexts):
             return False
@@ -393,6 +404,7 @@ class Dispatcher:
             task = context.owner
             if task is not None and not task.exiting:
                 exit_group(task, _SIGKILL)
+            context.abandon()
 
     def _bug(self, task: Task, error: BaseException) -> None:
         self.oops(task, error)

@@ -62,6 +62,12 @@ def start_child(
                 parent.kernel.mark_runnable(child)
                 return answer
 
+            if parent.exiting:  # its host process died meanwhile: nobody waits, but the child's fate is to be settled
+                try:
+                    outcome()
+                except LinuxError:
+                    pass
+                return
             complete(outcome)
 
         try:
