@@ -55,6 +55,7 @@ _NO_FD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may make them as fast as we answer
 _BUSY_NS: Final = 3_000_000
 _MAX_WARNINGS: Final = 100
+_log = Log("platform")
 
 
 class SystrapAddressSpace:
@@ -205,7 +206,6 @@ class SystrapPlatform:
         self._nonce = 1
         self._progress_ns = 0
         self._warnings = 0
-        self.log: Callable[[str], object] | None = None  # for what ends a guest
         self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
         self._arena_buffer = ffi.from_buffer(self.arena.map)
         self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
@@ -236,10 +236,10 @@ class SystrapPlatform:
         self._progress_ns = time.monotonic_ns()
 
     def warn(self, message: str) -> None:
-        """Report what a guest did that no honest one does; not without bound."""
+        """Log what a guest did that no honest one does; not without bound."""
         self._warnings += 1
-        if self._warnings <= _MAX_WARNINGS and self.log is not None:
-            self.log(message + ("" if self._warnings < _MAX_WARNINGS else " (further ones are not logged)"))
+        if self._warnings <= _MAX_WARNINGS:
+            _log.warning("%s%s", message, "" if self._warnings < _MAX_WARNINGS else " (further ones are not logged)")
 
     def pointer(self, address: int) -> Any:
         """A C pointer into the arena."""

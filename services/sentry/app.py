@@ -88,7 +88,6 @@ class _Sentry:
         self.platform = platform
         self.kernel = Kernel(facts, HostClock(), Log("sentry", config.log_level))
         self.kernel.platform = platform  # type: ignore[attr-defined]
-        platform.log = self.kernel.log.warning
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
@@ -155,10 +154,7 @@ class _Sentry:
     def _child_ended(self, _signo: int, _frame: object) -> None:
         self.dispatcher.reap_wanted = True
         try:
-            try:
             os.eventfd_write(self.platform.doorbell, 1)
-        except BlockingIOError:  # guests can fill it; then it is readable, which is all that matters
-            pass
         except BlockingIOError:  # guests can fill it; then it is readable, which is all that matters
             pass
 
