@@ -217,6 +217,7 @@ class HostStreamFile(HostFile):
 
     __slots__ = ("_poller",)
     pollable = True
+    writes_all = True
 
     def __init__(self, inode: HostInode, flags: int) -> None:
         super().__init__(inode, flags)

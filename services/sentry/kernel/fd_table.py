@@ -66,7 +66,7 @@ class FdTable:
             fd += 1
         if fd >= self.limit:
             if file.refs <= 0:
-                file.release()
+                file.add_reference().close_reference()
             raise LinuxError(errno.EMFILE)
         files[fd] = file
         file.refs += 1

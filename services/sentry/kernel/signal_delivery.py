@@ -82,6 +82,7 @@ def deliver(task: Task, result: int | None) -> bool:
         if task.forced:
             task.forced = 0
             info = task.pending.take_fault(~task.signal_mask)
+            _note_fault(task)
         if info is None:
             info = dequeue(task, ~task.signal_mask & _MASK64)
         if info is None:
@@ -148,6 +149,14 @@ def _handle(task: Task, info: SigInfo, action: SigAction, result: int | None) ->
     set_blocked(task, blocked)
     if task.altstack_flags & sg.SS_AUTODISARM:
         task.reset_altstack()
+
+
+def _note_fault(task: Task) -> None:
+    """What the processor said of the last fault, for this frame and later ones (struct sigcontext err, trapno, cr2)."""
+    regs = task.context.regs
+    task.fault_error = getattr(regs, "err", 0)
+    task.fault_trap = getattr(regs, "trapno", 0)
+    task.fault_address = getattr(regs, "cr2", 0)
 
 
 def _push_frame(task: Task, info: SigInfo, action: SigAction, saved_mask: int) -> None:

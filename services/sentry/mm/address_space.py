@@ -10,7 +10,7 @@ Read first: vma_set.py, user_memory.py (copies). System calls decode in syscalls
 from __future__ import annotations
 
 import errno
-import random
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,7 @@ _NR_MMAP, _NR_MPROTECT, _NR_MUNMAP, _NR_MREMAP, _NR_MADVISE = 9, 10, 11, 25, 28
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4
 _KEEP: Final = mm_h.MAP_NORESERVE | mm_h.MAP_POPULATE | mm_h.MAP_NONBLOCK | mm_h.MAP_STACK
 STACK_GAP: Final = 0x10_0000
+MAX_RANGES: Final = 24  # of one madvise(2) that the stub is asked for at a time
 MAX_AREAS: Final = 65530  # vm.max_map_count
 INFINITY: Final = 0xFFFFFFFFFFFFFFFF
 
@@ -75,7 +76,7 @@ class AddressSpace(UserMemory):
         self.total_pages = 0
         self.data_pages = 0
         self.locked_pages = 0
-        self.mmap_top = ADDRESS_END - (random.getrandbits(20) << 12) - 0x2000_0000
+        self.mmap_top = ADDRESS_END - ((int.from_bytes(os.urandom(3), "little") >> 4) << 12) - 0x2000_0000
         self.patcher = Patches()
 
     # --- life ---
@@ -175,7 +176,7 @@ class AddressSpace(UserMemory):
             elif shared:
                 max_write = backing.max_prot_write and file.writable
                 if prot & mm_h.PROT_WRITE and not max_write:
-                    raise LinuxError(errno.EACCES)
+                    raise LinuxError(errno.EPERM if file.writable else errno.EACCES)  # sealed, or open for reading
         replaced = sum(
             min(a.end, addr + length) - max(a.start, addr) for a in self.vmas.overlapping(addr, addr + length)
         )
@@ -322,10 +323,12 @@ class AddressSpace(UserMemory):
     def remap(
         self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
     ) -> Outcome:
-        """mremap(2); lengths are whole pages, old_length > 0."""
+        """mremap(2); lengths are whole pages. old_length 0: a second mapping of the same shared pages."""
         area = self.vmas.find(addr)
         if area is None or area.reserved or addr + old_length > area.end:
             raise LinuxError(errno.EFAULT)
+        if not old_length and not area.shared:
+            raise LinuxError(errno.EINVAL)
         if flags & _MREMAP_FIXED:
             self.check_range(new_addr, new_length)
             if new_addr < addr + old_length and addr < new_addr + new_length:
@@ -333,13 +336,16 @@ class AddressSpace(UserMemory):
             target = new_addr
         elif flags & _MREMAP_DONTUNMAP:
             target = self.find_free(new_length)
-        elif new_length <= old_length:
+        elif new_length <= old_length and old_length:
             if new_length == old_length:
                 return addr
             shrink = self.unmap(context, addr + new_length, old_length - new_length)
             return self._with_result(shrink, addr)
-        elif addr + old_length == area.end and self.vmas.is_free(area.end, addr + new_length) and (
-            addr + new_length <= ADDRESS_END
+        elif (
+            old_length
+            and addr + old_length == area.end
+            and self.vmas.is_free(area.end, addr + new_length)
+            and (addr + new_length <= ADDRESS_END)
         ):
             target = addr
         elif flags & _MREMAP_MAYMOVE:
@@ -354,10 +360,14 @@ class AddressSpace(UserMemory):
         def moved(results: list[int]) -> int:
             if results[-1] != target:
                 raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
-            piece = self.vmas.isolate(addr, addr + old_length)[0]
-            copy = piece.part(target, target + new_length)
-            copy.offset = piece.offset
-            if not flags & _MREMAP_DONTUNMAP:
+            if old_length:
+                piece = self.vmas.isolate(addr, addr + old_length)[0]
+                copy = piece.part(target, target + new_length)
+                copy.offset = piece.offset
+            else:
+                copy = area.part(target, target + new_length)
+                copy.offset = area.offset + addr - area.start
+            if old_length and not flags & _MREMAP_DONTUNMAP:
                 self.forget(addr, addr + old_length)
             self.forget(target, target + new_length)
             self.vmas.insert(copy)
@@ -385,15 +395,20 @@ class AddressSpace(UserMemory):
 
         return StubOp(begin)
 
-    def advise(self, context: Any, addr: int, length: int, advice: int) -> Outcome:
-        """Pass one madvise(2) on to the host, for advice that acts on memory."""
+    def advise(self, context: Any, ranges: list[tuple[int, int]], advice: int, holes: bool) -> Outcome:
+        """Pass one madvise(2) on to the host, for advice that acts on memory; `ranges` are mapped. ENOMEM: `holes`."""
 
-        def done(results: list[int]) -> int:
+        def done(results: list[int]) -> Outcome:
             if results[-1] < 0:
                 raise LinuxError(-results[-1])
+            if len(ranges) > MAX_RANGES:
+                return self.advise(context, ranges[MAX_RANGES:], advice, holes)
+            if holes:
+                raise LinuxError(errno.ENOMEM)
             return 0
 
-        return self.perform(context, [Op(_NR_MADVISE, (addr, length, advice, 0, 0, 0))], done)
+        ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
+        return self.perform(context, ops, done)
 
     # --- questions ---
     def futex_key(self, addr: int) -> tuple[object, int]:

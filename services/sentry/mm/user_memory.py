@@ -122,15 +122,18 @@ class UserMemory:
         self.write(addr, _U64.pack(value & 0xFFFFFFFFFFFFFFFF))
 
     def read_iovecs(self, addr: int, count: int) -> list[tuple[int, int]]:
-        """`count` struct iovec: (base, length). EINVAL: too many, or a length that is negative or overflows."""
+        """`count` struct iovec: (base, length). EINVAL: too many, or a negative length. EFAULT: beyond user space."""
         if count > IOV_MAX or count < 0:
             raise LinuxError(errno.EINVAL)
         if not count:
             return []
         flat = struct.unpack(f"<{2 * count}Q", self.read(addr, 16 * count))
         vectors = list(zip(flat[::2], flat[1::2], strict=True))
-        if sum(length for _, length in vectors) > 0x7FFFFFFFFFFFFFFF:
-            raise LinuxError(errno.EINVAL)
+        for base, length in vectors:
+            if length > 0x7FFFFFFFFFFFFFFF:
+                raise LinuxError(errno.EINVAL)
+            if base + length > 0x7FFF_FFFF_F000:  # TASK_SIZE_MAX
+                raise LinuxError(errno.EFAULT)
         return vectors
 
     def read_pointers(self, addr: int, limit: int) -> list[int]:

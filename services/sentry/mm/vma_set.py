@@ -68,6 +68,8 @@ class Vma:
         self.locked = False
         self.advice = 0
         self.token = token  # identity of shared anonymous memory, for futex keys
+        if shared and max_write and backing is not None and backing.count_writable is not None:
+            backing.count_writable(1)
 
     @property
     def length(self) -> int:
@@ -97,6 +99,10 @@ class Vma:
 
     def drop(self) -> None:
         """The area is gone: give its reference on the file back."""
+        backing = self.backing
+        if self.shared and self.max_write and backing is not None and backing.count_writable is not None:
+            backing.count_writable(-1)
+        self.backing = None
         if self.file is not None:
             self.file.close_reference()
             self.file = None

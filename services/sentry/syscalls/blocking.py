@@ -7,12 +7,13 @@ comes after some bytes were moved ends the call with their count.
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
-from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.kernel.waiter import Wait
 
@@ -43,14 +44,18 @@ def transfer(
 ) -> Outcome:
     """One attempt; when it would block: EAGAIN for a non-blocking file, else a Wait on the file's queue.
 
-    With a deadline (host CLOCK_MONOTONIC, ns: SO_RCVTIMEO) the wait ends in EAGAIN.
+    With a deadline (host CLOCK_MONOTONIC, ns; for reads that of SO_RCVTIMEO if there is one) the wait ends in EAGAIN.
     """
     try:
         return attempt()
     except WouldBlock:
         if nonblocking or file.flags & fc.O_NONBLOCK:
             raise LinuxError(errno.EAGAIN) from None
-        return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block)
+        restart = Restart.SYS
+        if mask == READ_MASK and file.receive_timeout_ns:
+            deadline_ns = time.monotonic_ns() + file.receive_timeout_ns
+            restart = 0  # signal(7): never restarted when a time-out is set
+        return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block, restart=restart)
 
 
 def broken_pipe(task: Task) -> None:
@@ -61,7 +66,7 @@ def broken_pipe(task: Task) -> None:
 class _WriteAll:
     """The state of one blocking write: how much went out."""
 
-    __slots__ = ("count", "done", "file", "nonblocking", "put", "task")
+    __slots__ = ("count", "deadline_ns", "done", "file", "nonblocking", "put", "task")
 
     def __init__(self, task: Task, file: OpenFile, count: int, put: Callable[[int], int], nonblocking: bool) -> None:
         self.task = task
@@ -70,6 +75,7 @@ class _WriteAll:
         self.put = put
         self.done = 0
         self.nonblocking = nonblocking
+        self.deadline_ns: int | None = None
 
     def step(self) -> Outcome:
         try:
@@ -78,14 +84,26 @@ class _WriteAll:
                 if moved <= 0:
                     break
                 self.done += moved
+                if not self.file.writes_all and not self.file.seekable:
+                    break
         except WouldBlock:
             if self.nonblocking or self.file.flags & fc.O_NONBLOCK:
                 if self.done:
                     return self.done
                 raise LinuxError(errno.EAGAIN) from None
-            return Wait(self.step, ((self.file.queue, WRITE_MASK),), on_signal=self.interrupted)
+            timeout = self.file.send_timeout_ns
+            if timeout and self.deadline_ns is None:
+                self.deadline_ns = time.monotonic_ns() + timeout
+            return Wait(
+                self.step,
+                ((self.file.queue, WRITE_MASK),),
+                deadline_ns=self.deadline_ns,
+                on_timeout=self.late,
+                restart=0 if timeout else Restart.SYS,
+                on_signal=self.interrupted,
+            )
         except LinuxError as error:
-            if error.errno == errno.EPIPE:
+            if error.errno == errno.EPIPE and self.file.writes_all:
                 broken_pipe(self.task)
             if not self.done:
                 raise
@@ -94,14 +112,19 @@ class _WriteAll:
     def interrupted(self) -> int | None:
         return self.done or None
 
+    def late(self) -> int:
+        """SO_SNDTIMEO: what went out, or EAGAIN."""
+        return self.done or _would_block()
+
 
 def write_all(
     task: Task, file: OpenFile, count: int, put: Callable[[int], int], *, done: int = 0, nonblocking: bool = False
 ) -> Outcome:
-    """Call `put(done)`, which moves some of the bytes from `done` on, until `count` were moved.
+    """Call `put(done)`, which moves some of the bytes from `done` on, until `count` were moved (a file that does not
+    `writes_all` and has no position: once).
 
     `done`: what was moved before. WouldBlock parks (or, non-blocking, ends with what was moved, else EAGAIN); an error
-    after some bytes ends with their count; EPIPE also raises SIGPIPE.
+    after some bytes ends with their count; EPIPE also raises SIGPIPE if the file `writes_all`.
     """
     state = _WriteAll(task, file, count, put, nonblocking)
     state.done = done

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import mman_h as mm_h
+from protocol.abi.fcntl_h import O_PATH
 from services.sentry.errors import LinuxError
 from services.sentry.mm.address_space import ADDRESS_END, LOWEST, PAGE, page_up
 from services.sentry.syscalls.arguments import s32, s64, u32
@@ -56,6 +57,8 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
         file = task.files.get(s32(fd))
         if s64(offset) < 0 or s64(offset) + size > 0x7FFFFFFFFFFFFFFF:
             raise LinuxError(errno.EOVERFLOW)
+        if file.flags & O_PATH:
+            raise LinuxError(errno.EBADF)
         if not file.readable:
             raise LinuxError(errno.EACCES)
         if kind != mm_h.MAP_PRIVATE and prot & mm_h.PROT_WRITE and not file.writable:
@@ -116,11 +119,6 @@ def sys_mremap(task: Task, addr: int, old: int, new: int, flags: int, new_addr: 
         raise LinuxError(errno.EINVAL)
     if page_up(new) > ADDRESS_END:
         raise LinuxError(errno.ENOMEM if new < ADDRESS_END * 2 else errno.EINVAL)
-    if not old:
-        area = task.mm.vmas.find(addr)
-        if area is None:
-            raise LinuxError(errno.EFAULT)
-        raise LinuxError(errno.EINVAL)  # duplicating a shared mapping is not offered
     return task.mm.remap(task.context, addr, page_up(old), page_up(new), flags, new_addr, task.group.rlimits)
 
 
@@ -169,14 +167,21 @@ def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
     areas = mm.vmas.overlapping(addr, addr + size)
     if any(area.reserved for area in areas):
         raise LinuxError(errno.EINVAL)
-    if not mm.vmas.covered(addr, addr + size):
-        raise LinuxError(errno.ENOMEM)
-    if advice in _ADVICE_NOTED:
+    holes = not mm.vmas.covered(addr, addr + size)  # what is mapped is advised all the same (madvise(2), ENOMEM)
+    if advice in _ADVICE_NOTED or not areas:
+        if holes:
+            raise LinuxError(errno.ENOMEM)
         return 0
     if advice in (mm_h.MADV_DONTFORK, mm_h.MADV_DOFORK):
         for area in mm.vmas.isolate(addr, addr + size):
             area.dont_fork = advice == mm_h.MADV_DONTFORK
-    return mm.advise(task.context, addr, size, advice)
+    ranges: list[tuple[int, int]] = []
+    for area in areas if holes else ():
+        start, end = max(area.start, addr), min(area.end, addr + size)
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, end))
+    return mm.advise(task.context, ranges or [(addr, addr + size)], advice, holes)
 
 
 def sys_msync(task: Task, addr: int, length: int, flags: int) -> Outcome:
@@ -289,7 +294,7 @@ ROWS: Final = (
     Row("munmap", sys_munmap, "ptr size"),
     Row("mprotect", sys_mprotect, "ptr size prot"),
     Row("brk", sys_brk, "ptr"),
-    Row("mremap", sys_mremap, "ptr size size flags ptr", note="old_size 0 is refused"),
+    Row("mremap", sys_mremap, "ptr size size flags ptr"),
     Row("madvise", sys_madvise, "ptr size int"),
     Row("msync", sys_msync, "ptr size flags"),
     Row("mincore", sys_mincore, "ptr size ptr", "partial", "every mapped page counts as resident"),

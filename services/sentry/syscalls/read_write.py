@@ -19,6 +19,7 @@ from services.sentry.syscalls.arguments import fd_arg, s32, s64
 from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, write_all
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.opening import stripped_mode
+from services.sentry.vfs.user_copy import read_some
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -74,11 +75,12 @@ def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:
             if file.flags & fc.O_NONBLOCK:
                 raise LinuxError(errno.EAGAIN) from None
         except LinuxError as error:
-            if error.errno == errno.EPIPE:
+            if error.errno == errno.EPIPE and file.writes_all:
                 broken_pipe(task)
             raise
-        if done == count or file.seekable:
-            return done
+        else:
+            if done == count or not file.writes_all:
+                return done
     return _write_rest(task, file, addr, min(count, MAX_RW_COUNT), done)
 
 
@@ -230,7 +232,7 @@ def _write_pieces(
             position = file.inode.size
         total = before_write(task, file, position, total)
     if len(pieces) > 1 and total <= CHUNK:
-        return _write_joined(task, file, b"".join(mm.read(base, length) for base, length in pieces)[:total], at)
+        return _write_joined(task, file, _joined(task, file, pieces)[:total], at)
     split = [part for piece in pieces for part in _split(*piece)]
     starts: list[int] = []
     position = 0
@@ -247,6 +249,25 @@ def _write_pieces(
         return file.pwrite_user(mm, base, length, at + done)
 
     return write_all(task, file, total, put, nonblocking=nonblocking)
+
+
+def _joined(task: Task, file: OpenFile, pieces: list[tuple[int, int]]) -> bytes:
+    """The bytes of the pieces. A file takes what lies before an unmapped page; others take all or nothing. EFAULT."""
+    mm = task.mm
+    data = []
+    for base, length in pieces:
+        try:
+            data.append(mm.read(base, length))
+        except LinuxError:
+            if not file.seekable:
+                raise
+            try:
+                data.append(read_some(mm, base, length))
+            except LinuxError:
+                if not data:
+                    raise
+            break
+    return b"".join(data)
 
 
 def _write_joined(task: Task, file: OpenFile, data: bytes, at: int | None) -> Outcome:

@@ -39,6 +39,9 @@ def _of(task: Task, fd: int) -> _Target:
     return file.inode, file.path.mount if file.path else None
 
 
+_PREFIXES: Final = frozenset((xa.XATTR_TRUSTED_PREFIX, xa.XATTR_USER_PREFIX, xa.XATTR_SECURITY_PREFIX))
+
+
 def _name(task: Task, addr: int) -> bytes:
     """ERANGE: empty or longer than 255 bytes."""
     try:
@@ -68,6 +71,8 @@ def _permit(task: Task, inode: Inode, name: bytes, *, write: bool) -> None:
             raise LinuxError(errno.EPERM)
     elif not name.startswith(xa.XATTR_SYSTEM_PREFIX):
         raise LinuxError(errno.EOPNOTSUPP)
+    if name in _PREFIXES:
+        raise LinuxError(errno.EINVAL)
 
 
 def _set(task: Task, target: _Target, name: int, value: int, size: int, flags: int) -> Outcome:

@@ -10,7 +10,7 @@ at 0.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.abi import fcntl_h as fc
@@ -34,12 +34,14 @@ class Backing(NamedTuple):
     """What a file gives mmap(2): a host fd the Sentry holds, and where the file's byte 0 lies in it.
 
     `max_prot_write`: whether a shared writable mapping of it is allowed. `identity` keys shared futexes.
+    `count_writable`: told 1 for every shared area that may become writable and -1 when it goes (memfd seals).
     """
 
     host_fd: int
     base: int
     max_prot_write: bool
     identity: object
+    count_writable: Callable[[int], None] | None = None
 
 
 class OpenFile:
@@ -67,6 +69,9 @@ class OpenFile:
     )
 
     seekable = False  # pread/pwrite/lseek make sense
+    writes_all: bool = False  # a blocking write goes on until all is written, and EPIPE sends SIGPIPE (pipe(7))
+    receive_timeout_ns: int = 0  # of sockets: SO_RCVTIMEO and SO_SNDTIMEO, 0: none
+    send_timeout_ns: int = 0
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode

@@ -138,6 +138,7 @@ class MasterFile(OpenFile):
 
     __slots__ = ("open_peer", "pair")
     pollable = True
+    writes_all = True
 
     def __init__(self, inode: Inode, flags: int, pair: PtyPair, open_peer: Callable[[Task, int], OpenFile]) -> None:
         super().__init__(inode, flags)

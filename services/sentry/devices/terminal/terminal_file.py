@@ -26,6 +26,7 @@ class TerminalFile(OpenFile):
 
     __slots__ = ("dead", "terminal")
     pollable = True
+    writes_all = True
 
     def __init__(self, inode: Inode, flags: int, terminal: Terminal) -> None:
         super().__init__(inode, flags)

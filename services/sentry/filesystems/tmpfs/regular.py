@@ -28,7 +28,7 @@ WRITE_SEALS: Final = fc.F_SEAL_WRITE | fc.F_SEAL_FUTURE_WRITE
 class TmpfsRegular(TmpfsNode):
     """`data` holds the bytes; `size` and `blocks` follow it. `seals`: F_SEAL_*, F_SEAL_SEAL alone on ordinary files.
 
-    `shared_writable`: mappings that may write (kept by mm through Backing users); F_SEAL_WRITE gives EBUSY then.
+    `shared_writable`: shared mappings that may write (told through Backing); F_SEAL_WRITE gives EBUSY then.
     """
 
     __slots__ = ("data", "seals", "shared_writable")
@@ -86,6 +86,10 @@ class TmpfsRegular(TmpfsNode):
         if seals & fc.F_SEAL_WRITE and self.shared_writable:
             raise LinuxError(errno.EBUSY)
         self.seals |= seals
+
+    def count_writable(self, change: int) -> None:
+        """A shared mapping that may be written came (1) or went (-1)."""
+        self.shared_writable += change
 
     def release_last_link(self) -> None:
         self.data.release()
@@ -220,4 +224,4 @@ class TmpfsFile(OpenFile):
     def mmap_backing(self) -> Backing:
         """Moves the contents to host memory. `max_prot_write` is false on a file sealed against writing."""
         node = self.node
-        return Backing(self.data.export(), 0, not node.seals & WRITE_SEALS, node)
+        return Backing(self.data.export(), 0, not node.seals & WRITE_SEALS, node, node.count_writable)
