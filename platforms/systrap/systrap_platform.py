@@ -621,7 +621,10 @@ class SystrapPlatform:
         host_fd = known.expected_fd()
         if host_fd >= 0:
             request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, args[4], 0))
-            added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
+            while True:  # it waits for the guest's thread, and SIGCHLD may interrupt that
+                added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
+                if added != -errno.EINTR:
+                    break
             if added < 0:
                 return int(added)
         known.advance()
