@@ -28,7 +28,7 @@ from services.sentry.kernel.signals import SigInfo, SignalHandlers
 from services.sentry.kernel.task import Task
 from services.sentry.kernel.thread_group import ThreadGroup
 from services.sentry.kernel.timers import Timers
-from services.sentry.kernel.uts import UtsNamespace
+from services.sentry.kernel.uts import UtsNamespace, uuid_text
 from services.sentry.kernel.waiter import WaitEntry
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Kernel:
         self.all_cpus = (1 << self.cpu_count) - 1
         self.memory_bytes = config.memory_bytes
         self.uts = UtsNamespace(config.hostname.encode()[:UTS_LEN])
-        self.boot_id = _random_uuid()
+        self.boot_id = uuid_text(os.urandom(16))
         self.boot_monotonic_ns = clock.monotonic_ns()
         self.boot_realtime_ns = clock.realtime_ns()
         self.random: Callable[[int], bytes] = os.urandom
@@ -261,12 +261,3 @@ class Kernel:
             self.exit_status = status
             for callback in self.on_exit:
                 callback(status)
-
-
-def _random_uuid() -> bytes:
-    """A version 4 UUID as text (RFC 9562, section 5.4)."""
-    raw = bytearray(os.urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex().encode()
-    return b"-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

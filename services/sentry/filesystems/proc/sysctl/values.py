@@ -7,12 +7,12 @@ it there with `number(kernel, path)`. Most are only remembered, which is what pr
 from __future__ import annotations
 
 import errno
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.proc.rows import SystemRow
+from services.sentry.kernel.uts import uuid_text
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -123,4 +123,4 @@ def node_name(name: str) -> SystemRow:
 
 def random_uuid(reader: Task) -> bytes:
     """A new one at each read (random(4))."""
-    return str(uuid.UUID(bytes=reader.kernel.random(16), version=4)).encode()
+    return uuid_text(reader.kernel.random(16))
