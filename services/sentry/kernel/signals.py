@@ -334,6 +334,10 @@ class SignalHandlers:
         return ignored, caught
 
 
+_INSIST_NS: Final = 10_000_000  # doubled each time, up to 32 times it
+_PATIENCE: Final = 6  # times, about a second
+_MORE_PATIENCE: Final = 14  # about four: here the whole process dies for one of its threads
+
 # --- waking -----------------------------------------------------------------------------------------------------------
 def kick(task: Task, fatal: bool = False) -> None:
     """Make `task` come to `deliver`: end its wait, or interrupt its guest code. `signal_pending` must be set already.
@@ -345,6 +349,8 @@ def kick(task: Task, fatal: bool = False) -> None:
         # What the platform is carrying out ends by itself, and the dispatcher looks at the flag then.
         if not wait.uninterruptible or (fatal and type(wait) is not StubOp):
             task.kernel.mark_runnable(task)
+        elif fatal:
+            _insist(task)
         return
     if task.in_stop:
         if fatal:
@@ -354,6 +360,29 @@ def kick(task: Task, fatal: bool = False) -> None:
         return
     if task.context is not None:
         task.context.interrupt()
+        if task.context.in_guest:
+            _insist(task)
+
+
+def _insist(task: Task, times: int = 0) -> None:
+    """Look again later whether `task`, which was interrupted in guest code, came to `deliver`.
+
+    An interrupt may fall into the moment in which a patched call goes back to its program, and a hostile program can keep
+    it from being seen: it is sent again, and a process that is to die and does not stop is destroyed.
+    """
+    context = task.context
+    kernel = task.kernel
+
+    def look() -> None:
+        if task.exiting or task.context is not context or not context.in_guest or not task.signal_pending:
+            return
+        if (task.group.exiting and times >= _PATIENCE) or (task.zapped and times >= _MORE_PATIENCE):
+            context.destroy("it is to end and does not stop")
+        elif times < _MORE_PATIENCE:
+            context.interrupt()
+            _insist(task, times + 1)
+
+    kernel.timers.call_at(kernel.clock.monotonic_ns() + (_INSIST_NS << min(times, 5)), look)
 
 
 def recalculate(task: Task) -> None:

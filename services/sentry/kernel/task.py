@@ -60,6 +60,7 @@ class GuestContext(Protocol):
 
     fs_base: int
     orig_rax: int
+    in_guest: bool
 
     @property
     def regs(self) -> Registers:
@@ -70,6 +71,9 @@ class GuestContext(Protocol):
 
     def kill(self) -> None:
         """End the host thread; no event follows."""
+
+    def destroy(self, why: str) -> None:
+        """End the whole process by force: its guest code broke a rule, or does not stop."""
 
     def fpstate(self) -> bytes:
         """The XSAVE image as on a Linux signal frame, software bytes and both magics included."""

@@ -97,6 +97,7 @@ class FakeContext:
         self.image = bytes(512)
         self.loaded: bytes | None = None
         self.cpu_ns = 0
+        self.in_guest = False
 
     def interrupt(self) -> None:
         self.interrupts += 1
