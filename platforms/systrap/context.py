@@ -206,6 +206,43 @@ class SystrapContext:
         """The thread goes on: what was read of its registers is no longer true."""
         self._regs = None
 
+    # --- small copies that travel in the slot (patched call sites) ---
+    def brought(self, addr: int, count: int) -> bytes | None:
+        """The `count` bytes at `addr`, if the call site brought exactly them along."""
+        u64 = self.platform.u64
+        at = self.at
+        if u64[(at + layout.IN_LENGTH) >> 3] != count or u64[(at + layout.ARGS + 8) >> 3] != addr or not count:
+            return None
+        if count > layout.IN_SIZE:
+            return None
+        return self.platform.arena_map[at + layout.IN : at + layout.IN + count]
+
+    def brought_string(self, addr: int) -> bytes | None:
+        """The string at `addr` without its NUL, if the call site brought it along."""
+        u64 = self.platform.u64
+        at = self.at
+        length = u64[(at + layout.IN_LENGTH) >> 3]
+        if not 0 < length <= layout.IN_SIZE:
+            return None
+        first = (at + layout.ARGS) >> 3
+        if addr != u64[first] and addr != u64[first + 1]:
+            return None
+        text = self.platform.arena_map[at + layout.IN : at + layout.IN + length]
+        end = text.find(b"\0")
+        return text[:end] if end >= 0 else None
+
+    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
+        """Back to the guest with `result`; its stub first copies `data` (at most BUFFER_SIZE bytes) to `addr`."""
+        arena = self.platform.arena
+        at = self.at
+        arena.map[at + layout.BUFFER : at + layout.BUFFER + len(data)] = data
+        u64 = arena.u64
+        u64[(at + layout.COPY_TO) >> 3] = addr
+        u64[(at + layout.COPY_LENGTH) >> 3] = len(data)
+        arena.i64[self.result_i] = result
+        arena.u32[self._command_i] = layout.COMMAND_COPY_OUT
+        self._go()
+
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:
         arena = self.platform.arena

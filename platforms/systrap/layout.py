@@ -61,11 +61,14 @@ SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs o
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
 COPY_TO: Final = 0x148  # u64 guest address for COMMAND_COPY_OUT
 COPY_LENGTH: Final = 0x150  # u64
+IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a patched site brought along in IN
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32
-BUFFER: Final = 0x980  # bytes copied out to the guest, or in from it
+BUFFER: Final = 0x980  # bytes to copy out to the guest
 BUFFER_SIZE: Final = 0x600
+IN: Final = 0xF80  # small buffers and path names, brought along
+IN_SIZE: Final = 0x80
 STACK: Final = 0x1000  # the signal stack: STACK..SLOT_SIZE
 
 # --- states ---

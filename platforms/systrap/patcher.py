@@ -19,6 +19,7 @@ import struct
 from typing import Final, NamedTuple
 
 from platforms.systrap import layout
+from platforms.systrap.image import Image
 
 __all__ = ["BEHIND", "BEFORE", "NEVER", "PUBLISHED", "Patches", "Site", "recognise"]
 
@@ -30,6 +31,9 @@ _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
+BUFFER_CALLS: Final = frozenset((1, 18, 44))  # write, pwrite64, sendto: a small buffer in the second argument
+PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))  # open stat lstat access chdir mkdir rmdir unlink readlink
+AT_PATH_CALLS: Final = frozenset((257, 258, 262, 263, 267, 269, 332, 437, 439))  # the same with a directory first
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
 
 
@@ -93,12 +97,13 @@ class Patches:
     def _overlaps(self, address: int) -> bool:
         return any(address + k in self.used or address - k in self.used for k in range(1, _PLACE))
 
-    def write(self, site: Site, address: int, fast_entry: int) -> tuple[bytes, bytes]:
+    def write(self, site: Site, address: int, image: Image) -> tuple[bytes, bytes]:
         """(trampoline for `address`, jump for `site.start`); from now on the site counts as patched."""
         self.used.add(address)
         jump = b"\xe9" + struct.pack("<i", address - (site.start + 5))
         if site.number >= 0:
-            return _published(site) + _call(site.number, site.resume, fast_entry), jump
+            return _published(site) + _call(site.number, site.resume, image), jump
+        fast_entry = image.fast_entry
         head = _enter(0, fast_entry)
         tail_at = address + len(head) + 2
         code = _enter(tail_at, fast_entry) + b"\x0f\x05" + site.tail
@@ -120,8 +125,17 @@ def _enter(resume: int, fast_entry: int) -> bytes:
     return b"\x48\xb9" + struct.pack("<Q", resume) + b"\x49\xbb" + struct.pack("<Q", fast_entry) + b"\x41\xff\xe3"
 
 
-def _call(number: int, resume: int, fast_entry: int) -> bytes:
-    return b"\xb8" + struct.pack("<I", number) + _enter(resume, fast_entry)
+def _call(number: int, resume: int, image: Image) -> bytes:
+    """eax = number, then into the entry that brings along what this call will be asked for."""
+    entry = image.fast_entry
+    if number in BUFFER_CALLS:
+        entry = image.fast_buffer_entry
+    elif number in PATH_CALLS:
+        entry = image.fast_path_entry
+    elif number in AT_PATH_CALLS:
+        entry = image.fast_path_entry
+        number |= 1 << 31
+    return b"\xb8" + struct.pack("<I", number) + _enter(resume, entry)
 
 
 def _published(site: Site) -> bytes:

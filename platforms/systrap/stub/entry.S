@@ -11,14 +11,72 @@ stub_table:
   .quad stub_main_entry, stub_fast_entry, stub_child_entry
   .quad stub_futex_ip, stub_ring_ip, stub_sigreturn_ip, stub_exit_ip, stub_close_ip
   .quad stub_op_ip, stub_clone_ip, stub_child_header_ip, stub_child_slots_ip, stub_hello_ip, stub_take_frame_ip
-  .quad stub_text_end, stub_setup_ip
+  .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
  * (the red zone is the guest's), only rax, rcx and r11 may change. GS base is the slot. --- */
   .globl stub_fast_entry
   .balign 64
+/* write(2)'s shape: bring the buffer in rsi along when it is small, so that the Sentry need not fetch it. */
+stub_fast_buffer_entry:
+  mov %rcx, %gs:RETURN
+  movq $0, %gs:IN_LENGTH
+  cmp $IN_SIZE, %rdx
+  ja stub_fast_common
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %gs:SELF, %rdi
+  add $IN, %rdi
+  mov %rdx, %rcx
+  .globl stub_bring_begin, stub_bring_end, stub_bring_fault
+stub_bring_begin:
+  rep movsb
+  movq %rdx, %gs:IN_LENGTH
+stub_bring_end:
+stub_bring_fault:
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_common
+
+/* A path name in rdi (stat) or rsi (the *at calls; then rax says so in bit 31): bring it along up to its NUL. */
+  .balign 16
+stub_fast_path_entry:
+  mov %rcx, %gs:RETURN
+  movq $0, %gs:IN_LENGTH
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  btr $31, %eax
+  mov %rax, %gs:NR
+  jc 1f
+  mov %rdi, %rsi
+1: mov %gs:SELF, %rdi
+  add $IN, %rdi
+  mov $IN_SIZE, %ecx
+stub_bring_path_begin:
+2: lodsb
+  stosb
+  test %al, %al
+  jz 3f
+  dec %ecx
+  jnz 2b
+  jmp stub_bring_path_fault
+3: mov $IN_SIZE+1, %eax
+  sub %ecx, %eax
+  mov %rax, %gs:IN_LENGTH
+  .globl stub_bring_path_begin, stub_bring_path_end, stub_bring_path_fault
+stub_bring_path_end:
+stub_bring_path_fault:
+  mov %gs:NR, %rax
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_common
+
+  .balign 16
 stub_fast_entry:
+  mov %rcx, %gs:RETURN
+  movq $0, %gs:IN_LENGTH
+stub_fast_common:
   mov %rax, %gs:NR
   mov %rdi, %gs:ARGS
   mov %rsi, %gs:ARGS+8
@@ -26,7 +84,6 @@ stub_fast_entry:
   mov %r10, %gs:ARGS+24
   mov %r8, %gs:ARGS+32
   mov %r9, %gs:ARGS+40
-  mov %rcx, %gs:RETURN
   movl $SYSCALL_FAST, %gs:KIND
   mov $READY, %eax
   xchg %eax, %gs:STATE

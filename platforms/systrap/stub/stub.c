@@ -31,6 +31,8 @@ enum { G_RAX = 13, G_RIP = 16, GREGS = 23 };
 
 extern char stub_text_end[];
 extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_fault[];
+extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
+extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
  * ARMED, so that either we see the Sentry going to sleep or its last look at the slots sees us. */
@@ -119,6 +121,14 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
     if (signo == KICK_SIGNAL) return; /* already on its way to the Sentry */
     if (rip >= (u64)stub_copy_begin && rip < (u64)stub_copy_end) {
       gregs[G_RIP] = (u64)stub_copy_fault;
+      return;
+    }
+    if (rip >= (u64)stub_bring_begin && rip < (u64)stub_bring_end) {
+      gregs[G_RIP] = (u64)stub_bring_fault;
+      return;
+    }
+    if (rip >= (u64)stub_bring_path_begin && rip < (u64)stub_bring_path_end) {
+      gregs[G_RIP] = (u64)stub_bring_path_fault;
       return;
     }
     if (signo == 31 && rip == (u64)stub_take_frame_ip) {

@@ -112,6 +112,13 @@ class AddressSpace(UserMemory):
         if self.space is not None:
             self.space.release()
 
+    def _open_window(self, addr: int, count: int) -> bool:
+        area = self.vmas.find(addr)
+        if area is None or area.reserved or not area.prot & mm_h.PROT_WRITE or (area.shared and area.file is not None):
+            return False
+        self.window_low, self.window_high = area.start, area.end
+        return addr + count <= area.end
+
     # --- placing ---
     def find_free(self, length: int, hint: int = 0) -> int:
         """Where a new mapping of `length` bytes goes: at the hint when free, else top-down. ENOMEM: nowhere."""
@@ -238,6 +245,7 @@ class AddressSpace(UserMemory):
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""
+        self.window_high = 0
         if self.patcher.seen:
             self.patcher.forget(start, end)
         for area in self.vmas.overlapping(start, end):
@@ -274,6 +282,7 @@ class AddressSpace(UserMemory):
         def done(results: list[int]) -> int:
             if results[-1] < 0:
                 raise LinuxError(-results[-1])
+            self.window_high = 0
             for area in self.vmas.isolate(addr, end):
                 if not area.shared:
                     self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)

@@ -75,7 +75,7 @@ def _room(mm: AddressSpace, site: Site) -> int | None:
 def _write(
     mm: AddressSpace, context: Any, ops: list[Op], site: Site, address: int, prot: int, then: Callable[[], None]
 ) -> None:
-    trampoline, jump = mm.patcher.write(site, address, context.platform.image.fast_entry)
+    trampoline, jump = mm.patcher.write(site, address, context.platform.image)
     pages = [address & ~(PAGE - 1), site.start & ~(PAGE - 1)]
     lengths = [
         page_up(address + len(trampoline)) - pages[0],

@@ -15,12 +15,13 @@ from protocol.abi.limits import PATH_MAX
 from services.sentry.errors import LinuxError
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from typing import Any as Buffer
 
 __all__ = ["UserMemory"]
 
 _SCRATCH_SIZE: Final = 1 << 16
 _PAGE: Final = 4096
+CARRIED_MAX: Final = 0x600  # bytes that a slot carries back (platforms.systrap.layout.BUFFER_SIZE)
 _scratch = bytearray(_SCRATCH_SIZE)
 _scratch_c = ffi.from_buffer(_scratch)
 _scratch_view = memoryview(_scratch)
@@ -36,13 +37,35 @@ _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 class UserMemory:
     """Copies to and from the address space whose host process (any of its threads) is `vm_pid`."""
 
-    __slots__ = ("space",)
+    __slots__ = ("fast", "pending", "space", "window_high", "window_low")
 
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
+        self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
+        self.pending: tuple[int, bytes] | None = None  # a write that travels back with the answer
+        self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
+
+    def _open_window(self, addr: int, count: int) -> bool:
+        """Whether [addr, addr+count) is plain writable memory; the window is moved there. The address space knows."""
+        return False
+
+    def flush(self) -> None:
+        """Carry out a write that was to travel with an answer. EFAULT."""
+        waiting, self.pending = self.pending, None
+        if waiting is not None:
+            addr, data = waiting
+            if _vm_write(self.space.vm_pid, addr, _from_buffer(data), len(data)) != len(data):
+                raise LinuxError(errno.EFAULT)
 
     def read(self, addr: int, count: int) -> bytes:
         """Exactly `count` bytes."""
+        fast = self.fast
+        if fast is not None:
+            if self.pending is not None:
+                self.flush()
+            brought = fast.brought(addr, count)
+            if brought is not None:
+                return brought  # type: ignore[no-any-return]
         if count <= _SCRATCH_SIZE:
             if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
                 if count == 0:
@@ -55,6 +78,15 @@ class UserMemory:
 
     def write(self, addr: int, data: Buffer) -> None:
         """All of `data`. Writes what it can before the hole, as the kernel's copy_to_user does."""
+        if self.fast is not None:
+            if self.pending is not None:
+                self.flush()
+            end = addr + len(data)
+            if len(data) <= CARRIED_MAX and (
+                (self.window_low <= addr and end <= self.window_high) or self._open_window(addr, len(data))
+            ):
+                self.pending = (addr, bytes(data))
+                return
         buffer = _from_buffer(data)
         count = len(buffer)
         if _vm_write(self.space.vm_pid, addr, buffer, count) != count and count:
@@ -62,6 +94,8 @@ class UserMemory:
 
     def write_some(self, addr: int, data: Buffer) -> int:
         """As much of `data` as can be written: the count. EFAULT: nothing."""
+        if self.pending is not None:
+            self.flush()
         buffer = _from_buffer(data)
         done = int(_vm_write(self.space.vm_pid, addr, buffer, len(buffer)))
         if done < 0:
@@ -70,6 +104,8 @@ class UserMemory:
 
     def read_into(self, addr: int, buffer: Any) -> int:
         """Fill a writable buffer; its length is returned."""
+        if self.pending is not None:
+            self.flush()
         target = _from_buffer(buffer, require_writable=True)
         count = len(target)
         if _vm_read(self.space.vm_pid, addr, target, count) != count and count:
@@ -78,6 +114,8 @@ class UserMemory:
 
     def read_some(self, addr: int, count: int) -> bytes:
         """Up to `count` bytes, fewer at a hole. EFAULT: none."""
+        if self.pending is not None:
+            self.flush()
         count = min(count, _SCRATCH_SIZE)
         done = _vm_read(self.space.vm_pid, addr, _scratch_c, count)
         if done < 0:
@@ -86,6 +124,13 @@ class UserMemory:
 
     def read_cstring(self, addr: int, limit: int = PATH_MAX) -> bytes:
         """The bytes before a NUL. ENAMETOOLONG: none within `limit` bytes."""
+        fast = self.fast
+        if fast is not None:
+            if self.pending is not None:
+                self.flush()
+            brought = fast.brought_string(addr)
+            if brought is not None and len(brought) < limit:
+                return brought  # type: ignore[no-any-return]
         out = b""
         pid = self.space.vm_pid
         while True:
@@ -104,12 +149,16 @@ class UserMemory:
             addr += chunk
 
     def read_u32(self, addr: int) -> int:
+        if self.pending is not None:
+            self.flush()
         if _vm_read(self.space.vm_pid, addr, _scratch_c, 4) != 4:
             raise LinuxError(errno.EFAULT)
         value: int = _U32.unpack_from(_scratch)[0]
         return value
 
     def read_u64(self, addr: int) -> int:
+        if self.pending is not None:
+            self.flush()
         if _vm_read(self.space.vm_pid, addr, _scratch_c, 8) != 8:
             raise LinuxError(errno.EFAULT)
         value: int = _U64.unpack_from(_scratch)[0]
