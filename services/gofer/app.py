@@ -21,7 +21,8 @@ from typing import Final, NoReturn
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9.spinning import SPIN_TRIES, SpinChoice
-from protocol.sealing.seal_unsafe import KILL_PROCESS, Seal, SealError, cached_filter, seal
+from protocol.sealing.rows import Row
+from protocol.sealing.seal_unsafe import KILL_PROCESS, Seal, SealError, cache_directory, cached_filter, seal
 from services.gofer import host_filter
 from services.gofer.backends.base import Backend
 from services.gofer.errors import ConfigurationError
@@ -252,6 +253,25 @@ def build_backend(exports: Mapping[bytes, tuple[str, bool]], name: str = "direct
     return backend
 
 
+def _rows(writable: bool, ready_fd: int | None) -> tuple[Row, ...]:
+    rows = host_filter.READ_WRITE if writable else host_filter.READ_ONLY
+    return rows if ready_fd is None else (*rows, host_filter.write_to(ready_fd))
+
+
+def prepare(backend_name: str, writable: bool, ready_fd: int | None) -> bytes | None:
+    """Import all that serving will need while modules can still be found; the finished filter, for `run`.
+
+    None where it cannot be made: sealing says why.
+    """
+    from protocol.sealing import landlock_unsafe  # noqa: F401 - the seal's
+
+    build_backend({}, backend_name)
+    try:
+        return cached_filter(_rows(writable, ready_fd), cache_directory())
+    except SealError:
+        return None
+
+
 def seal_gofer(
     backend: Backend,
     keep_fds: Collection[int],
@@ -260,12 +280,15 @@ def seal_gofer(
     keep_capabilities: Collection[int] = (),
     default_action: int = KILL_PROCESS,
     filter_cache: str | None = None,
+    program: bytes | None = None,
 ) -> Seal:
-    """Give up all that serving `backend` does not need. SealError. Standard error stays open beside `keep_fds`."""
-    rows = host_filter.READ_WRITE if backend.writable else host_filter.READ_ONLY
-    if ready_fd is not None:
-        rows = (*rows, host_filter.write_to(ready_fd))
-    program = cached_filter(rows, filter_cache, default_action) if filter_cache else None
+    """Give up all that serving `backend` does not need. SealError. Standard error stays open beside `keep_fds`.
+
+    `program`: what `prepare` returned for the same `ready_fd`.
+    """
+    rows = _rows(backend.writable, ready_fd)
+    if program is None and filter_cache:
+        program = cached_filter(rows, filter_cache, default_action)
     return seal(
         rows,
         keep_fds={2, *keep_fds, *backend.kept_fds()},
@@ -294,6 +317,7 @@ def run(
     ready_fd: int | None = None,
     keep_capabilities: Collection[int] = (),
     filter_cache: str | None = None,
+    program: bytes | None = None,
     log: Log = log_to_stderr,
 ) -> int:
     """Build, seal, write b"R" to `ready_fd`, serve until every connection has ended. Returns an exit status."""
@@ -307,7 +331,12 @@ def run(
         if sealed:
             keep = {sock.fileno() for sock in socks} | ({ready_fd} if ready_fd is not None else set())
             done = seal_gofer(
-                backend, keep, ready_fd=ready_fd, keep_capabilities=keep_capabilities, filter_cache=filter_cache
+                backend,
+                keep,
+                ready_fd=ready_fd,
+                keep_capabilities=keep_capabilities,
+                filter_cache=filter_cache,
+                program=program,
             )
             for warning in done.warnings:
                 log(f"warning: {warning}")
@@ -342,6 +371,7 @@ def run_in_child(
     backend_name: str = "directory",
     keep_capabilities: Collection[int] = (),
     filter_cache: str | None = None,
+    program: bytes | None = None,
 ) -> NoReturn:
     """The life of a forked child: run(), then exit. Never returns, never raises, leaves no traceback."""
     status = EXIT_BUG
@@ -354,6 +384,7 @@ def run_in_child(
             ready_fd=ready_fd,
             keep_capabilities=keep_capabilities,
             filter_cache=filter_cache,
+            program=program,
         )
     except BaseException as error:
         log_to_stderr(f"bug: {type(error).__name__}: {error}")

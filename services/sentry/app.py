@@ -59,9 +59,12 @@ def prepare(config: SentryConfig) -> None:
     _Prepared.rows = table.build()
     boot.import_filesystems()
     if config.sealed:
-        from protocol.sealing.seal_unsafe import compile_filter
+        from protocol.sealing.seal_unsafe import SealError, cache_directory, cached_filter
 
-        _Prepared.program = compile_filter(host_filter.ROWS)
+        try:
+            _Prepared.program = cached_filter(host_filter.ROWS, cache_directory())
+        except SealError:
+            pass  # sealing says it
 
 
 def run(config: SentryConfig, fds: SentryFds) -> NoReturn:
@@ -120,7 +123,7 @@ class _Sentry:
             why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
             detail = os.strerror(number) if number else str(error)
             self.fail(stage, number, f"{detail}: {why}" if why else detail)
-        except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback unless asked
+        except Exception as error:
             if self.config.debug:
                 self.kernel.log.error("bug", exc_info=error)
             self.fail(stage, 0, f"{type(error).__name__}: {error}")
@@ -166,8 +169,8 @@ class _Sentry:
 
     def _seal(self) -> None:
         self.loop = loop.MainLoop(self.kernel, self.dispatcher, self.platform, self.outside)
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # what is here stays, and nothing was collected so far (launch/birth.py)
+        gc.enable()
         gc.set_threshold(50_000, 20, 50)
         if not self.config.sealed:
             lib.sentrio_syscall(_NR_PRCTL, _PR_SET_DUMPABLE, 0, 0, 0, 0, 0)
@@ -206,7 +209,7 @@ class _Sentry:
         self.started = True
         task = self.init
         outcome = boot.begin(task, self.config)
-        self.dispatcher._complete(task, outcome)  # noqa: SLF001 - the first call of a task that made none
+        self.dispatcher._complete(task, outcome)
         self.control.notify("started")
 
     def signal(self, signo: int, everyone: bool) -> None:

@@ -13,6 +13,7 @@ point was reached:
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import select
@@ -27,7 +28,6 @@ from services.supervisor.launch.processes import BORN_BY_ROOT, BORN_BY_USER, BOR
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from types import ModuleType
     from typing import NoReturn
 
     from services.supervisor.launch.host_calls_unsafe import HostCalls
@@ -63,6 +63,7 @@ class Birth:
     def live(self) -> NoReturn:
         """Run the service. Never returns: it ends with the service's status, or STATUS_FAILURE after a "fail"."""
         try:
+            gc.disable()  # imports leave no garbage; each service enables it when it has come that far
             privileges.die_with_monitor(self._calls)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             # No controlling terminal: its Ctrl-C, Ctrl-Z and hang-up are the monitor's and, through it, the guest's.
@@ -106,10 +107,10 @@ class Birth:
         app = import_module(self._plan.modules.gofer)
         exports = self._plan.exports
         prepare = getattr(app, "prepare", None)
+        prepared = {}
         if prepare is not None:
-            prepare(exports[0].backend, any(export.writable for export in exports))
-        else:
-            self._warm_gofer(app, exports[0].backend)
+            writable = any(export.writable for export in exports)
+            prepared["program"] = prepare(exports[0].backend, writable, self._ready)
         if self._has_own_mounts():
             try:
                 paths = namespaces.enter_export_root(self._calls, exports)
@@ -128,6 +129,8 @@ class Birth:
         kept = [number for number in range(privileges.CAP_LAST_CAP + 1) if wanted >> number & 1]
         files = self._given[0]
         self._reached()
+        gc.freeze()
+        gc.enable()
         app.run_in_child(
             files,
             {export.name: (os.fsdecode(export.path), not export.writable) for export in exports},
@@ -135,15 +138,8 @@ class Birth:
             ready_fd=self._ready,
             backend_name=exports[0].backend,
             keep_capabilities=kept,
+            **prepared,
         )
-
-    def _warm_gofer(self, app: ModuleType, backend: str) -> None:
-        """Have the Gofer import everything while modules can still be found: an empty backend, and what seals it."""
-        build_backend = getattr(app, "build_backend", None)
-        if build_backend is not None:
-            build_backend({}, backend)
-        if self._plan.sealed:
-            _import_seal()
 
     def _has_own_mounts(self) -> bool:
         """Whether the process may rearrange its mounts; maps its ids when it was born in a user namespace."""
@@ -208,6 +204,8 @@ class Birth:
         os.dup2(null, 1, inheritable=False)
         if self._log != 2:
             os.dup2(self._log, 2, inheritable=False)
+        if sys.stderr is None:  # the caller had closed 2; what is there now may be written to
+            sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
         low = 3
         for fd in sorted(keep):
             os.closerange(low, fd)
