@@ -1,0 +1,158 @@
+/* Jumps to the system-call instructions of the stub with registers of the attacker's choice. */
+#include "hostile.h"
+
+#define TARGET 0x10000000000L
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+
+static void op_mmap(void) {
+  jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 7, ANON, -1, 0);
+  if (readable((void *)TARGET)) gained("mmap");
+}
+static void op_munmap(void) { jump(IP_op_ip, 0, SYS_munmap, STUB_BASE + SLOTS, SLOT_SIZE, 0, 0, 0, 0); }
+static void op_mprotect(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 7, 0, 0, 0); }
+static void op_mremap(void) { jump(IP_op_ip, 0, SYS_mremap, STUB_BASE, 4096, 4096, 3, TARGET, 0); }
+static void op_madvise(void) { jump(IP_op_ip, 0, SYS_madvise, STUB_BASE, 4096, 4, 0, 0, 0); }
+static void op_arena(void) {
+  jump(IP_op_ip, 0, SYS_mmap, TARGET, 0x400000, 3, MAP_SHARED | MAP_FIXED, ARENA_FD, 0);
+  if (readable((void *)TARGET)) gained("the arena");
+}
+static void op_write(void) { jump(IP_op_ip, 0, SYS_write, 1, (long)"GAINED write\n", 13, 0, 0, 0); }
+static void op_execve(void) { jump(IP_op_ip, 0, SYS_execve, (long)"/bin/true", 0, 0, 0, 0, 0); }
+static void op_openat(void) { jump(IP_op_ip, 0, SYS_openat, -100, (long)"/etc/passwd", 0, 0, 0, 0); }
+static void op_x32(void) { jump(IP_op_ip, 0, 0x40000000 | SYS_mmap, TARGET, 4096, 7, ANON, -1, 0); }
+static void op_high_bits(void) { jump(IP_op_ip, 0, 1L << 32 | SYS_mmap, TARGET, 4096, 7, ANON, -1, 0); }
+
+static void clone_fork(void) {
+  long pid = jump(IP_clone_ip, 1, SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
+  if (pid >= 0) gained("fork");
+}
+static void clone_thread(void) {
+  static char stack[65536];
+  long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+  if (jump(IP_clone_ip, 1, SYS_clone, flags, (long)stack + 60000, 0, 0, 0, 0) >= 0) gained("thread");
+}
+static void clone_untrace(void) { jump(IP_clone_ip, 1, SYS_clone, 0x10000000 | SIGCHLD, 0, 0, 0, 0, 0); }
+static void clone_clone3(void) { jump(IP_clone_ip, 1, 435, 0, 88, 0, 0, 0, 0); }
+
+static void child_header(void) {
+  jump(IP_child_header_ip, 0, SYS_mmap, STUB_BASE + HEADER, HEADER_SIZE, 1, 0x11, ARENA_FD, REGION_SIZE * 2L);
+}
+static void child_header_elsewhere(void) { jump(IP_child_header_ip, 0, SYS_mmap, TARGET, 4096, 3, 0x11, ARENA_FD, 0); }
+static void child_slots(void) {
+  jump(IP_child_slots_ip, 0, SYS_mmap, STUB_BASE + SLOTS, SLOT_SIZE * SLOTS_PER_REGION, 3, 0x11, ARENA_FD, REGION_SIZE + SLOT_SIZE);
+}
+static void hello(void) { jump(IP_hello_ip, 0, SYS_mmap, slot_address(), REGION_SIZE, 0, 0, -1, 0); }
+static void hello_thread(void) { jump(IP_hello_ip, 0, SYS_mmap, slot_address(), 2L << 32, 0, 0, -1, 0); }
+
+static void futex_wake(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 1, 1, 0, 0, 0); }
+static void futex_requeue(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 3, 1, 1, (long)&w, 0); }
+static void futex_lock_pi(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 6, 0, 0, 0, 0); }
+static void futex_private(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 128, 1, 0, 0, 0); }
+static void futex_other_call(void) { jump(IP_futex_ip, 0, SYS_read, 0, 0, 0, 0, 0, 0); }
+static void futex_wait_wrong_value(void) {
+  u32 w = 0;
+  if (jump(IP_futex_ip, 0, SYS_futex, (long)&w, 0, 1, 0, 0, 0) != -EAGAIN) _exit(1);
+}
+static void futex_wait_for_ever(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 0, 0, 0, 0, 0); }
+
+static void ring_other_fd(void) { jump(IP_ring_ip, 0, SYS_write, 1, (long)"GAINED it", 8, 0, 0, 0); }
+static void ring_arena(void) { jump(IP_ring_ip, 0, SYS_write, ARENA_FD, (long)"GAINED it", 8, 0, 0, 0); }
+static void ring_longer(void) { char b[16] = {1}; jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)b, 16, 0, 0, 0); }
+static void ring_pwrite(void) { char b[16] = {1}; jump(IP_ring_ip, 0, SYS_pwrite64, DOORBELL_FD, (long)b, 8, 0, 0, 0); }
+static void ring_full(void) {
+  u64 most = 0xfffffffffffffffe;
+  for (int k = 0; k < 1000; k++) jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)&most, 8, 0, 0, 0);
+  for (int k = 0; k < 20; k++) { /* the Sentry rings it itself when a process ends */
+    int pid = fork();
+    if (!pid) _exit(0);
+    jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)&most, 8, 0, 0, 0);
+    waitpid(pid, 0, 0);
+  }
+}
+
+static void close_doorbell(void) {
+  jump(IP_close_ip, 0, SYS_close, DOORBELL_FD, 0, 0, 0, 0, 0);
+  for (int k = 0; k < 3; k++) trap(SYS_getppid, 0, 0, 0, 0, 0, 0);
+}
+static void close_arena(void) {
+  jump(IP_close_ip, 0, SYS_close, ARENA_FD, 0, 0, 0, 0, 0);
+  for (int k = 0; k < 5; k++) {
+    int pid = fork();
+    if (!pid) _exit(0);
+    if (pid > 0) _exit(1);
+  }
+}
+static void close_all(void) {
+  for (int k = 0; k < 1024; k++) jump(IP_close_ip, 0, SYS_close, k, 0, 0, 0, 0, 0);
+}
+static void close_other_call(void) { jump(IP_close_ip, 0, SYS_dup, DOORBELL_FD, 0, 0, 0, 0, 0); }
+
+static void exit_alone(void) { jump(IP_exit_ip, 0, SYS_exit, 0, 0, 0, 0, 0, 0); }
+static void exit_group_there(void) { jump(IP_exit_ip, 0, SYS_exit_group, 0, 0, 0, 0, 0, 0); }
+static void *leave(void *p) { jump(IP_exit_ip, 0, SYS_exit, 0, 0, 0, 0, 0, 0); return p; }
+static void exit_thread(void) {
+  pthread_t t;
+  pthread_create(&t, 0, leave, 0);
+  pause_ms(50);
+  for (int k = 0; k < 10; k++) trap(SYS_getppid, 0, 0, 0, 0, 0, 0);
+}
+static void *stay(void *p) { for (;;) __builtin_ia32_pause(); return p; }
+static void exit_leader(void) { /* the others go on computing: only SIGKILL can end them */
+  pthread_t t;
+  pthread_create(&t, 0, stay, 0);
+  pause_ms(20);
+  jump(IP_exit_ip, 0, SYS_exit, 0, 0, 0, 0, 0, 0);
+}
+
+static void setup_call(void) { jump(IP_setup_ip, 0, SYS_openat, -100, (long)"/", 0, 0, 0, 0); }
+static void setup_prctl(void) { jump(IP_setup_ip, 0, SYS_prctl, 1, 9, 0, 0, 0, 0); }
+static void take_frame(void) { jump(IP_take_frame_ip, 0, SYS_getppid, 0, 0, 0, 0, 0, 0); }
+static void sigreturn_other_call(void) { jump(IP_sigreturn_ip, 0, SYS_write, 1, (long)"GAINED\n", 7, 0, 0, 0); }
+static void every_byte(void) { /* of the text, as an entry: whatever it decodes to */
+  for (long at = 0; at < IP_text_end - STUB_BASE; at++) {
+    int pid = fork();
+    if (!pid) {
+      static char stack[8192];
+      struct timespec t = {0, 0};
+      (void)t;
+      __asm__ volatile("mov %0, %%rsp; mov $9, %%eax; mov $60, %%edi; xor %%esi, %%esi; jmp *%1" ::"r"(stack + 8000),
+                       "r"(STUB_BASE + at));
+    }
+    for (int k = 0; k < 20 && !waitpid(pid, 0, WNOHANG); k++) pause_ms(1);
+    kill(pid, SIGKILL);
+    waitpid(pid, 0, 0);
+    at += 12; /* a prime step, to stay within the time */
+  }
+}
+
+/* A slot of one's own making in one's own memory: the stub carries out what stands in it, the Sentry knows nothing of it. */
+static char fake[2 * SLOT_SIZE] __attribute__((aligned(SLOT_SIZE)));
+static void *answer(void *p) {
+  u64 slot = (u64)fake;
+  while (SLOT32(slot, STATE) != READY) ;
+  u64 op[] = {SYS_mmap, TARGET, 4096, 7, ANON, -1, 0};
+  memcpy(fake + OPS, op, sizeof op);
+  SLOT32(slot, OP_COUNT) = 1;
+  SLOT32(slot, COMMAND) = COMMAND_OPS;
+  SLOT32(slot, STATE) = RESUME;
+  return p;
+}
+static void fake_slot(void) {
+  pthread_t t;
+  pthread_create(&t, 0, answer, 0);
+  SLOT64((u64)fake, SELF) = (u64)fake;
+  __asm__ volatile("wrgsbase %0" ::"r"(fake));
+  __asm__ volatile("lea 1f(%%rip), %%rcx; jmp *%0; 1:" ::"r"((u64)IP_fast_entry), "a"(39) : "rcx", "r11", "memory");
+  if (readable((void *)TARGET)) gained("mmap through a slot of its own");
+}
+
+#define A(n) {#n, n}
+const struct attack attacks[] = {
+    A(op_mmap), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
+    A(child_header), A(child_header_elsewhere), A(child_slots), A(hello), A(hello_thread), A(futex_wake),
+    A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
+    A(futex_wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
+    A(close_doorbell), A(close_arena), A(close_all), A(close_other_call), A(exit_alone), A(exit_group_there),
+    A(exit_thread), A(exit_leader), A(setup_call), A(setup_prctl), A(take_frame), A(sigreturn_other_call),
+    A(every_byte), A(fake_slot), {0, 0}};

@@ -1,0 +1,42 @@
+"""Jumping into the stub: each of its system-call instructions, with registers of the guest's choice, gains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+DIE = (
+    "op_mmap op_munmap op_mprotect op_mremap op_madvise op_arena op_write op_execve op_openat op_x32 op_high_bits "
+    "clone_fork clone_thread clone_untrace clone_clone3 child_header child_header_elsewhere child_slots hello "
+    "hello_thread futex_wake futex_requeue futex_lock_pi futex_private futex_other_call ring_other_fd ring_arena "
+    "ring_longer ring_pwrite close_other_call exit_alone exit_group_there exit_leader setup_call setup_prctl take_frame "
+    "sigreturn_other_call fake_slot"
+).split()
+HARMLESS = "futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread".split()
+
+
+@pytest.mark.sandbox
+def test_forbidden_jumps_kill_their_process_and_no_other(attack: Callable[..., Any]) -> None:
+    outcome = attack("jumps", DIE)
+    assert [name for name in DIE if not outcome.results.get(name, "").endswith("signal 9")] == [], outcome.text
+    assert "hangs" not in outcome.text
+
+
+@pytest.mark.sandbox
+def test_allowed_jumps_harm_at_most_their_own_process(attack: Callable[..., Any]) -> None:
+    outcome = attack("jumps", HARMLESS)
+    assert [name for name in HARMLESS if not outcome.results.get(name, "").endswith("exit 0")] == [], outcome.text
+
+
+@pytest.mark.sandbox
+def test_thread_asleep_in_the_stub_can_be_killed(attack: Callable[..., Any]) -> None:
+    outcome = attack("jumps", ["futex_wait_for_ever"])
+    assert outcome.results["futex_wait_for_ever"] == "(killed) futex_wait_for_ever signal 9"
+
+
+@pytest.mark.sandbox
+def test_any_byte_of_the_text_as_entry_is_harmless(attack: Callable[..., Any]) -> None:
+    outcome = attack("jumps", ["every_byte"])
+    assert outcome.results["every_byte"].endswith("exit 0"), outcome.text
