@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from platforms._host import lib
 from platforms.base import Kind, Op
 from platforms.systrap import layout
+from platforms.systrap.filter import is_direct
 
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
@@ -74,6 +75,7 @@ class SystrapContext:
         "_flags_i",
         "_position",
         "_regs",
+        "_widths",
         "args",
         "at",
         "awaiting",
@@ -133,6 +135,7 @@ class SystrapContext:
         self._regs: Registers | None = None
         self._expected: list[tuple[int, tuple[int, ...], int]] = []
         self._position = 0
+        self._widths: list[int] = []  # rows that each posted operation takes
         self._done: Callable[[list[int]], None] | None = None
         self.on_started: Callable[[], None] | None = None
 
@@ -290,6 +293,7 @@ class SystrapContext:
         platform.trace_ops(self, ops)
         self._done = done
         rows: list[int] = []
+        widths: list[int] = []
         expected: list[tuple[int, tuple[int, ...], int]] = []
         for op in ops:
             if op.host_fd >= 0:
@@ -297,13 +301,17 @@ class SystrapContext:
                 args = (*op.args[:4], number, op.args[5])
                 rows += (op.nr, *args, 0, 3, number, 0, 0, 0, 0, 0, 0)
                 expected.append((op.nr, args, op.host_fd))
+                widths.append(2)
             else:
                 rows += (op.nr, *op.args, 0)
-                expected.append((op.nr, op.args, -1))
+                widths.append(1)
+                if not is_direct(op.nr, op.args):
+                    expected.append((op.nr, op.args, -1))
         count = len(rows) // 8
         if count > layout.MAX_OPS:
             raise ValueError("too many operations in one post")
         self._expected = expected
+        self._widths = widths
         self._position = 0
         arena = platform.arena
         start = (self.at + layout.OPS) // 8
@@ -320,6 +328,7 @@ class SystrapContext:
             return
         self._done = done
         self._expected = [(56, args, -1)]
+        self._widths = [1]
         self._position = 0
         self.platform.arena.u32[self._command_i] = layout.COMMAND_CLONE
         self._await_ops()
@@ -384,12 +393,12 @@ class SystrapContext:
         start = (self.at + layout.OPS) // 8
         results = []
         row = 0
-        for _, _, host_fd in self._expected:
+        for width in self._widths:
             result: int = arena.i64[start + row * 8 + 7]
             results.append(result)
             if -4096 < result < 0:
                 break
-            row += 2 if host_fd >= 0 else 1
+            row += width
         return results
 
     # --- the rest ---

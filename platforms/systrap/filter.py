@@ -2,18 +2,26 @@
 
 Outside the stub's text every call, whatever its architecture or ABI, is RET_TRAP: SIGSYS, and so an event for the Sentry.
 Inside, each known instruction may do its one thing; anything else kills the process. What changes an address space or makes
-a process is RET_USER_NOTIF: it goes on only when the Sentry finds it equal to what it posted (notifications.py).
+a process is RET_USER_NOTIF: it goes on only when the Sentry finds it equal to what it posted (`_judge` of the platform).
+
+A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more than
+the change itself, five times over in a virtual machine: new anonymous memory, unmapping, taking write permission away,
+MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A guest that jumps to such an instruction changes its own
+memory behind the Sentry's back; it reaches no file, no other memory, and nothing it could not have had by asking, except
+that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (a file, write permission, a move) is
+never let through.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from platforms.systrap import layout
 from platforms.systrap.image import Image
 
-__all__ = ["HOST_CALLS", "program"]
+__all__ = ["HOST_CALLS", "is_direct", "program"]
 
 HOST_CALLS: Final = {
     # what a guest process may ever do on the host, and why
@@ -22,22 +30,27 @@ HOST_CALLS: Final = {
     "rt_sigreturn": "leave a signal handler: sets only the thread's own registers",
     "exit": "end a thread whose task ended",
     "close": "drop a host file after it was mapped",
-    "mmap": "as posted by the Sentry, checked against the post",
-    "munmap": "as posted by the Sentry, checked against the post",
-    "mprotect": "as posted by the Sentry, checked against the post",
+    "mmap": "anonymous memory outside the stub; else as posted by the Sentry, checked against the post",
+    "munmap": "outside the stub; else as posted, checked against the post",
+    "mprotect": "taking write permission away outside the stub; else as posted, checked against the post",
     "mremap": "as posted by the Sentry, checked against the post",
-    "madvise": "as posted by the Sentry, checked against the post",
+    "madvise": "DONTNEED and FREE outside the stub; else as posted, checked against the post",
     "clone": "as posted by the Sentry, checked against the post; all arguments in registers",
 }
 
 _NR: Final = {"futex": 202, "write": 1, "rt_sigreturn": 15, "exit": 60, "close": 3, "clone": 56, "mmap": 9}
-_OPS: Final = (9, 11, 10, 25, 28)  # mmap munmap mprotect mremap madvise
 _AUDIT_ARCH_X86_64: Final = 0xC000003E
 _KILL: Final = 0x80000000
 _TRAP: Final = 0x00030000
 _NOTIFY: Final = 0x7FC00000
 _ALLOW: Final = 0x7FFF0000
-_LD_W_ABS, _JEQ_K, _JGE_K, _RET_K = 0x20, 0x15, 0x35, 0x06
+_LD_W_ABS, _JEQ_K, _JGE_K, _JSET_K, _RET_K, _TAX, _ADD_X = 0x20, 0x15, 0x35, 0x45, 0x06, 0x07, 0x0C
+_MMAP, _MUNMAP, _MPROTECT, _MREMAP, _MADVISE = 9, 11, 10, 25, 28
+_MAP_ANONYMOUS: Final = 0x20
+_PROT_WRITE_OR_ODD: Final = 0xFFFFFFFF & ~5  # anything but PROT_READ and PROT_EXEC
+_DIRECT_ADVICE: Final = (4, 8)  # MADV_DONTNEED, MADV_FREE
+_STUB_HIGH: Final = layout.STUB_BASE >> 32  # the stub's whole range has this high half
+_LENGTH_HIGH_END: Final = 0x8000
 # offsets in struct seccomp_data
 _OFF_NR, _OFF_ARCH, _OFF_IP, _OFF_ARGS = 0, 4, 8, 16
 
@@ -65,6 +78,19 @@ class _Assembler:
     def if_at_least(self, value: int, target: str) -> None:
         self.code.append((_JGE_K, target, 0, value & 0xFFFFFFFF))
 
+    def if_any_bit(self, bits: int, target: str) -> None:
+        self.code.append((_JSET_K, target, 0, bits & 0xFFFFFFFF))
+
+    def add_loaded(self, offset: int) -> None:
+        """Accumulator = word at `offset` + accumulator."""
+        self.code.append((_TAX, 0, 0, 0))
+        self.code.append((_LD_W_ABS, 0, 0, offset))
+        self.code.append((_ADD_X, 0, 0, 0))
+
+    def jump(self, target: str) -> None:
+        """Always to `target`, which must be near."""
+        self.code.append((_JGE_K, target, target, 0))
+
     def give(self, action: int) -> None:
         self.code.append((_RET_K, 0, 0, action))
 
@@ -78,6 +104,22 @@ class _Assembler:
             jf = self.labels[no] - at - 1 if isinstance(no, str) else no
             out += struct.pack("<HBBI", op, jt, jf, k)
         return bytes(out)
+
+
+def is_direct(nr: int, args: Sequence[int]) -> bool:
+    """Whether the filter lets this operation through without asking: the same rules as in `program`."""
+    if nr == _MMAP:
+        wanted = bool(args[3] & _MAP_ANONYMOUS)
+    elif nr == _MPROTECT:
+        wanted = not args[2] & _PROT_WRITE_OR_ODD
+    elif nr == _MADVISE:
+        wanted = args[2] & 0xFFFFFFFF in _DIRECT_ADVICE
+    else:
+        wanted = nr == _MUNMAP
+    if not wanted or args[1] >> 32 >= _LENGTH_HIGH_END:
+        return False
+    high = args[0] >> 32
+    return high > _STUB_HIGH or high + (args[1] >> 32) < _STUB_HIGH - 2
 
 
 def program(image: Image) -> bytes:
@@ -115,7 +157,35 @@ def program(image: Image) -> bytes:
         asm.give(_KILL)
 
     only("sigreturn", (_NR["rt_sigreturn"],), "allow")
-    only("op", _OPS, "notify")
+    asm.label("op")
+    asm.load(_OFF_NR)
+    asm.if_equal(_MUNMAP, "op range")
+    asm.if_equal(_MMAP, "op mmap")
+    asm.if_equal(_MPROTECT, "op mprotect")
+    asm.if_equal(_MADVISE, "op madvise")
+    asm.if_equal(_MREMAP, "notify")
+    asm.give(_KILL)
+    asm.label("op mmap")
+    asm.load(_OFF_ARGS + 3 * 8)
+    asm.if_any_bit(_MAP_ANONYMOUS, "op range")
+    asm.give(_NOTIFY)
+    asm.label("op mprotect")
+    asm.load(_OFF_ARGS + 2 * 8)
+    asm.if_any_bit(_PROT_WRITE_OR_ODD, "notify")
+    asm.jump("op range")
+    asm.label("op madvise")
+    asm.load(_OFF_ARGS + 2 * 8)
+    for advice in _DIRECT_ADVICE:
+        asm.if_equal(advice, "op range")
+    asm.give(_NOTIFY)
+    asm.label("op range")  # wholly above the stub, or wholly below it
+    asm.load(_OFF_ARGS + 8 + 4)
+    asm.if_at_least(_LENGTH_HIGH_END, "notify")
+    asm.load(_OFF_ARGS + 4)
+    asm.if_at_least(_STUB_HIGH + 1, "allow")
+    asm.add_loaded(_OFF_ARGS + 8 + 4)
+    asm.if_at_least(_STUB_HIGH - 2, "notify")
+    asm.give(_ALLOW)
     only("clone", (_NR["clone"],), "notify")
     only("mmap", (_NR["mmap"],), "notify")
     only("close", (_NR["close"],), "allow")

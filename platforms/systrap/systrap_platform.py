@@ -486,7 +486,7 @@ class SystrapPlatform:
             self._copy_frame(parent, context)
         arena.i64[(context.at + layout.RESULT) // 8] = 0
         arena.u32[(context.at + layout.COMMAND) // 4] = layout.COMMAND_RETURN
-        arena.u32[context.state_i] = layout.BLOCKED if held else layout.RESUME
+        arena.u32[context.state_i] = layout.READY if held else layout.RESUME
         self._nonce += 1
         region_at = context.space.header_offset
         nonce = region_at if new_space else self._nonce << 32
@@ -559,7 +559,7 @@ class SystrapPlatform:
         if not context.space.vm_pid:
             context.space.vm_pid = context.tgid
         self.by_tid[pid] = context
-        if self.arena.u32[context.state_i] != layout.BLOCKED:
+        if self.arena.u32[context.state_i] == layout.RESUME:
             context.parked = False
             context.in_guest = True
             self.active[context] = None
