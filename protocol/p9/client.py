@@ -36,13 +36,20 @@ from protocol.p9.codec import (
     read_attributes_list_untrusted,
     read_string_untrusted,
 )
-from protocol.p9.directory import DirectoryEntry, decode_entries_attributes_untrusted, decode_entries_untrusted
+from protocol.p9.directory import (
+    DirectoryEntry,
+    Listing,
+    decode_entries_attributes_untrusted,
+    decode_entries_untrusted,
+    decode_listings_untrusted,
+)
 from protocol.p9.spinning import SPIN_TRIES, SpinChoice
 
 _REQ_FIDS2_COUNT: Final = Struct("<IBHIIH")  # header, fid, newfid, number of names
 _REQ_WALKOPEN: Final = Struct("<IBHIIIBH")  # header, fid, newfid, flags, want, number of names
 _REQ_OPENFD: Final = Struct("<IBHIIB")
 _REQ_GETATTR: Final = Struct("<IBHIQ")
+_REQ_LISTATTR: Final = Struct("<IBHIIH")  # header, fid, count, number of names
 _REQ_READ: Final = Struct("<IBHIQI")
 _REQ_FID: Final = Struct("<IBHI")
 _REQ_WRITE: Final = Struct("<IBHIQI")
@@ -766,6 +773,22 @@ class P9Client:
             return decode_entries_attributes_untrusted(self._data(end, count))
         except ProtocolViolation as violation:
             raise self._violated(violation.why) from None
+
+    def listattr(self, fid: int, names: Sequence[bytes], count: int = 262144) -> list[Listing]:
+        """Whole listings of the directories `names` (at most MAX_WALK_NAMES) in `fid`, or of `fid` itself without names: at
+        least one, and as many as fit in `count` bytes. Needs `extended`.
+        """
+        count = min(count, self.max_read_bytes)
+        tail = self._pack_names(names, c.NOFID)
+        frame = _REQ_LISTATTR.pack(17 + len(tail), c.TLISTATTR, self._new_tag(), fid, count, len(names)) + tail
+        end = self._call(frame, c.TLISTATTR)
+        try:
+            listings = decode_listings_untrusted(self._data(end, count), max(len(names), 1))
+        except ProtocolViolation as violation:
+            raise self._violated(violation.why) from None
+        if not listings:
+            raise self._violated("listing: none")
+        return listings
 
     def _readdirattr_plain(self, fid: int, offset: int, count: int, walk_fid: int | None) -> list[DirectoryEntry]:
         entries = self.readdir(fid, offset, count)

@@ -41,6 +41,33 @@ def encode_entry_attributes(name: bytes, record: bytes, offset: int, kind: int) 
     return record + ENTRY_ATTRIBUTES_TAIL.pack(offset, kind, len(name)) + name
 
 
+LISTING_HEAD: Final = Struct("<IBI")  # ecode, complete, size of the entries
+
+
+class Listing(NamedTuple):
+    """One directory of Rlistattr data. `errno`: it could not be listed; not `complete`: it did not fit."""
+
+    errno: int
+    complete: bool
+    entries: list[DirectoryEntry]
+
+
+def decode_listings_untrusted(data: bytes, limit: int) -> list[Listing]:
+    """The blocks of Rlistattr data, at most `limit`. Raises ProtocolViolation as `decode_entries_untrusted` does."""
+    listings: list[Listing] = []
+    at, end = 0, len(data)
+    while at < end:
+        start = at + LISTING_HEAD.size
+        if start > end or len(listings) == limit:
+            raise ProtocolViolation("listing: cut off, or more than was asked for")
+        code, complete, size = LISTING_HEAD.unpack_from(data, at)
+        at = start + size
+        if at > end or (code and size) or code >= 4096:
+            raise ProtocolViolation("listing: entries are cut off, or stand beside an error")
+        listings.append(Listing(code, bool(complete), decode_entries_attributes_untrusted(data[start:at])))
+    return listings
+
+
 def _check_name_untrusted(name: bytes) -> None:
     if not name or b"/" in name or b"\0" in name:
         raise ProtocolViolation("directory entry: name is empty or holds a slash or NUL")

@@ -623,6 +623,26 @@ class Rreaddirattr(Message):
 
 
 @record(eq=False, repr=False)
+class Tlistattr(Message):
+    """Extension: whole listings, with attributes, of the directories `names` in the directory `fid` (no names: of `fid`
+    itself), as many of them, in order, as fit in `count` bytes. Nothing is bound, nothing stays open.
+    """
+
+    fid: int
+    count: int
+    names: list[bytes]
+
+
+@record(eq=False, repr=False)
+class Rlistattr(Message):
+    """Extension: one block a directory: ecode[4] complete[1] size[4] and `size` bytes of entries as in Rreaddirattr,
+    without "." and "..". Not `complete`: the listing did not fit and has to be read piece by piece.
+    """
+
+    data: bytes
+
+
+@record(eq=False, repr=False)
 class Tcreatefd(Message):
     """Extension: create `name` in `dfid` and open it as `newfid` (dfid stays what it was, unlike Tlcreate)."""
 
@@ -721,6 +741,8 @@ _ROWS: Final = (
     Row(c.TCREATEFD, Tcreatefd, (U32, U32, STRING, U32, U32, U32, U8)),
     Row(c.RCREATEFD, Rcreatefd, (U32, U8, ATTRIBUTES)),
     Row(c.TFORGET, Tforget, (FIDS,)),
+    Row(c.TLISTATTR, Tlistattr, (U32, U32, NAMES)),
+    Row(c.RLISTATTR, Rlistattr, (DATA,)),
 )
 
 Table: TypeAlias = dict[int, Row]

@@ -25,7 +25,13 @@ from protocol.p9.codec import (
     read_names_untrusted,
     read_string_untrusted,
 )
-from protocol.p9.directory import ENTRY_ATTRIBUTES_BYTES, ENTRY_BYTES, encode_entry, encode_entry_attributes
+from protocol.p9.directory import (
+    ENTRY_ATTRIBUTES_BYTES,
+    ENTRY_BYTES,
+    LISTING_HEAD,
+    encode_entry,
+    encode_entry_attributes,
+)
 from services.gofer.backends.base import Backend, Node, OpenFile, check_name
 from services.gofer.errors import LinuxError
 from services.gofer.fids import MAX_FIDS, Fid, FidTable, XattrRead, XattrWrite
@@ -295,6 +301,57 @@ def read_directory_attributes(connection: Connection, buffer: bytearray, at: int
         parts.append(encode_entry_attributes(name, record, cookie, kind))
         used += size
     return _RDATA.pack(_RDATA.size + used, c.RREADDIRATTR, tag, used) + b"".join(parts)
+
+
+def list_attributes(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:
+    """Tlistattr."""
+    if at + 10 > end:
+        raise ProtocolViolation("listattr: cut off")
+    number, count = _WALK.unpack_from(buffer, at)
+    names = _names_to_end(buffer, at + 8, end)
+    node = connection.table.get(number).node
+    room = min(count, connection.msize_bytes - c.READ_OVERHEAD_BYTES)
+    parts: list[bytes] = []
+    for name in names or (b"",):
+        room -= LISTING_HEAD.size
+        if room < 0:
+            break
+        code, fits, entries = _whole_listing(node, name, room)
+        if not fits and parts:
+            break  # the client asks for it again
+        data = b"".join(entries)
+        room -= len(data)
+        parts += (LISTING_HEAD.pack(code, fits, len(data)), data)
+        if not fits:
+            break
+    data = b"".join(parts)
+    return _RDATA.pack(_RDATA.size + len(data), c.RLISTATTR, tag, len(data)) + data
+
+
+def _whole_listing(node: Node, name: bytes, room: int) -> tuple[int, bool, list[bytes]]:
+    """(errno, whether it fits in `room`, records). An entry that vanishes while it is listed is left out."""
+    code, _, _, opened, file = node.walk_open([name] if name else [], c.L_DIRECTORY)
+    if opened is None or file is None:
+        return code, True, []
+    parts: list[bytes] = []
+    try:
+        for entry, _, cookie, kind in file.entries(0):
+            if entry in (b".", b".."):
+                continue
+            room -= ENTRY_ATTRIBUTES_BYTES + len(entry)
+            if room < 0:
+                return 0, False, []
+            try:
+                record = _pack_attributes(*file.entry_attributes(entry))
+            except FileNotFoundError:
+                continue
+            parts.append(encode_entry_attributes(entry, record, cookie, kind))
+    except OSError as error:
+        return error.errno or errno.EIO, True, []
+    finally:
+        file.close()
+        opened.release()
+    return 0, True, parts
 
 
 def clunk(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:
@@ -567,6 +624,7 @@ HANDLERS: Final[dict[int, Handler]] = {
     c.TCREATEFD: create_fd,
     c.TREADDIRATTR: read_directory_attributes,
     c.TFORGET: forget,
+    c.TLISTATTR: list_attributes,
     c.TGETATTR: get_attributes,
     c.TREAD: read,
     c.TWRITE: write,

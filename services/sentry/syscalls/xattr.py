@@ -39,6 +39,8 @@ def _of(task: Task, fd: int) -> _Target:
     return file.inode, file.path.mount if file.path else None
 
 
+_LABELS: Final = frozenset((b"security.selinux", b"security.SMACK64", b"security.apparmor"))
+"""Of security modules that this kernel does not have: the host's labels mean nothing here."""
 _PREFIXES: Final = frozenset((xa.XATTR_TRUSTED_PREFIX, xa.XATTR_USER_PREFIX, xa.XATTR_SECURITY_PREFIX))
 
 
@@ -65,11 +67,13 @@ def _permit(task: Task, inode: Inode, name: bytes, *, write: bool) -> None:
         if write and inode.is_dir and inode.mode & 0o1000 and not owner_or_capable(inode, cred):
             raise LinuxError(errno.EPERM)
         check(inode, cred, WRITE if write else READ)
+    elif name in _LABELS:
+        raise LinuxError(errno.EOPNOTSUPP)
     elif name.startswith(xa.XATTR_SECURITY_PREFIX):
         needed = CAP_SETFCAP if name == b"security.capability" else CAP_SYS_ADMIN
         if write and not cred.cap_effective >> needed & 1:
             raise LinuxError(errno.EPERM)
-    elif not name.startswith(xa.XATTR_SYSTEM_PREFIX):
+    else:  # system.*: there are no access control lists (as on a file system mounted with noacl)
         raise LinuxError(errno.EOPNOTSUPP)
     if name in _PREFIXES:
         raise LinuxError(errno.EINVAL)
@@ -106,7 +110,13 @@ def _get(task: Task, target: _Target, name: int, value: int, size: int) -> Outco
 def _list(task: Task, target: _Target, buf: int, size: int) -> Outcome:
     inode, _ = target
     trusted = task.cred.cap_effective >> CAP_SYS_ADMIN & 1
-    names = [name for name in inode.list_xattr() if trusted or not name.startswith(xa.XATTR_TRUSTED_PREFIX)]
+    names = [
+        name
+        for name in inode.list_xattr()
+        if (trusted or not name.startswith(xa.XATTR_TRUSTED_PREFIX))
+        and name not in _LABELS
+        and not name.startswith(xa.XATTR_SYSTEM_PREFIX)
+    ]
     data = b"".join(name + b"\0" for name in names)
     if len(data) > xa.XATTR_LIST_MAX:
         raise LinuxError(errno.E2BIG)

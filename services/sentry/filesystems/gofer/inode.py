@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["GoferInode"]
+__all__ = ["Ahead", "GoferInode"]
 
 SECOND: Final = 1_000_000_000
 Child: TypeAlias = "GoferInode | Attributes | int | None"
@@ -50,6 +50,20 @@ FID_LIMIT: Final = 16384  # handles held at once; a Gofer spends a host fd on ea
 _UNKNOWN: Final = object()
 
 
+class Ahead:
+    """What is listed beforehand when a program goes through a tree: subdirectories of one directory, not listed yet.
+
+    `width` is how many go with the next one that is asked for: none with the first, then twice as many each time.
+    """
+
+    __slots__ = ("names", "width")
+
+    def __init__(self, names: list[bytes]) -> None:
+        names.reverse()
+        self.names = names
+        self.width = 0
+
+
 class GoferInode(Inode):
     """See the module docstring. `host`: the donated file, kept open while the superblock's small cache holds it.
 
@@ -57,6 +71,7 @@ class GoferInode(Inode):
     """
 
     __slots__ = (
+        "ahead",
         "children",
         "complete",
         "dirty",
@@ -90,6 +105,7 @@ class GoferInode(Inode):
         self.target: bytes | None = None
         self.children: dict[bytes, Child] | None = None
         self.order: NameOrder | None = None
+        self.ahead: Ahead | None = None
         self.complete = False
         self.touched = False
         self.show(attributes)
@@ -392,6 +408,7 @@ class GoferInode(Inode):
         self.gofer.cached -= len(self.children or ())
         self.children = None
         self.order = None
+        self.ahead = None
         self.complete = False
         self.gofer.caching.pop(self.qid_path, None)
 

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from protocol.abi import fcntl_h as fc
+from protocol.abi.dirent_h import DT_DIR
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes
 from protocol.p9.client import GoferGone, GoferTimeout, OpenResult, P9Client, P9Error, WalkResult
 from services.sentry.errors import LinuxError
-from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, Child, GoferInode
+from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, Ahead, Child, GoferInode
 from services.sentry.filesystems.gofer.open_regular import BUFFER_BYTES, HostFile, RemoteData
 from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.vfs.superblock import DEFAULT_BLOCK_SIZE, Statfs, Superblock
@@ -37,6 +38,7 @@ from services.sentry.vfs.superblock import DEFAULT_BLOCK_SIZE, Statfs, Superbloc
 if TYPE_CHECKING:
     import socket
 
+    from protocol.p9.directory import DirectoryEntry
     from services.sentry.kernel.kernel import Kernel
 
 __all__ = ["EXCLUSIVE", "REVALIDATE", "GoferSuperblock", "make_gofer"]
@@ -321,6 +323,71 @@ class GoferSuperblock(Superblock):
 
     def list_directory(self, node: GoferInode) -> None:
         """Read the whole directory with attributes into the node's cache. EIO: a listing that cannot be true."""
+        if not (self.client.extended and self._list_whole(node)):
+            self._list_in_pieces(node)
+
+    def _list_whole(self, node: GoferInode) -> bool:
+        """In one round trip, together with siblings that will be wanted next. False: it is too large for that."""
+        parent = node.parent
+        group = [node]
+        names: list[bytes] = []
+        if node.fid != c.NOFID and node.epoch == self.epoch:
+            base = node.fid
+        elif parent is None or self.revalidates:
+            base = node.handle()
+        else:
+            base = parent.handle()
+            group += self._siblings(parent, node)
+            names = [member.name for member in group]
+        listings = self.call(self.client.listattr, base, names, READDIR_BYTES)
+        if listings[0].errno:
+            raise self.refusal(listings[0].errno)
+        if not listings[0].complete:
+            return False
+        for member, listing in zip(group, listings, strict=False):
+            if listing.complete and not listing.errno:
+                self._keep_listing(member, listing.entries)
+        return True
+
+    def _siblings(self, parent: GoferInode, node: GoferInode) -> list[GoferInode]:
+        """Directories beside `node` to be listed with it: more, the more of them were listed one after the other."""
+        ahead, children = parent.ahead, parent.children
+        if children is None or not parent.complete:
+            return []
+        if ahead is None:
+            ahead = parent.ahead = Ahead([name for name, child in children.items() if _is_directory(child)])
+            return []
+        width = ahead.width = min(2 * ahead.width + 2, c.MAX_WALK_NAMES - 1)
+        found: list[GoferInode] = []
+        while ahead.names and len(found) < width:
+            name = ahead.names.pop()
+            sibling = parent.known(name)
+            if sibling.__class__ is GoferInode and sibling is not node:
+                assert isinstance(sibling, GoferInode)
+                if sibling.is_dir and not sibling.complete:
+                    found.append(sibling)
+        return found
+
+    def _keep_listing(self, node: GoferInode, entries: list[DirectoryEntry]) -> None:
+        """Make `entries`, all there are, what is known of the directory."""
+        old = node.children or {}
+        names: dict[bytes, Child] = {}
+        for entry in entries:
+            names[entry.name] = self._listed(entry.name, entry.attributes, entry.qid.path, entry.kind, old, len(names))
+        self._remember_listing(node, names, old)
+
+    def _remember_listing(self, node: GoferInode, names: dict[bytes, Child], old: dict[bytes, Child]) -> None:
+        self.cached += len(names) - len(old)
+        node.children = names
+        node.order = NameOrder(names)
+        node.complete = not self.revalidates
+        node.touched = True
+        self.caching[node.qid_path] = node
+        if self.cached > self.name_limit:
+            self.sweep(node)
+
+    def _list_in_pieces(self, node: GoferInode) -> None:
+        """The same of a directory of any size, or from a plain 9P2000.L server."""
         client = self.client
         fid = client.new_fid()
         opened = self.call(client.walkopen, node.handle(), fid, [], fc.O_RDONLY | fc.O_DIRECTORY, False)
@@ -345,14 +412,7 @@ class GoferSuperblock(Superblock):
                 offset = batch[-1].offset
         finally:
             self.drop_fid(fid)
-        self.cached += len(names) - len(old)
-        node.children = names
-        node.order = NameOrder(names)
-        node.complete = not self.revalidates
-        node.touched = True
-        self.caching[node.qid_path] = node
-        if self.cached > self.name_limit:
-            self.sweep(node)
+        self._remember_listing(node, names, old)
 
     def _listed(
         self, name: bytes, attributes: Attributes | None, qid_path: int, kind: int, old: dict[bytes, Child], so_far: int
@@ -452,6 +512,13 @@ class GoferSuperblock(Superblock):
         self.client.flush_clunks()
         if self.owns_client:
             self.client.close()
+
+
+def _is_directory(child: Child) -> bool:
+    """Of what a listing brought."""
+    if isinstance(child, int):
+        return child & 15 == DT_DIR
+    return child is not None and child.mode & 0o170000 == stat_mod.S_IFDIR
 
 
 def make_gofer(

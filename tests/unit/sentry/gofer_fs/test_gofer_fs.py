@@ -309,11 +309,34 @@ def test_listing_that_never_ends_is_refused(tree: Path) -> None:
             batch.extend(result)
             return list(batch)
 
-        liar: Any = Liar(gofer, readdirattr=again)
+        too_large: Any = lambda listings: [listing._replace(complete=False) for listing in listings]  # noqa: E731
+        liar: Any = Liar(gofer, readdirattr=again, listattr=too_large)
         gofer.client = liar
         assert errno_of(lambda: list(gofer.root_inode.entries(0))) == errno.EIO
         gofer.client = honest
         assert [entry[0] for _, entry in gofer.root_inode.entries(0)] == [b"a"]
+
+
+def test_walk_through_a_tree_lists_ahead(tree: Path) -> None:
+    for number in range(40):
+        (tree / f"d{number}" / "below").mkdir(parents=True)
+        (tree / f"d{number}" / "file").write_text("x")
+    with gofer_of(tree) as gofer:
+        calls: list[int] = []
+
+        def count(listings: Any) -> Any:
+            calls.append(len(listings))
+            return listings
+
+        asked: Any = Liar(gofer, listattr=count)
+        gofer.client = asked
+        names = [entry[0] for _, entry in gofer.root_inode.entries(0)]
+        for name in names:
+            inode = gofer.root_inode.lookup(name)
+            below = sorted(entry[0] for _, entry in inode.entries(0))
+            assert below == sorted(os.listdir(os.fsencode(tree) + b"/" + name))
+        assert len(calls) < 10
+        assert calls[:3] == [1, 1, 3]
 
 
 def test_odd_errnos_of_a_gofer_become_eio(tree: Path) -> None:
