@@ -66,6 +66,7 @@ ROWS: Final = (
     Row("epoll_pwait", "the same, as newer C libraries ask"),
     Row("epoll_ctl", "what is watched"),
     Row("clock_gettime", "CPU time of guest threads"),
+    Row("getrusage", "whether others want the processor: then spinning stops"),
     # the interpreter
     Row("mmap", "memory, never executable", NOT_EXECUTABLE),
     Row("munmap", "memory"),

@@ -11,6 +11,7 @@ task on wait queues, DESIGN.md section 5), and importing one such loop costs mor
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import struct
@@ -28,6 +29,11 @@ __all__ = ["MainLoop"]
 
 SPIN_NS: Final = 40_000
 FOREVER: Final = -1
+LOOK_NS: Final = 5_000_000  # how often to look whether the processors are crowded
+CROWDED_NS: Final = 30_000_000  # how long to believe it
+CROWDED: Final = 3  # involuntary switches since the last look
+GUEST_PAUSES: Final = 2000  # about 70 us
+GUEST_PAUSES_CROWDED: Final = 100
 _POLLFD: Final = struct.Struct("<ihh")
 _SIGNALLED_REVENTS: Final = 3 * _POLLFD.size + 6
 
@@ -43,15 +49,34 @@ class MainLoop:
         # A signal that comes just before the poll runs its Python handler only after it: the pipe makes the poll return.
         self._signalled, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._look_again_ns = 0
+        self._switches = 0
+        self._crowded = False
         fds = (platform.doorbell, platform.listener, outside.fd, self._signalled)
         self._count = len(fds)
         self._pollfds = ffi.from_buffer(bytearray(b"".join(_POLLFD.pack(fd, select.POLLIN, 0) for fd in fds)))
+
+    def _spin_ns(self) -> int:
+        """How long to look for events before sleeping: not at all while others want our processor.
+
+        Involuntary context switches tell that they do. A spin then steals time from what it waits for.
+        """
+        now = time.monotonic_ns()
+        if now >= self._look_again_ns:
+            switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+            crowded = switches - self._switches >= CROWDED
+            self._switches = switches
+            self._look_again_ns = now + (CROWDED_NS if crowded else LOOK_NS)
+            if crowded != self._crowded:
+                self._crowded = crowded
+                self.platform.set_spin(GUEST_PAUSES_CROWDED if crowded else GUEST_PAUSES)
+        return 0 if self._crowded else SPIN_NS
 
     def run(self) -> None:
         """Until init is gone (`kernel.exit_status` is set)."""
         kernel, dispatcher, platform, outside = self.kernel, self.dispatcher, self.platform, self.outside
         while kernel.exit_status is None:
-            busy = dispatcher.burst(SPIN_NS)
+            busy = dispatcher.burst(self._spin_ns())
             if outside.dispatch() or busy:
                 continue
             platform.arm()
