@@ -79,6 +79,7 @@ class SystrapContext:
         "args",
         "at",
         "awaiting",
+        "cpu_ns",
         "dead",
         "event_at",
         "fault",
@@ -132,6 +133,7 @@ class SystrapContext:
         self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
         self.in_guest = False
+        self.cpu_ns = 0
         self._regs: Registers | None = None
         self._expected: list[tuple[int, tuple[int, ...], int]] = []
         self._position = 0
@@ -204,6 +206,10 @@ class SystrapContext:
         at = self._ucontext_at()
         if at >= 0:
             struct.pack_into("<Q", self.platform.arena.map, at + _UC_FPSTATE, 0)
+
+    def put_registers(self, registers: Registers) -> None:
+        """Go on with `registers`, taken from `regs` before operations ran."""
+        self._regs = registers
 
     def forget_registers(self) -> None:
         """The thread goes on: what was read of its registers is no longer true."""
@@ -297,7 +303,7 @@ class SystrapContext:
         expected: list[tuple[int, tuple[int, ...], int]] = []
         for op in ops:
             if op.host_fd >= 0:
-                number = layout.DONATED_FD + self.index % 128
+                number = layout.DONATED_FD + self.index % layout.DONATED_FDS
                 args = (*op.args[:4], number, op.args[5])
                 rows += (op.nr, *args, 0, 3, number, 0, 0, 0, 0, 0, 0)
                 expected.append((op.nr, args, op.host_fd))
@@ -472,4 +478,7 @@ class SystrapContext:
         arena.u64[(self.at + layout.PUBLISHED) // 8] = layout.STUB_BASE + layout.HEADER + offset
 
     def cpu_time_ns(self) -> int:
-        return int(lib.sentrio_thread_time(self.tid, 0)) if self.tid and not self.dead else 0
+        """CPU time this thread used; with several threads in the process an estimate (account_cpu)."""
+        if self.tgid and not self.dead:
+            self.space.account_cpu(self.tgid)
+        return self.cpu_ns

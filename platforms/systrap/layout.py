@@ -37,7 +37,8 @@ PUBLISHED_PPID: Final = 8
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
-DONATED_FD: Final = 64  # and, for the length of one mmap, a host file under this number plus the slot's (mod 128)
+DONATED_FD: Final = 64  # and, for the length of one mmap, a host file under this number plus the slot's
+DONATED_FDS: Final = 896  # modulo this: a thousand descriptors are always allowed
 
 # --- one slot, byte offsets ---
 STATE: Final = 0x00  # u32, below

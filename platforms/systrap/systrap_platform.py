@@ -55,24 +55,39 @@ _NO_FD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may make them as fast as we answer
 _BUSY_NS: Final = 3_000_000
 _MAX_WARNINGS: Final = 100
+_FREED_SLOTS_TRIED: Final = 4
 _log = Log("platform")
 
 
 class SystrapAddressSpace:
     """The memory of one or more host processes (more than one after vfork), and the slots of its threads."""
 
-    __slots__ = ("_free", "_leaders", "_next", "contexts", "pids", "platform", "regions", "retired", "vm_pid")
+    __slots__ = (
+        "_free",
+        "_leaders",
+        "_next",
+        "contexts",
+        "cpu_seen_ns",
+        "growing",
+        "pids",
+        "platform",
+        "regions",
+        "retired",
+        "vm_pid",
+    )
 
     def __init__(self, platform: SystrapPlatform, first_region: int, first_chunk: int = 0) -> None:
         self.platform = platform
         self.regions: dict[int, int] = {first_chunk: first_region}  # chunk of slots -> region
         self.contexts: dict[SystrapContext, None] = {}
-        self._free: deque[int] = deque()
+        self._free: deque[tuple[int, int, int]] = deque()  # slot, and the process and thread that had it last
         self._next = first_chunk * layout.SLOTS_PER_REGION
         self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
         self.retired = False
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
         self._leaders: dict[int, SystrapContext] = {}  # ended leaders whose host threads stay: see keep_leader
+        self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
+        self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
     def slot_offset(self, index: int) -> int:
         chunk, within = divmod(index, layout.SLOTS_PER_REGION)
@@ -82,16 +97,55 @@ class SystrapAddressSpace:
     def header_offset(self) -> int:
         return next(iter(self.regions.values())) * layout.REGION_SIZE
 
+    def has_room(self) -> bool:
+        """Whether `take_slot` will find one. A freed slot counts once its old thread is gone: that one still reads it."""
+        free = self._free
+        for _ in range(min(len(free), _FREED_SLOTS_TRIED)):
+            _, tgid, tid = free[0]
+            if not tid or lib.sentrio_tgkill(tgid, tid, 0) != 0:
+                return True
+            free.rotate(-1)
+        return self._next // layout.SLOTS_PER_REGION in self.regions
+
     def take_slot(self, wanted: int | None = None) -> int:
-        """A slot's index. Freed ones rest a while: their old thread may still be on its way out."""
+        """A slot's index. MemoryError: `make_room` first."""
         if wanted is not None:
             self._next = wanted + 1
-            self._free.extend(range(wanted - wanted % layout.SLOTS_PER_REGION, wanted))
+            self._free.extend((index, 0, 0) for index in range(wanted - wanted % layout.SLOTS_PER_REGION, wanted))
             return wanted
-        if len(self._free) > 8 or (self._free and self._next % layout.SLOTS_PER_REGION == 0):
-            return self._free.popleft()
+        free = self._free
+        for _ in range(min(len(free), _FREED_SLOTS_TRIED)):
+            index, tgid, tid = free[0]
+            if not tid or lib.sentrio_tgkill(tgid, tid, 0) != 0:
+                free.popleft()
+                return index
+            free.rotate(-1)
+        if self._next // layout.SLOTS_PER_REGION not in self.regions:
+            raise MemoryError("no slot left")
         self._next += 1
         return self._next - 1
+
+    def add_region(self, chunk: int, region: int) -> None:
+        """Slots `chunk` * SLOTS_PER_REGION and on are mapped."""
+        self.regions[chunk] = region
+        self._next = chunk * layout.SLOTS_PER_REGION
+
+    def account_cpu(self, tgid: int) -> None:
+        """Give the CPU time that host process `tgid` used since the last look to its contexts that ran.
+
+        The host tells a thread's own time only to its own process, a whole process's to everyone: with more than one
+        thread the split is an estimate, equal shares among those that were not parked.
+        """
+        total = int(lib.sentrio_thread_time(tgid, 1))
+        used = total - self.cpu_seen_ns.get(tgid, 0)
+        if used <= 0:
+            return
+        members = [context for context in self.contexts if context.tgid == tgid]
+        sharing = [context for context in members if not context.parked] or members
+        if sharing:
+            self.cpu_seen_ns[tgid] = total
+            for context in sharing:
+                context.cpu_ns += used // len(sharing)
 
     def keep_leader(self, context: SystrapContext) -> bool:
         """Whether an ending `context` leads a host process that has other threads: then its host thread only sleeps.
@@ -113,11 +167,11 @@ class SystrapAddressSpace:
         tgid = context.tgid
         leader = self._leaders.get(tgid)
         if leader is not context:
-            self._free.append(context.index)
+            self._free.append((context.index, tgid, context.tid))
         if all(c.tgid != tgid for c in self.contexts):
             if leader is not None:
                 del self._leaders[tgid]
-                self._free.append(leader.index)
+                self._free.append((leader.index, tgid, leader.tid))
                 leader.leave()
             if self.vm_pid == tgid:
                 self.vm_pid = next((c.tgid for c in self.contexts if c.tgid), 0)
@@ -428,7 +482,10 @@ class SystrapPlatform:
             if self._wanted:
                 self._next_space()
 
-        made.append(self.fork_space(pristine, finished, held=True))
+        try:
+            made.append(self.fork_space(pristine, finished, held=True))
+        except MemoryError:
+            finished(-errno.ENOMEM)
 
     def fork_space(
         self,
@@ -443,11 +500,18 @@ class SystrapPlatform:
         The new context starts held (`held`), or goes straight to the guest through a copy of the parent's frame with rax 0;
         `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno.
         """
-        chunk = parent.index // layout.SLOTS_PER_REGION
-        region = self._allocate_region()
-        space = SystrapAddressSpace(self, region, chunk)
-        context = self._prepare(space, space.take_slot(parent.index))
-        return self._clone(parent, context, _CLONE_PARENT | _SIGCHLD, finish, new_space=True, held=held, copy=copy_frame)
+        others = [chunk for chunk in parent.space.regions if chunk > 0]
+        space = SystrapAddressSpace(self, self._allocate_region())
+        # the first slots are what a child maps of its own; they lie over its parent's
+        context = self._prepare(space, space.take_slot(parent.index % layout.SLOTS_PER_REGION))
+
+        def started(result: int) -> None:
+            if others and result >= 0:
+                self._drop_slots(context, others, lambda: finish(result))
+            else:
+                finish(result)
+
+        return self._clone(parent, context, _CLONE_PARENT | _SIGCHLD, started, new_space=True, held=held, copy=copy_frame)
 
     def add_thread(
         self, parent: SystrapContext, finish: Callable[[int], None], *, new_process: bool = False, copy_frame: bool = True
@@ -457,17 +521,75 @@ class SystrapPlatform:
         It starts held, with a copy of the parent's registers.
         """
         space = parent.space
-        index = space.take_slot()
-        chunk = index // layout.SLOTS_PER_REGION
-        if chunk not in space.regions:
-            raise MemoryError("too many threads")
-        context = self._prepare(space, index)
+        if parent.tgid:
+            space.account_cpu(parent.tgid)
+        context = self._prepare(space, space.take_slot())
         flags = _CLONE_VM | _CLONE_PARENT | _SIGCHLD
         if not new_process:
             flags = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
         return self._clone(
             parent, context, flags, finish, new_space=False, thread=not new_process, held=True, copy=copy_frame
         )
+
+    def make_room(self, parent: SystrapContext, then: Callable[[int], None]) -> None:
+        """See to it that the next `add_thread` finds a slot; `then(0)`, at once or from collect(), or `then(-errno)`.
+
+        A region more is mapped by `parent` itself, which must be held; who asks meanwhile waits for the same region.
+        """
+        space = parent.space
+        if space.growing is not None:
+            space.growing.append(then)
+            return
+        if space.has_room():
+            then(0)
+            return
+        chunk = next((n for n in range(layout.MAX_REGIONS_PER_SPACE) if n not in space.regions), -1)
+        try:
+            region = self._allocate_region() if chunk >= 0 else -1
+        except MemoryError:
+            region = -1
+        if region < 0:
+            then(-errno.EAGAIN)
+            return
+        waiting = space.growing = [then]
+        start = layout.STUB_BASE + layout.SLOTS + chunk * _SLOTS_LENGTH
+        offset = region * layout.REGION_SIZE + layout.SLOT_SIZE
+
+        def mapped(results: list[int]) -> None:
+            space.growing = None
+            done = bool(results) and results[0] == start
+            if done:
+                space.add_region(chunk, region)
+            elif space.retired and not space.pids:
+                self.arena.free(region)
+            else:
+                space.regions[-1 - chunk] = region  # it may be mapped for all we know: free when the space is gone
+            for each in waiting:
+                each(0 if done else -errno.EAGAIN)
+
+        op = Op(_NR_MMAP, (start, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, layout.ARENA_FD, offset))
+        parent.run_ops([op], mapped)
+
+    def _drop_slots(self, context: SystrapContext, chunks: list[int], then: Callable[[], None]) -> None:
+        """A forked child unmaps the slots of its parent's other threads before anything else."""
+        ops = [
+            Op(_NR_MUNMAP, (layout.STUB_BASE + layout.SLOTS + chunk * _SLOTS_LENGTH, _SLOTS_LENGTH, 0, 0, 0, 0))
+            for chunk in chunks
+        ]
+
+        def dropped(results: list[int]) -> None:
+            left = ops[layout.MAX_OPS :]
+            if results and results[-1] == 0 and left:
+                del ops[: layout.MAX_OPS]
+                context.run_ops(ops[: layout.MAX_OPS], dropped)
+                return
+            if not results or results[-1] != 0:
+                context.destroy("it keeps its parent's slots")
+            context.put_registers(registers)
+            then()
+
+        registers = context.regs  # already set for the child's first return
+        context.run_ops(ops[: layout.MAX_OPS], dropped)
 
     def _clone(
         self,
@@ -807,6 +929,7 @@ class SystrapPlatform:
                 self.fail_children_of(context)
                 self.lost.append(context)
             space.pids.discard(pid)
+            space.cpu_seen_ns.pop(pid, None)
             if space.retired:
                 self.retire(space)
 

@@ -44,7 +44,13 @@ def start_child(
 
     def start(complete: Complete) -> None:
         context: Any = parent.context
-        platform = context.platform
+        if share_vm:
+            context.platform.make_room(context, lambda result: begin(complete, result))
+        else:
+            begin(complete, 0)
+
+    def begin(complete: Complete, room: int) -> None:
+        context: Any = parent.context
         copy: Any = None
 
         def done(result: int) -> None:
@@ -70,6 +76,10 @@ def start_child(
                 return
             complete(outcome)
 
+        if room < 0 or context is None:  # no slot, or the parent ended while one was made
+            done(room or -errno.EAGAIN)
+            return
+        platform = context.platform
         try:
             if share_vm:
                 copy = platform.add_thread(context, done, new_process=not new_thread)
