@@ -3,9 +3,9 @@
 Read next: platforms/systrap/systrap_platform.py (the default), platforms/testing/scripted.py (for unit tests),
 platforms/testing/contract.py (the conformance suite that every platform passes).
 
-The two nouns are `AddressSpace` and `Context` (one guest thread). A context is either *in the guest* (resumed) or *held*
-(an event of it was taken and not yet answered); registers, operations and answers need it held. Events are taken with
-`Platform.collect()`: held contexts whose `kind`, `nr` and `args` slots are filled, in the order of arrival.
+The two nouns are `AddressSpace` and `Context` (one guest thread). A context is either *in the guest* (resumed) or
+*held* (an event of it was taken and not yet answered); registers, operations and answers need it held. Events are taken
+with `Platform.collect()`: held contexts whose `kind`, `nr` and `args` slots are filled, in the order of arrival.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """cffi build of `platforms._host`: the host calls that Python's standard library lacks. No logic lives here.
 
-Every function returns the call's result, or -errno. `setup.py` builds it; platforms and services import `platforms._host`.
+Every function returns the call's result, or -errno. `setup.py` builds it; platforms and services import
+`platforms._host`.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ SOURCE = """
 
 static long checked(long result) { return result < 0 ? -errno : result; }
 
-static long sentrio_syscall(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d, unsigned long e,
-                            unsigned long f) {
+static long sentrio_syscall(long nr, unsigned long a, unsigned long b, unsigned long c, unsigned long d,
+                            unsigned long e, unsigned long f) {
   return checked(syscall(nr, a, b, c, d, e, f));
 }
 static long sentrio_vm_read(int pid, unsigned long remote, void *local, unsigned long length) {
@@ -51,7 +52,9 @@ static long sentrio_vm_write(int pid, unsigned long remote, const void *local, u
   return checked(process_vm_writev(pid, &l, 1, &r, 1, 0));
 }
 static long sentrio_futex_wake(void *word) { return checked(syscall(SYS_futex, word, 1, 1, 0, 0, 0)); }
-static long sentrio_ioctl(int fd, unsigned long request, void *argument) { return checked(ioctl(fd, request, argument)); }
+static long sentrio_ioctl(int fd, unsigned long request, void *argument) {
+  return checked(ioctl(fd, request, argument));
+}
 static long sentrio_poll(void *fds, unsigned long count, long timeout_ns) {
   struct timespec t = {timeout_ns / 1000000000, timeout_ns % 1000000000};
   return checked(ppoll(fds, count, timeout_ns < 0 ? 0 : &t, 0));

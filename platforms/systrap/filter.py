@@ -1,15 +1,16 @@
 """The guests' seccomp filter: raw BPF that decides by the address of the system-call instruction.
 
-Outside the stub's text every call, whatever its architecture or ABI, is RET_TRAP: SIGSYS, and so an event for the Sentry.
-Inside, each known instruction may do its one thing; anything else kills the process. What changes an address space or makes
-a process is RET_USER_NOTIF: it goes on only when the Sentry finds it equal to what it posted (`_judge` of the platform).
+Outside the stub's text every call, whatever its architecture or ABI, is RET_TRAP: SIGSYS, and so an event for the
+Sentry. Inside, each known instruction may do its one thing; anything else kills the process. What changes an address
+space or makes a process is RET_USER_NOTIF: it goes on only when the Sentry finds it equal to what it posted (`_judge`
+of the platform).
 
-A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more than
-the change itself, five times over in a virtual machine: new anonymous memory, unmapping, taking write permission away,
-MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A guest that jumps to such an instruction changes its own
-memory behind the Sentry's back; it reaches no file, no other memory, and nothing it could not have had by asking, except
-that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (a file, write permission, a move) is
-never let through.
+A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more
+than the change itself, five times over in a virtual machine: new anonymous memory, unmapping, taking write permission
+away, MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A guest that jumps to such an instruction changes
+its own memory behind the Sentry's back; it reaches no file, no other memory, and nothing it could not have had by
+asking, except that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (a file, write
+permission, a move) is never let through.
 """
 
 from __future__ import annotations

@@ -66,11 +66,11 @@ IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a pa
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32
-BUFFER: Final = 0x980  # bytes to copy out to the guest
-BUFFER_SIZE: Final = 0x600
-IN: Final = 0xF80  # small buffers and path names, brought along
-IN_SIZE: Final = 0x80
-STACK: Final = 0x1000  # the signal stack: STACK..SLOT_SIZE
+BUFFER: Final = 0x1000  # bytes to copy out to the guest
+BUFFER_SIZE: Final = 0x2000
+IN: Final = 0x3000  # small buffers and path names, brought along
+IN_SIZE: Final = 0x1000
+STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
 
 # --- states ---
 RUNNING: Final = 0  # the thread runs guest code (or is to)

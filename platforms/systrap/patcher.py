@@ -1,16 +1,16 @@
 """Hot call sites: recognising them and writing the trampolines that replace their trap by a slot hand-over. Pure.
 
-A site is known by the address after its `syscall` instruction. Two shapes are patched, both safe for a thread that stands
-anywhere in them, because every address that a thread can be at still holds an instruction that means the same:
+A site is known by the address after its `syscall` instruction. Two shapes are patched, both safe for a thread that
+stands anywhere in them, because every address that a thread can be at still holds an instruction that means the same:
 
-    A   mov $nr,%eax; syscall         the mov becomes `jmp trampoline`; the syscall behind it stays, for who jumps to it or
-                                      restarts it, and traps as before
+    A   mov $nr,%eax; syscall         the mov becomes `jmp trampoline`; the syscall behind it stays, for who jumps to it
+                                      or restarts it, and traps as before
     B   syscall; cmp $-4095,%rax      (what follows every system call of the C library) becomes `jmp trampoline`, whose
                                       second byte is chosen to be 06: not an instruction in 64-bit mode. A thread that
                                       stands behind the former syscall faults there, and `Patches.redirect` sends it on
 
-Registers at the end of a trampoline are those that a real `syscall` leaves (rcx, r11 undefined). The caller decides when
-it is safe to write: no other thread of the address space may be in guest code.
+Registers at the end of a trampoline are those that a real `syscall` leaves (rcx, r11 undefined). The caller decides
+when it is safe to write: no other thread of the address space may be in guest code.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""systrap: guest code runs in host processes that can make no host call of their own; see DESIGN in docs/ARCHITECTURE.md.
+"""systrap: guest code runs in host processes that can make no host call of their own; see docs/ARCHITECTURE.md.
 
-Owns the arena, the pristine process from which every address space is forked, the notification listener and the doorbell.
-Read layout.py and stub/stub.c first, then context.py. Everything here runs on the Sentry's one thread.
+Owns the arena, the pristine process from which every address space is forked, the notification listener and the
+doorbell. Read layout.py and stub/stub.c first, then context.py. Everything here runs on the Sentry's one thread.
 
-`start()` must be called before the Sentry seals itself: it forks. Afterwards new processes come only from the stub's own
-clone, with CLONE_PARENT, so that the Sentry reaps them all.
+`start()` must be called before the Sentry seals itself: it forks. Afterwards new processes come only from the stub's
+own clone, with CLONE_PARENT, so that the Sentry reaps them all.
 """
 
 from __future__ import annotations
@@ -461,7 +461,8 @@ class SystrapPlatform:
     def new_space(self, finish: Callable[[SystrapContext | None, int], None]) -> None:
         """An empty address space with one held context, forked from the pristine process.
 
-        `finish(context, 0)`, or `finish(None, -errno)`, runs inside collect(). Requests queue: there is one pristine process.
+        `finish(context, 0)`, or `finish(None, -errno)`, runs inside collect(). Requests queue: there is one pristine
+        process.
         """
         self._wanted.append(finish)
         if len(self._wanted) == 1:
@@ -497,8 +498,8 @@ class SystrapPlatform:
     ) -> SystrapContext:
         """A copy of `parent`'s address space with one context. `parent` must be held.
 
-        The new context starts held (`held`), or goes straight to the guest through a copy of the parent's frame with rax 0;
-        `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno.
+        The new context starts held (`held`), or goes straight to the guest through a copy of the parent's frame with
+        rax 0; `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno.
         """
         others = [chunk for chunk in parent.space.regions if chunk > 0]
         space = SystrapAddressSpace(self, self._allocate_region())
@@ -705,8 +706,8 @@ class SystrapPlatform:
     def _serve_notification(self) -> bool:
         """Take and answer one notification, if there is one.
 
-        RECV does not block here even if the caller was killed after the poll: each notification raises a count that only
-        RECV lowers (kernel/seccomp.c), so RECV finds the count, finds nothing, and gives ENOENT
+        RECV does not block here even if the caller was killed after the poll: each notification raises a count that
+        only RECV lowers (kernel/seccomp.c), so RECV finds the count, finds nothing, and gives ENOENT
         (tests/adversarial/test_notifications.py).
         """
         self._pollfds[0:8] = struct.pack("<ihh", self.listener, 1, 0)
