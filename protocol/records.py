@@ -1,10 +1,10 @@
 """Classes that are their fields, as dataclasses are, at a tenth of the cost when a program starts.
 
 `dataclasses` imports inspect, ast and tokenize (7 ms) and compiles several functions for every class (0.4 ms); each
-sandbox starts two services that would pay for all of theirs. Here a class costs some microseconds until its first instance is
-made, when its `__init__` is compiled; comparison, hash and representation are shared. Type checkers take `record` for a
-dataclass (typing.dataclass_transform). Fields are what is annotated in the class body, after those of the record it
-inherits from; every record has `__slots__`. There is no ClassVar, KW_ONLY, InitVar or __post_init__.
+sandbox starts two services that would pay for all of theirs. Here a class costs some microseconds until its first
+instance is made, when its `__init__` is compiled; comparison, hash and representation are shared. Type checkers take
+`record` for a dataclass (typing.dataclass_transform). Fields are what is annotated in the class body, after those of
+the record it inherits from; every record has `__slots__`. There is no ClassVar, KW_ONLY, InitVar or __post_init__.
 """
 
 from __future__ import annotations

@@ -775,8 +775,8 @@ class P9Client:
             raise self._violated(violation.why) from None
 
     def listattr(self, fid: int, names: Sequence[bytes], count: int = 262144) -> list[Listing]:
-        """Whole listings of the directories `names` (at most MAX_WALK_NAMES) in `fid`, or of `fid` itself without names: at
-        least one, and as many as fit in `count` bytes. Needs `extended`.
+        """Whole listings of the directories `names` (at most MAX_WALK_NAMES) in `fid`, or of `fid` itself without
+        names: at least one, and as many as fit in `count` bytes. Needs `extended`.
         """
         count = min(count, self.max_read_bytes)
         tail = self._pack_names(names, c.NOFID)

@@ -1,9 +1,9 @@
 """The Sentry as a process: wires kernel, platform, file systems and control channel; seals; runs; ends.
 
-`prepare(config)` runs while the host's files are in sight and imports everything; `run(config, fds)` never returns. Order
-of `run`: platform (it forks its pristine process, so it comes before the seal), Gofer and mounts, first task, seal, `ready`,
-then the loop. Before `ready` no guest instruction runs. The end of the sandbox is the end of pid 1, of the control channel,
-or of this process; guest processes end with it in every case.
+`prepare(config)` runs while the host's files are in sight and imports everything; `run(config, fds)` never returns.
+Order of `run`: platform (it forks its pristine process, so it comes before the seal), Gofer and mounts, first task,
+seal, `ready`, then the loop. Before `ready` no guest instruction runs. The end of the sandbox is the end of pid 1, of
+the control channel, or of this process; guest processes end with it in every case.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The host calls a sealed Sentry may make, one row each with its reason. At most 45 distinct calls; a test counts them.
 
-There is no open, socket, connect, execve, fork, clone, ptrace or mount. New guest processes come from the stub's own clone.
+There is no open, socket, connect, execve, fork, clone, ptrace or mount. New guest processes come from the stub's own
+clone.
 """
 
 from __future__ import annotations

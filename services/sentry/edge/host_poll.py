@@ -1,6 +1,7 @@
 """Readiness of host descriptors (standard streams, the control channel): one epoll that the main loop sleeps on.
 
-A watch is level-triggered and stays until `unwatch`. Callbacks run on the Sentry's thread between bursts, with poll(2) bits.
+A watch is level-triggered and stays until `unwatch`. Callbacks run on the Sentry's thread between bursts, with poll(2)
+bits.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The main loop: bursts of the dispatcher, and sleep in between.
 
-While events come, the Sentry looks at slots without sleeping. When none came for SPIN_NS, it arms the doorbell and sleeps in
-one poll(2) of doorbell, notifications, outside and signals, until something happens or the next timer is due.
+While events come, the Sentry looks at slots without sleeping. When none came for SPIN_NS, it arms the doorbell and
+sleeps in one poll(2) of doorbell, notifications, outside and signals, until something happens or the next timer is due.
 
-It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks its
-task on wait queues, DESIGN.md section 5), and importing one such loop costs more than all the rest of a sandbox's start
-(trio: 180 ms of processor time on the machine where `do -- /bin/true` then took 250).
+It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks
+its task on wait queues, DESIGN.md section 5), and importing one such loop costs more than all the rest of a sandbox's
+start (trio: 180 ms of processor time on the machine where `do -- /bin/true` then took 250).
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class MainLoop:
         self.dispatcher = dispatcher
         self.platform = platform
         self.outside = outside
-        # A signal that comes just before the poll runs its Python handler only after it: the pipe makes the poll return.
+        # A signal that comes just before the poll runs its Python handler only after it: the pipe makes the poll
+        # return.
         self._signalled, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._look_again_ns = 0

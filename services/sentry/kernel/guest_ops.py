@@ -37,8 +37,8 @@ def start_child(
 ) -> Outcome:
     """Give `child` a context, and memory: the parent's own (`share_vm`) or a copy of it.
 
-    `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `new_thread`: of the
-    parent's process. `finish(result)` decides the parent's call: 0, or -errno when the host refused (child.mm and
+    `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `new_thread`: of
+    the parent's process. `finish(result)` decides the parent's call: 0, or -errno when the host refused (child.mm and
     child.context are then None). The child goes to the guest with result 0 after `finish` returned.
     """
 

@@ -367,8 +367,8 @@ def kick(task: Task, fatal: bool = False) -> None:
 def _insist(task: Task, times: int = 0) -> None:
     """Look again later whether `task`, which was interrupted in guest code, came to `deliver`.
 
-    An interrupt may fall into the moment in which a patched call goes back to its program, and a hostile program can keep
-    it from being seen: it is sent again, and a process that is to die and does not stop is destroyed.
+    An interrupt may fall into the moment in which a patched call goes back to its program, and a hostile program can
+    keep it from being seen: it is sent again, and a process that is to die and does not stop is destroyed.
     """
     context = task.context
     kernel = task.kernel

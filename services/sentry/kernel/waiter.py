@@ -4,9 +4,9 @@ Owns `WaitQueue` (what files, futexes, children and timers wake) and `Wait` (wha
 finish). Knows nothing of tasks or files. One host thread runs all of the kernel, so there are no locks; a wake-up only
 marks and queues, it never runs a continuation from inside the waker.
 
-Life of a Wait: a handler returns it -> the dispatcher calls `kernel.park(task, wait)`, which registers an entry on every
-queue and arms the deadline -> a queue's `wake(mask)`, the deadline, or a signal makes the task runnable -> the dispatcher
-calls `retry()` (or `on_timeout()`, or ends it with EINTR/restart) -> entries are removed.
+Life of a Wait: a handler returns it -> the dispatcher calls `kernel.park(task, wait)`, which registers an entry on
+every queue and arms the deadline -> a queue's `wake(mask)`, the deadline, or a signal makes the task runnable -> the
+dispatcher calls `retry()` (or `on_timeout()`, or ends it with EINTR/restart) -> entries are removed.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Wait:
     """What a handler returns when it cannot finish now.
 
     queues       what wakes it: (queue, poll mask) pairs; may be empty (only a deadline or a signal ends it).
-    retry        called after a wake-up: an int ends the call, another Wait replaces this one, WouldBlock keeps it parked,
-                 LinuxError ends it with that error. None with no queues: nothing but deadline or signal.
+    retry        called after a wake-up: an int ends the call, another Wait replaces this one, WouldBlock keeps it
+                 parked, LinuxError ends it with that error. None with no queues: nothing but deadline or signal.
     deadline_ns  host CLOCK_MONOTONIC, ns, or None.
     on_timeout   called at the deadline; returns the result or raises LinuxError. Default: result 0.
     restart      which Restart kind a signal turns it into (Restart.SYS by default; 0: plain EINTR).
@@ -114,9 +114,9 @@ Complete: TypeAlias = "Callable[[Callable[[], Outcome]], None]"
 class StubOp(Wait):
     """A wait for the platform to carry something out in the guest's address space (mmap, clone...).
 
-    Built only by mm/, kernel/guest_ops.py and kernel/execute.py: `start(complete)` posts the operation; when the platform
-    reports it done, `complete(thunk)` makes the dispatcher evaluate `thunk()`, whose outcome ends the call as a
-    handler's would.
+    Built only by mm/, kernel/guest_ops.py and kernel/execute.py: `start(complete)` posts the operation; when the
+    platform reports it done, `complete(thunk)` makes the dispatcher evaluate `thunk()`, whose outcome ends the call as
+    a handler's would.
     """
 
     __slots__ = ("start",)

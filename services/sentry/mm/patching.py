@@ -1,7 +1,8 @@
 """Patching hot call sites of an address space: when, where the trampolines go, and the operations that write them.
 
-platforms/systrap/patcher.py recognises sites and makes the code; this module gives it room near the program (an area that
-guests do not see in /proc) and writes it while the guest's own call is held, if no other thread is in guest code then.
+platforms/systrap/patcher.py recognises sites and makes the code; this module gives it room near the program (an area
+that guests do not see in /proc) and writes it while the guest's own call is held, if no other thread is in guest code
+then.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The set of virtual memory areas of an address space: sorted, disjoint, the one truth of what is mapped where.
 
-Pure bookkeeping: no guest, no host call. Addresses are page-aligned ints, ranges half open. mm/address_space.py keeps it
-equal to what the host was told.
+Pure bookkeeping: no guest, no host call. Addresses are page-aligned ints, ranges half open. mm/address_space.py keeps
+it equal to what the host was told.
 """
 
 from __future__ import annotations
