@@ -388,7 +388,9 @@ class Dispatcher:
                     return
                 kernel.unpark(task)
                 self._complete(task, outcome)
-                return
+                if type(outcome) is not Wait or task.wait is not outcome:
+                    return
+                wait = outcome  # it goes on waiting: the deadline or signal that woke it still counts
         if timed_out:
             kernel.unpark(task)
             on_timeout = wait.on_timeout

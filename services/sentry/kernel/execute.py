@@ -70,12 +70,14 @@ class _Program:
 
 # --- finding and checking ---
 def _open(task: Task, path: Path) -> OpenFile:
-    """The file for reading its image. EACCES: not a regular file, no execute permission, or a noexec mount."""
+    """The file for reading its image. EACCES: not a regular file, not executable, a noexec mount. ETXTBSY: written to."""
     inode = path.dentry.inode
     assert inode is not None
     if not inode.is_regular or path.mount.flags & _MS_NOEXEC:
         raise LinuxError(errno.EACCES)
     permissions.check(inode, task.cred, permissions.EXECUTE)
+    if inode.writers:
+        raise LinuxError(errno.ETXTBSY)
     file = inode.open(path.dentry, 0, task)
     if file.path is None:
         file.path = path
@@ -166,7 +168,9 @@ def _argument_limit(task: Task) -> int:
 
 
 # --- building ---
-def _segment_ops(image: elf.ElfImage, file: OpenFile, bias: int) -> tuple[list[Op], list[tuple[Any, ...]], list[tuple[int, int]]]:
+def _segment_ops(
+    image: elf.ElfImage, file: OpenFile, bias: int
+) -> tuple[list[Op], list[tuple[Any, ...]], list[tuple[int, int]]]:
     """Operations that map an image at `bias`; what to record of each; the ranges to be zeroed."""
     backing = file.mmap_backing()
     ops: list[Op] = []
@@ -181,7 +185,9 @@ def _segment_ops(image: elf.ElfImage, file: OpenFile, bias: int) -> tuple[list[O
         if segment.file_size:
             offset = segment.offset & ~(PAGE - 1)
             mapped_end = page_up(file_end)
-            ops.append(Op(9, (start, mapped_end - start, segment.prot, base, 0, backing.base + offset), backing.host_fd))
+            ops.append(
+                Op(9, (start, mapped_end - start, segment.prot, base, 0, backing.base + offset), backing.host_fd)
+            )
             records.append((start, mapped_end - start, segment.prot, file, backing, offset))
             if segment.mem_size > segment.file_size and segment.prot & 2 and file_end != mapped_end:
                 zero.append((file_end, mapped_end - file_end))
@@ -297,6 +303,7 @@ class _Loader:
         mm.arg_start, mm.arg_end = stack.arg_start, stack.arg_end
         mm.env_start, mm.env_end = stack.env_start, stack.env_end
         mm.stack_start, mm.auxv = stack.sp, stack.auxv
+        mm.runs(program.file.inode)
         old_mm, old_context = task.mm, task.context
         if old_mm is not None:
             begin_exec(task)

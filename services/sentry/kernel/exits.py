@@ -118,6 +118,7 @@ def _leave_memory(task: Task) -> None:
     """Robust list and clear_child_tid: what a thread does to memory that it is about to leave."""
     mm = task.mm
     if mm is not None:
+        task.group.maxrss_kib = max(task.group.maxrss_kib, mm.total_pages * 4)
         if task.robust_list:
             exit_robust_list(task)
         addr = task.clear_child_tid

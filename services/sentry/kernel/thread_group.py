@@ -32,8 +32,8 @@ class ThreadGroup:
 
     __slots__ = (
         "__weakref__",
-        "children",
         "child_wait",
+        "children",
         "children_cpu_ns",
         "children_maxrss_kib",
         "continue_report",
@@ -51,6 +51,7 @@ class ThreadGroup:
         "itimers",
         "kernel",
         "leader",
+        "maxrss_kib",
         "membarrier",
         "oom_score_adj",
         "parent",
@@ -115,6 +116,7 @@ class ThreadGroup:
         self.dead_cpu_ns = 0  # of threads that are gone
         self.children_cpu_ns = 0  # of children that were waited for
         self.children_maxrss_kib = 0
+        self.maxrss_kib = 0  # of memory that was left (exit, execve)
         self.personality = 0
         self.dumpable = 1
         self.membarrier = 0

@@ -109,7 +109,7 @@ def _change(child: ThreadGroup, status: int, code: int, value: int) -> Change:
         code,
         value,
         child.cpu_time_ns() + child.children_cpu_ns,
-        child.children_maxrss_kib,
+        max(child.maxrss_kib, child.children_maxrss_kib),
     )
 
 

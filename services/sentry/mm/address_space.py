@@ -23,6 +23,7 @@ from services.sentry.mm.user_memory import UserMemory
 from services.sentry.mm.vma_set import Vma, VmaSet
 
 if TYPE_CHECKING:
+    from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import Backing, OpenFile
 
 __all__ = ["PAGE", "AddressSpace", "page_up"]
@@ -57,6 +58,7 @@ class AddressSpace(UserMemory):
         "data_pages",
         "env_end",
         "env_start",
+        "executable",
         "locked_pages",
         "mmap_top",
         "patcher",
@@ -73,6 +75,7 @@ class AddressSpace(UserMemory):
         self.brk_start = self.brk = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = self.stack_start = 0
         self.auxv = b""
+        self.executable: Inode | None = None  # nobody may write to it meanwhile (execve(2), ETXTBSY)
         self.total_pages = 0
         self.data_pages = 0
         self.locked_pages = 0
@@ -91,6 +94,8 @@ class AddressSpace(UserMemory):
             "brk_start brk arg_start arg_end env_start env_end stack_start auxv total_pages data_pages mmap_top".split()
         ):
             setattr(child, name, getattr(self, name))
+        if self.executable is not None:
+            child.runs(self.executable)
         for area in self.vmas:
             if area.dont_fork:
                 child.total_pages -= area.length // PAGE
@@ -101,11 +106,19 @@ class AddressSpace(UserMemory):
         child.patcher = self.patcher.copy()
         return child
 
+    def runs(self, executable: Inode) -> None:
+        """The program that runs here was loaded from `executable`: opening it for writing gives ETXTBSY."""
+        self.executable = executable
+        executable.deny_write += 1
+
     def release(self) -> None:
         """One user less; the last one frees everything."""
         self.users -= 1
         if self.users:
             return
+        if self.executable is not None:
+            self.executable.deny_write -= 1
+            self.executable = None
         for area in self.vmas:
             area.drop()
         self.vmas.areas.clear()

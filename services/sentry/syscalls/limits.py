@@ -78,7 +78,7 @@ def sys_prlimit64(task: Task, pid: int, resource: int, new_addr: int, old_addr: 
 
 
 def sys_getrusage(task: Task, who: int, addr: int) -> int:
-    """getrusage(2). EINVAL, EFAULT. All CPU time is shown as user time."""
+    """getrusage(2). EINVAL, EFAULT. All CPU time is shown as user time, all mapped memory as resident."""
     who = s32(who)
     group = task.group
     if who == rh.RUSAGE_SELF:
@@ -91,7 +91,8 @@ def sys_getrusage(task: Task, who: int, addr: int) -> int:
         return 0
     else:
         raise LinuxError(errno.EINVAL)
-    task.mm.write(addr, rh.pack_rusage(cpu_ns, 0, 0, 0, 0, 0, 0, switches, 0))
+    maxrss_kib = max(group.maxrss_kib, task.mm.total_pages * 4)
+    task.mm.write(addr, rh.pack_rusage(cpu_ns, 0, maxrss_kib, 0, 0, 0, 0, switches, 0))
     return 0
 
 
