@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms._host import lib
-from platforms.base import Kind, Op
+from platforms.base import Op
 from platforms.systrap import layout
 from platforms.systrap.filter import is_direct
 

@@ -32,7 +32,8 @@ _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
 BUFFER_CALLS: Final = frozenset((1, 18, 44))  # write, pwrite64, sendto: a small buffer in the second argument
-PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))  # open stat lstat access chdir mkdir rmdir unlink readlink
+# open stat lstat access chdir mkdir rmdir unlink readlink
+PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 262, 263, 267, 269, 332, 437, 439))  # the same with a directory first
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
 

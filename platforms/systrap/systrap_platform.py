@@ -98,7 +98,7 @@ class SystrapAddressSpace:
         return next(iter(self.regions.values())) * layout.REGION_SIZE
 
     def has_room(self) -> bool:
-        """Whether `take_slot` will find one. A freed slot counts once its old thread is gone: that one still reads it."""
+        """Whether `take_slot` will find one. A freed slot counts once its old thread is gone: it still reads it."""
         free = self._free
         for _ in range(min(len(free), _FREED_SLOTS_TRIED)):
             _, tgid, tid = free[0]
@@ -177,7 +177,7 @@ class SystrapAddressSpace:
                 self.vm_pid = next((c.tgid for c in self.contexts if c.tgid), 0)
 
     def kill_process(self, tgid: int) -> None:
-        """SIGKILL. To each thread: one that has ended by itself, were it the leader, would not take the others along."""
+        """SIGKILL. To each thread: one that ended by itself, were it the leader, would not take the others along."""
         if not tgid:
             return
         lib.sentrio_tgkill(tgid, tgid, signal.SIGKILL)
@@ -256,7 +256,8 @@ class SystrapPlatform:
         self.vdso: tuple[int, int, int] = (0, 0, 0)  # start of vvar, start of vdso, end
         self._children: dict[int, _Child] = {}  # by nonce (also the header's offset for new spaces)
         self._claims: dict[int, _Child] = {}  # by the id that the parent's clone returned
-        self._vanished: deque[int] = deque(maxlen=256)  # ids of children that were refused or died before they were claimed
+        # Ids of children that were refused or died before they were claimed.
+        self._vanished: deque[int] = deque(maxlen=256)
         self._nonce = 1
         self._progress_ns = 0
         self._warnings = 0
@@ -384,9 +385,7 @@ class SystrapPlatform:
         _host_mmap(layout.STUB_BASE, (len(self.image.code) + 4095) & ~4095, _PROT_RX, _MAP_PRIVATE_FIXED, text, 0)
         _host_mmap(layout.STUB_BASE + layout.GLOBAL, 4096, 1, _MAP_SHARED_FIXED, fd, 0)
         _host_mmap(layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, fd, region)
-        _host_mmap(
-            layout.STUB_BASE + layout.SLOTS, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, fd, region + layout.SLOT_SIZE
-        )
+        _host_mmap(layout.STUB_BASE + layout.SLOTS, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, fd, region + layout.SLOT_SIZE)
         os.close(text)
 
     def _unmap_stub_here(self) -> None:
@@ -394,7 +393,14 @@ class SystrapPlatform:
 
     def _write_setup(self, context: SystrapContext, death_signal: int) -> None:
         vvar, _, vdso_end = self.vdso
-        ranges = (0x1000, layout.STUB_BASE - 0x1000, layout.STUB_END, vvar - layout.STUB_END, vdso_end, _USER_END - vdso_end)
+        ranges = (
+            0x1000,
+            layout.STUB_BASE - 0x1000,
+            layout.STUB_END,
+            vvar - layout.STUB_END,
+            vdso_end,
+            _USER_END - vdso_end,
+        )
         program = guest_filter.program(self.image)
         at = context.at + layout.BUFFER
         setup = struct.pack(
@@ -451,7 +457,9 @@ class SystrapPlatform:
         fp = struct.unpack_from("<Q", arena.map, at + 224)[0]
         if fp:
             struct.pack_into("<Q", arena.map, at + 224, (fp + moved) & 0xFFFFFFFFFFFFFFFF)
-        struct.pack_into("<QiiQ", arena.map, at + 16, target.slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
+        struct.pack_into(
+            "<QiiQ", arena.map, at + 16, target.slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK
+        )
         struct.pack_into("<Q", arena.map, at + 296, 0)  # no host signal stays blocked
         arena.u64[(target.at + layout.UCONTEXT) // 8] = target.slot_addr + offset
         regs = bytes(arena.view[source.at + layout.REGS : source.at + layout.REGS + 184])
@@ -512,10 +520,17 @@ class SystrapPlatform:
             else:
                 finish(result)
 
-        return self._clone(parent, context, _CLONE_PARENT | _SIGCHLD, started, new_space=True, held=held, copy=copy_frame)
+        return self._clone(
+            parent, context, _CLONE_PARENT | _SIGCHLD, started, new_space=True, held=held, copy=copy_frame
+        )
 
     def add_thread(
-        self, parent: SystrapContext, finish: Callable[[int], None], *, new_process: bool = False, copy_frame: bool = True
+        self,
+        parent: SystrapContext,
+        finish: Callable[[int], None],
+        *,
+        new_process: bool = False,
+        copy_frame: bool = True,
     ) -> SystrapContext:
         """Another context in the same address space: a thread of the same host process, or (vfork) of a new one.
 
@@ -963,5 +978,3 @@ def _find_vdso() -> tuple[int, int, int]:
 def _open_fds() -> list[int]:
     """Our descriptors, found without /proc (it may be out of reach already)."""
     return [fd for fd in range(1024) if lib.sentrio_syscall(72, fd, 1, 0, 0, 0, 0) >= 0]  # fcntl(F_GETFD)
-
-

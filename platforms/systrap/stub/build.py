@@ -14,7 +14,8 @@ from pathlib import Path
 __all__ = ["build"]
 
 FLAGS = (
-    "-O2 -ffreestanding -nostdlib -fPIE -mcmodel=small -fno-stack-protector -mgeneral-regs-only -mfsgsbase -fno-jump-tables"
+    "-O2 -ffreestanding -nostdlib -fPIE -mcmodel=small -fno-stack-protector -mgeneral-regs-only -mfsgsbase"
+    " -fno-jump-tables"
     " -fno-asynchronous-unwind-tables -fcf-protection=none -fvisibility=hidden -fno-builtin -Wall -Wextra -Werror"
 ).split()
 
@@ -29,7 +30,7 @@ def _layout(source_dir: Path) -> dict[str, int]:
 
 
 def build(source_dir: Path, output: Path) -> None:
-    """Compile the stub in `source_dir` and write the flat image to `output`. Raises CalledProcessError, FileNotFoundError."""
+    """Compile the stub in `source_dir` and write the flat image to `output`. Raises CalledProcessError or OSError."""
     constants = _layout(source_dir)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

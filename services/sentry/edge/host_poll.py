@@ -22,7 +22,7 @@ class HostPoll:
         self.fd = self._epoll.fileno()
 
     def watch(self, fd: int, mask: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(bits)` while `fd` has one of `mask`'s poll(2) bits. One watch a descriptor; a second replaces it."""
+        """Call `callback(bits)` while `fd` has one of `mask`'s poll(2) bits. One a descriptor; a second replaces it."""
         known = fd in self._callbacks
         self._callbacks[fd] = callback
         try:

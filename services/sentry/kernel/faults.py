@@ -1,4 +1,4 @@
-"""Hardware faults of guest code: from what the host reported to the signal that Linux would send (sigaction(2), si_code)."""
+"""Hardware faults of guest code: from what the host reported to the signal that Linux would send (sigaction(2))."""
 
 from __future__ import annotations
 

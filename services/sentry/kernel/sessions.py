@@ -132,11 +132,7 @@ def is_orphaned(process_group: ProcessGroup, ignoring: ThreadGroup | None = None
             continue
         parent = member.parent
         # Linux passes over children of the global init only; a sandbox's init is a container's, so a shell may be one.
-        if (
-            parent is not None
-            and parent.process_group is not process_group
-            and parent.session is process_group.session
-        ):
+        if parent is not None and parent.process_group is not process_group and parent.session is process_group.session:
             return False
     return True
 

@@ -338,6 +338,7 @@ _INSIST_NS: Final = 10_000_000  # doubled each time, up to 32 times it
 _PATIENCE: Final = 6  # times, about a second
 _MORE_PATIENCE: Final = 14  # about four: here the whole process dies for one of its threads
 
+
 # --- waking -----------------------------------------------------------------------------------------------------------
 def kick(task: Task, fatal: bool = False) -> None:
     """Make `task` come to `deliver`: end its wait, or interrupt its guest code. `signal_pending` must be set already.

@@ -22,7 +22,7 @@ ANY: Final = 0xFFFFFFFF
 
 
 class WaitEntry:
-    """A registration on a queue: `callback(mask)` runs synchronously inside `wake`, must be short and must not raise."""
+    """A registration on a queue: `callback(mask)` runs inside `wake`, must be short and must not raise."""
 
     __slots__ = ("callback", "exclusive", "mask")
 

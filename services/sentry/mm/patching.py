@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.base import Op
-from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, Patches, Site, recognise
+from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, Site, recognise
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.mm.address_space import LOWEST, PAGE, page_up

@@ -91,9 +91,7 @@ def _futex_other(
     raise LinuxError(errno.ENOSYS)
 
 
-def _two_words(
-    task: Task, key: Hashable, addr: int, op: int, value: int, count2: int, addr2: int, value3: int
-) -> int:
+def _two_words(task: Task, key: Hashable, addr: int, op: int, value: int, count2: int, addr2: int, value3: int) -> int:
     """FUTEX_REQUEUE, FUTEX_CMP_REQUEUE, FUTEX_WAKE_OP; the timeout argument is a second count."""
     if addr2 & 3:
         raise LinuxError(errno.EINVAL)

@@ -1,4 +1,4 @@
-"""System calls on address spaces: argument checks; mm/address_space.py does the work. mmap(2), mprotect(2), madvise(2)..."""
+"""System calls on address spaces: argument checks; mm/address_space.py does the work. mmap(2), mprotect(2)..."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ SIZE: Final = 512
 
 
 class Row(NamedTuple):
-    """One system call: its handler, the kinds of its arguments (their count is the handler's arity), how complete it is."""
+    """One system call: its handler, the kinds of its arguments (their count is the handler's arity), how far it is."""
 
     name: str
     handler: Callable[..., Outcome]

@@ -65,9 +65,7 @@ SYSTEM_FILES: Final[Mapping[bytes, SystemRow]] = {
         b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime"
         b"      ctime\n"
     ),
-    b"sysvipc/sem": _const(
-        b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"
-    ),
+    b"sysvipc/sem": _const(b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"),
     b"sysvipc/shm": _const(
         b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime"
         b"      dtime      ctime                   rss                  swap\n"
@@ -134,9 +132,7 @@ TASK_FILES: Final[Mapping[bytes, TaskRow]] = {
     b"syscall": TaskRow(scheduling.syscall, 0o400, guarded=True),
     b"timens_offsets": TaskRow(scheduling.timens_offsets, 0o644, store=identity.refuse_write, group_only=True),
     b"timers": TaskRow(scheduling.timers, group_only=True),
-    b"timerslack_ns": TaskRow(
-        identity.timer_slack, 0o666, store=identity.set_timer_slack, group_only=True
-    ),
+    b"timerslack_ns": TaskRow(identity.timer_slack, 0o666, store=identity.set_timer_slack, group_only=True),
     b"uid_map": TaskRow(identity.id_map, 0o644, store=identity.refuse_write),
     b"wchan": TaskRow(scheduling.wchan),
 }

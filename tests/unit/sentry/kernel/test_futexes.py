@@ -170,9 +170,7 @@ def test_waitv_answers_with_the_index_that_was_awakened(machine: Machine) -> Non
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("wkr"), st.booleans(), st.integers(0, 3), st.integers(0, 3)), max_size=25))
-def test_random_wait_wake_requeue_agree_with_a_model(
-    machine: Machine, steps: list[tuple[str, bool, int, int]]
-) -> None:
+def test_random_wait_wake_requeue_agree_with_a_model(machine: Machine, steps: list[tuple[str, bool, int, int]]) -> None:
     model: dict[int, list[Task]] = {A: [], B: []}
     machine.kernel.futexes.waiters.clear()
     for kind, second, one, two in steps:

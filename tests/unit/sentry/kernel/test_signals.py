@@ -55,9 +55,7 @@ def test_pending_take_gives_faults_then_lowest_then_arrival(signals: list[int], 
     for at, signo in enumerate(signals):
         pending.add(SigInfo(signo, value=at))
     faults = {sg.SIGSEGV, sg.SIGBUS, sg.SIGILL, sg.SIGTRAP, sg.SIGFPE, sg.SIGSYS}
-    wanted = sorted(
-        ((signo not in faults, signo, at) for at, signo in enumerate(signals) if mask >> (signo - 1) & 1)
-    )
+    wanted = sorted(((signo not in faults, signo, at) for at, signo in enumerate(signals) if mask >> (signo - 1) & 1))
     taken = []
     while (info := pending.take(mask)) is not None:
         taken.append((info.signo not in faults, info.signo, info.value))

@@ -185,9 +185,7 @@ def test_posix_timer_sends_again_after_its_signal_was_discarded(machine: Machine
         (1, 1, 99, 0, 0),
     ],
 )
-def test_timer_create_checks(
-    machine: Machine, clock: int, notify: int, signo: int, tid: int, expected: int
-) -> None:
+def test_timer_create_checks(machine: Machine, clock: int, notify: int, signo: int, tid: int, expected: int) -> None:
     machine.init.mm.write(BASE, sg.SIGEVENT.pack(0, signo, notify, tid))
     assert machine.call(machine.init, ct.sys_timer_create, clock, BASE, BASE + 64) == expected
 
