@@ -137,6 +137,7 @@ class Sandbox:
             if self.process.returncode is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+            self.output.close()
 
 
 @pytest.fixture(scope="session")
@@ -152,9 +153,12 @@ def innocent() -> Iterator[Callable[[], None]]:
         sandbox.say(f"turn{count}.\n")
         sandbox.wait_for(f"turn{count}. 42 cat", 30)
 
-    check()
-    yield check
-    assert sandbox.close() == 0
+    try:
+        check()
+        yield check
+    finally:
+        status = sandbox.close()
+    assert status == 0
 
 
 @dataclasses.dataclass

@@ -375,7 +375,8 @@ def _insist(task: Task, times: int = 0) -> None:
     kernel = task.kernel
 
     def look() -> None:
-        if task.exiting or task.context is not context or not context.in_guest or not task.signal_pending:
+        stuck = context.in_guest or type(task.wait) is StubOp
+        if task.exiting or task.context is not context or not stuck or not task.signal_pending:
             return
         if (task.group.exiting and times >= _PATIENCE) or (task.zapped and times >= _MORE_PATIENCE):
             context.destroy("it is to end and does not stop")

@@ -5,8 +5,25 @@
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
 
 static void op_mmap(void) {
-  jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 7, ANON, -1, 0);
-  if (readable((void *)TARGET)) gained("mmap");
+  jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 3, ANON, -1, 0); /* its own memory: allowed, and nobody's loss */
+  *(volatile char *)TARGET = 1;
+  jump(IP_op_ip, 0, SYS_munmap, TARGET, 4096, 0, 0, 0, 0);
+}
+static void op_mmap_stub(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_BASE, 4096, 7, ANON, -1, 0); }
+static void op_mmap_header(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_BASE + HEADER, 4096, 3, ANON, -1, 0); }
+static void op_mmap_across(void) {
+  jump(IP_op_ip, 0, SYS_mmap, 0x7d0000000000, 0x20000000000, 0, ANON | MAP_NORESERVE, -1, 0);
+}
+static void op_munmap_across(void) { jump(IP_op_ip, 0, SYS_munmap, 0x7d0000000000, 0x20000000000, 0, 0, 0, 0); }
+static void op_munmap_all(void) { jump(IP_op_ip, 0, SYS_munmap, 0x1000, 0x7ffffffff000, 0, 0, 0, 0); }
+static void op_munmap_end(void) { jump(IP_op_ip, 0, SYS_munmap, STUB_BASE - 4096, 8192, 0, 0, 0, 0); }
+static void op_protect_read(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 1, 0, 0, 0); }
+static void op_protect_write(void) { jump(IP_op_ip, 0, SYS_mprotect, (long)&op_mmap & -4096, 4096, 7, 0, 0, 0); }
+static void op_remove(void) { jump(IP_op_ip, 0, SYS_madvise, STUB_BASE + SLOTS, SLOT_SIZE, 9, 0, 0, 0); }
+static void op_file(void) {
+  int fd = open("/proc/self/exe", O_RDONLY);
+  jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, DONATED_FD, 0);
+  if (readable((void *)TARGET)) gained("a file");
 }
 static void op_munmap(void) { jump(IP_op_ip, 0, SYS_munmap, STUB_BASE + SLOTS, SLOT_SIZE, 0, 0, 0, 0); }
 static void op_mprotect(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 7, 0, 0, 0); }
@@ -130,7 +147,7 @@ static char fake[2 * SLOT_SIZE] __attribute__((aligned(SLOT_SIZE)));
 static void *answer(void *p) {
   u64 slot = (u64)fake;
   while (SLOT32(slot, STATE) != READY) ;
-  u64 op[] = {SYS_mmap, TARGET, 4096, 7, ANON, -1, 0};
+  u64 op[] = {SYS_mprotect, STUB_BASE, 4096, 7, 0, 0, 0};
   memcpy(fake + OPS, op, sizeof op);
   SLOT32(slot, OP_COUNT) = 1;
   SLOT32(slot, COMMAND) = COMMAND_OPS;
@@ -143,12 +160,14 @@ static void fake_slot(void) {
   SLOT64((u64)fake, SELF) = (u64)fake;
   __asm__ volatile("wrgsbase %0" ::"r"(fake));
   __asm__ volatile("lea 1f(%%rip), %%rcx; jmp *%0; 1:" ::"r"((u64)IP_fast_entry), "a"(39) : "rcx", "r11", "memory");
-  if (readable((void *)TARGET)) gained("mmap through a slot of its own");
+  *(volatile char *)STUB_BASE = 0;
+  gained("the stub's text");
 }
 
 #define A(n) {#n, n}
 const struct attack attacks[] = {
-    A(op_mmap), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_mmap), A(op_mmap_stub), A(op_mmap_header), A(op_mmap_across), A(op_munmap_across),
+    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
     A(child_header), A(child_header_elsewhere), A(child_slots), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),

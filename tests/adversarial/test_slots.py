@@ -1,0 +1,54 @@
+"""Slots are the guest's to write: garbage in them, forged events and races against what was posted end at most its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+ANY = (
+    "zeros garbage garbage_then_fork gs_base gs_of_another_thread fork_never fork_child_of_own_making "
+    "fork_result_of_others fork_result_of_own"
+).split()
+RACES = "race_mmap race_clone_child race_ops race_ops_fork race_slot race_clone_flags race_command".split()
+FORGED = "kinds kinds_huge_number kinds_odd_number ucontexts".split()
+
+
+@pytest.mark.sandbox
+def test_what_is_read_only_stays_so(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", ["write_text", "write_global", "write_header"])
+    assert all(line.endswith("signal 11") for line in outcome.results.values()), outcome.text
+
+
+@pytest.mark.sandbox
+def test_events_that_nobody_asked_for_kill(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", ["ops_done_unasked", "frame_taken_unasked", "unknown_kind"])
+    assert all(line.endswith("signal 9") for line in outcome.results.values()), outcome.text
+
+
+@pytest.mark.sandbox
+def test_garbage_in_the_slots_harms_only_its_process(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", ANY)
+    assert len(outcome.results) == len(ANY), outcome.text
+    assert "hangs" not in outcome.text
+
+
+@pytest.mark.sandbox
+def test_forged_events_of_every_kind(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", FORGED)
+    assert all(line.endswith("exit 0") for line in outcome.results.values()), outcome.text
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("name", ["numbers", "numbers_fast"])
+def test_forged_system_calls_of_every_number(attack: Callable[..., Any], name: str) -> None:
+    outcome = attack("slots", [name])
+    assert outcome.results[name].endswith("exit 0"), outcome.text
+
+
+@pytest.mark.sandbox
+def test_racing_threads_change_nothing_that_was_posted(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", RACES)
+    assert len(outcome.results) == len(RACES), outcome.text
+    assert "hangs" not in outcome.text
