@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final
@@ -31,6 +32,10 @@ _ACCESS_TRUNCATE: Final = 1 << 14  # ABI 3
 _ACCESS_IOCTL_DEV: Final = 1 << 15  # ABI 5
 _ACCESS_NET: Final = 0b11  # bind, connect TCP: ABI 4
 _SCOPED: Final = 0b11  # abstract unix sockets, signals: ABI 6
+
+_FILE_RIGHTS: Final = (  # those a rule on a file may have
+    ACCESS_EXECUTE | ACCESS_WRITE_FILE | ACCESS_READ_FILE | _ACCESS_TRUNCATE | _ACCESS_IOCTL_DEV
+)
 
 _RULESET: Final = Struct("=QQQ")
 _PATH_BENEATH: Final = Struct("=Qi")
@@ -69,7 +74,7 @@ def handled_rights(abi: int) -> int:
 
 
 def restrict(directories: Sequence[tuple[int, bool]], *, network: bool = True, scope: bool = True) -> int:
-    """Allow nothing by path but beneath `directories`: (fd, perhaps O_PATH; whether it may be written).
+    """Allow nothing by path but beneath `directories`: (fd, perhaps O_PATH, of a directory or file; whether writable).
 
     `network`: refuse TCP bind and connect (ABI 4); `scope`: refuse signals to, and abstract sockets of, processes
     outside (ABI 6). Needs no_new_privs. Returns the ABI used, 0 when the kernel has no Landlock and nothing was done.
@@ -87,6 +92,8 @@ def restrict(directories: Sequence[tuple[int, bool]], *, network: bool = True, s
     try:
         for fd, writable in directories:
             allowed = rights & ~ACCESS_EXECUTE if writable else ACCESS_READ_FILE | ACCESS_READ_DIR
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                allowed &= _FILE_RIGHTS
             rule = ctypes.create_string_buffer(_PATH_BENEATH.pack(allowed, fd), _PATH_BENEATH.size)
             _syscall(_SYS_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.addressof(rule), 0)
         _syscall(_SYS_RESTRICT_SELF, ruleset, 0)

@@ -19,6 +19,7 @@ import os
 import resource
 import stat
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from typing import Final
 
 from protocol.records import record
@@ -166,11 +167,15 @@ def cached_filter(rows: Sequence[Row], directory: str | None, default_action: in
 
 
 def _digest(data: bytes) -> str:
-    try:
-        from _sha256 import sha256  # hashlib loads OpenSSL, 5 ms
-    except ImportError:  # Python 3.12 and newer
-        from _sha2 import sha256
-    return str(sha256(data).hexdigest())
+    """SHA-256, by the interpreter's own module: hashlib loads OpenSSL, 5 ms."""
+    for name in ("_sha256", "_sha2"):  # before and from Python 3.12
+        try:
+            return str(import_module(name).sha256(data).hexdigest())
+        except ImportError:
+            continue
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _trusted_program(directory: str, path: str) -> bytes | None:

@@ -143,10 +143,11 @@ class Host:
             "user": {"uid": 0, "gid": 0},
         } | document.pop("process", {})
         mounts = document.pop("mounts", [])
+        readonly = document.pop("readonly", False)
         whole: dict[str, Any] = {
             "ociVersion": "1.0.2",
             "process": process,
-            "root": {"path": str(root)} | document.pop("root", {}),
+            "root": {"path": str(root), "readonly": readonly},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}, *mounts],
         } | document
         (path / "config.json").write_text(json.dumps(whole))
@@ -189,9 +190,10 @@ class Host:
             assert time.monotonic() < deadline, f"{what}: {self.processes()}"
             time.sleep(0.01)
 
-    def wait_for_text(self, process: subprocess.Popen[Any], text: str) -> None:
+    def wait_for_text(self, process: subprocess.Popen[Any], text: str, alone: bool = True) -> None:
+        """Until the command, or (`alone` false) a container that it left behind, has written `text`."""
         path = process.out_path  # type: ignore[attr-defined]
-        self.wait_until(lambda: text in path.read_text(errors="replace") or process.poll() is not None, text)
+        self.wait_until(lambda: text in path.read_text(errors="replace") or alone and process.poll() is not None, text)
         assert text in path.read_text(errors="replace"), self.end(process)
 
     def assert_nothing_runs(self) -> None:

@@ -83,9 +83,9 @@ def test_directories_that_are_no_bundles(host: Any, busybox_root: Path) -> None:
     for text in ("", "{", "[]", "null", '{"ociVersion": 5}', "\x00"):
         (empty / "config.json").write_text(text)
         one_line(host("up", str(empty), status=125), "config.json")
-    bundle = host.bundle(busybox_root, "true", root={"path": "/no/such/root"})
+    bundle = host.bundle(Path("/no/such/root"), "true")
     one_line(host("up", str(bundle), status=125), "root.path", "/no/such/root")
-    bundle = host.bundle(busybox_root, "true", root={"path": "/etc/passwd"})
+    bundle = host.bundle(Path("/etc/passwd"), "true")
     one_line(host("up", str(bundle), status=125), "root.path")
     assert host.listed() == {}
 

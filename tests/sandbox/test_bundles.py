@@ -82,7 +82,7 @@ def test_capabilities_are_those_of_the_bundle(host: Any, busybox_root: Path) -> 
 
 def test_root_is_read_only_when_asked(host: Any, busybox_root: Path) -> None:
     script = "echo x > /data/file; echo $?; grep -c ' / .*ro' /proc/mounts"
-    bundle = host.bundle(busybox_root, "sh", "-c", script, root={"readonly": True})
+    bundle = host.bundle(busybox_root, "sh", "-c", script, readonly=True)
     done = host("up", str(bundle))
     assert done.out.split()[0] != "0"
     assert "Read-only file system" in done.err
@@ -152,7 +152,8 @@ def test_file_systems_of_the_kernel(host: Any, busybox_root: Path) -> None:
         mount("sysfs", "/sys", "nosuid", "ro"),
     ]
     script = (
-        "head -c 40000 /dev/zero > /scratch/fits; echo $?; head -c 90000 /dev/zero > /scratch/large; echo $?;"
+        "dd if=/dev/zero of=/scratch/a bs=1k count=40 2>/dev/null; echo $?;"
+        " dd if=/dev/zero of=/scratch/b bs=1k count=90; echo $?;"
         " stat -c %a /scratch; ls /dev/null /dev/pts/ptmx; ls -d /sys/devices; mkdir /sys/x; echo $?;"
         " grep -c . /proc/mounts; awk '$2 == \"/scratch\" {print $3}' /proc/mounts"
     )
@@ -192,6 +193,7 @@ def test_terminal_through_a_console_socket(host: Any, busybox_root: Path) -> Non
     os.write(terminal, b"stty size; tty; sleep 1000\n")
     seen = _read_until(terminal, b"21 43", b"/dev/")
     os.write(terminal, b"\x03")
+    _read_until(terminal, b"/ # ")
     os.write(terminal, b"echo int=$?; exit 6\n")
     seen = _read_until(terminal, b"int=130")
     assert seen
@@ -247,7 +249,7 @@ def test_life_cycle(any_host: Any, busybox_root: Path) -> None:
         any_host.assert_nothing_runs()
         return
     any_host("start", "c1")
-    any_host.wait_for_text(creating, "up")
+    any_host.wait_for_text(creating, "up", alone=False)
     assert any_host.listed() == {"c1": "running"}
     assert "cannot start" in any_host("start", "c1", status=125).said[0]
     assert "cannot delete" in any_host("delete", "c1", status=125).said[0]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.timeout(900)  # the first one makes the root
+
 DEVICES = [
     {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
     {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},

@@ -97,12 +97,19 @@ def _refuse_kind(mode: int) -> LinuxError:
 
 
 class _Export:
-    """One exported tree: its root and how its inodes are numbered."""
+    """One exported tree: its root and how its inodes are numbered.
 
-    __slots__ = ("_devices", "device", "read_only", "root")
+    `file`: (O_PATH fd, name) of the one file in `root` that is exported, for an export that is no directory; attaching
+    gives that file, and nothing leads from it to its directory.
+    """
 
-    def __init__(self, root: _Directory, device: tuple[int, int], read_only: bool) -> None:
+    __slots__ = ("_devices", "device", "file", "read_only", "root")
+
+    def __init__(
+        self, root: _Directory, device: tuple[int, int], read_only: bool, file: tuple[int, bytes] | None
+    ) -> None:
         self.root = root
+        self.file = file
         self.device = device
         self.read_only = read_only
         self._devices: dict[tuple[int, int], int] = {}
@@ -583,6 +590,8 @@ class HostNode(Node):
             node._move_to(target, new_name)
 
     def location(self) -> tuple[HostNode, bytes]:
+        if self._export.file is not None:
+            raise LinuxError(errno.EBUSY, "object is an export of its own")
         if self.parent is None or not self.name:
             raise LinuxError(errno.ENOENT, "object has no name")
         parent = self.parent
@@ -746,39 +755,55 @@ _QID_OF_DTYPE: Final = {4: c.QTDIR, 10: c.QTSYMLINK}
 
 
 class HostDirectory(Backend):
-    """Exports of local directories: {name: (path, read_only)}. ConfigurationError when one cannot be opened."""
+    """Exports of local directories and files: {name: (path, read_only)}. ConfigurationError: one cannot be opened."""
 
     def __init__(self, exports: Mapping[bytes, tuple[str, bool]]) -> None:
         self._exports: dict[bytes, _Export] = {}
         for name, (path, read_only) in exports.items():
             # each export has a table of its own: a directory that two exports share must not be one object
             table: dict[tuple[int, int, int, int], _Directory] = {}
+            file: tuple[int, bytes] | None = None
             try:
-                fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                directory = path
+                if not os.path.isdir(path):
+                    directory, base = os.path.split(os.path.realpath(path))
+                    file = (os.open(path, os.O_PATH | os.O_CLOEXEC), os.fsencode(base))
+                fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 self.close()
                 raise ConfigurationError(f"export {path}: {error.strerror}") from None
             st = host.statx_fd(fd)
             root = _Directory(fd, (st.dev_major, st.dev_minor, st.ino, st.mnt_id), table)
-            self._exports[name] = _Export(root, (st.dev_major, st.dev_minor), read_only)
+            if file is not None:
+                st = host.statx_fd(file[0])
+            self._exports[name] = _Export(root, (st.dev_major, st.dev_minor), read_only, file)
 
     def attach(self, name: bytes) -> Node:
         export = self._exports.get(name)
         if export is None:
             raise LinuxError(errno.ENOENT, "attach: no export of that name")
+        if export.file is not None:
+            fd = host.openat2(export.root.fd, export.file[1], _PATH_FLAGS)
+            return HostNode(export, fd, host.statx_fd(fd), export.root, export.file[1], None)
         export.root.refs += 1
         return HostNode(export, export.root.fd, host.statx_fd(export.root.fd), None, b"", export.root)
 
     def close(self) -> None:
         for export in self._exports.values():
             export.root.drop()
+            if export.file is not None:
+                os.close(export.file[0])
         self._exports.clear()
 
     def kept_fds(self) -> tuple[int, ...]:
-        return tuple(export.root.fd for export in self._exports.values())
+        files = [export.file[0] for export in self._exports.values() if export.file is not None]
+        return (*(export.root.fd for export in self._exports.values()), *files)
 
     def landlock_rules(self) -> tuple[tuple[int, bool], ...]:
-        return tuple((export.root.fd, not export.read_only) for export in self._exports.values())
+        return tuple(
+            (export.root.fd if export.file is None else export.file[0], not export.read_only)
+            for export in self._exports.values()
+        )
 
     @property
     def writable(self) -> bool:
