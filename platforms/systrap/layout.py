@@ -103,6 +103,6 @@ SPIN: Final = 0x04  # u32: how many pauses to spin before sleeping
 KICK_SIGNAL: Final = 23  # SIGURG: "look at your signals"
 
 
-def CONSTANTS() -> dict[str, int]:  # noqa: N802 - named for what it returns
+def CONSTANTS() -> dict[str, int]:
     """Every integer constant above, by name: what build.py writes into the C header."""
     return {name: value for name, value in globals().items() if name.isupper() and isinstance(value, int)}

@@ -1,11 +1,12 @@
 """The dispatcher: takes events from the platform, runs handlers, parks and wakes tasks, sends them back to guest code.
 
-The heart of the trap path: `_syscall` is what every call costs. Nothing here awaits; `burst` runs for about a millisecond
-and returns, `app.py` decides when to sleep. Read kernel/waiter.py (what handlers return) and platforms/base.py first.
+The heart of the trap path: `_syscall` is what every call costs. Nothing here awaits; `burst` runs for about a
+millisecond and returns, `app.py` decides when to sleep. Read kernel/waiter.py (what handlers return) and
+platforms/base.py first.
 
-One call, end to end: the platform's collect() finds a stopped context -> `_event` -> the row's handler(task, arguments) ->
-an int: `resume` at once; a Wait: `park`, later `_run` -> retry(); a StubOp: posted to the guest's stub, later `_finish`;
-NO_RETURN: the registers were replaced. Whenever a signal is pending, `exit_to_user` has the last word.
+One call, end to end: the platform's collect() finds a stopped context -> `_event` -> the row's handler(task, arguments)
+-> an int: `resume` at once; a Wait: `park`, later `_run` -> retry(); a StubOp: posted to the guest's stub, later
+`_finish`; NO_RETURN: the registers were replaced. Whenever a signal is pending, `exit_to_user` has the last word.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, Outcome, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
-from services.sentry.syscalls.table import SIZE
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -109,12 +109,13 @@ class Dispatcher:
         A closure, because what it needs a dozen times a microsecond is then in local cells.
         """
         platform, handlers, arity, need_frame = self.platform, self.handlers, self.arity, self.need_frame
+        size = len(handlers)
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
 
         def serve(context: Any) -> None:
             kind, _, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
-            if kind != 1 or task is None or nr >= SIZE or need_frame[nr] or self.trace is not None or context.awaiting:
+            if kind != 1 or task is None or nr >= size or need_frame[nr] or self.trace is not None or context.awaiting:
                 self._serve_other(context, kind, nr)
                 return
             mm = task.mm
@@ -146,7 +147,7 @@ class Dispatcher:
                 outcome = -error.errno
             except WouldBlock:
                 outcome = -errno.EAGAIN
-            except Exception as error:  # noqa: BLE001 - a bug of ours ends this process, not the sandbox
+            except Exception as error:  # a bug of ours ends this process, not the sandbox
                 mm.fast = mm.pending = None
                 self._bug(task, error)
                 return
@@ -176,14 +177,15 @@ class Dispatcher:
     def _serve_other(self, context: Any, kind: int, nr: int) -> None:
         """Every event but the hot one: a trap, a fault, an internal event, or nonsense that the platform judges."""
         task = context.owner
-        if kind == Kind.SYSCALL and task is not None and not context.awaiting and self._patch_when_hot(task, context, nr):
+        plain = kind == Kind.SYSCALL and task is not None and not context.awaiting
+        if plain and self._patch_when_hot(task, context, nr):
             return
         for each in self.platform.take((context,)):
             self._event(each)
 
     def _patch_when_hot(self, task: Task, context: Any, nr: int) -> bool:
         """Count a call that trapped; whether its site is being patched now (the call goes on afterwards)."""
-        mm = task.mm
+        mm: Any = task.mm  # None at its end
         if mm is None:
             return False
         rip = self.platform.u64[context.rip_i]
@@ -263,7 +265,7 @@ class Dispatcher:
                 outcome = -error.errno
             except WouldBlock:
                 outcome = -errno.EAGAIN
-            except Exception as error:  # noqa: BLE001 - a bug of ours ends this process, not the sandbox
+            except Exception as error:  # a bug of ours ends this process, not the sandbox
                 self._bug(task, error)
                 return
         if self.trace is not None:
@@ -318,7 +320,7 @@ class Dispatcher:
             outcome = -error.errno
         except WouldBlock:
             outcome = -errno.EAGAIN
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             self._bug(task, error)
             return
         self._complete(task, outcome)
@@ -336,7 +338,7 @@ class Dispatcher:
                     context.regs.rip = shown
                 try:
                     goes_on = deliver(task, result)
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
                     self._bug(task, error)
                     return
                 if not goes_on:
@@ -361,7 +363,8 @@ class Dispatcher:
     def _run(self, task: Task) -> None:
         wait = task.wait
         if wait is None:
-            if task.context is not None and not task.context.in_guest and not task.in_stop:  # type: ignore[attr-defined]
+            context: Any = task.context  # None at its end
+            if context is not None and not context.in_guest and not task.in_stop:
                 self.exit_to_user(task, None)
             return
         if isinstance(wait, StubOp):
@@ -377,7 +380,7 @@ class Dispatcher:
                 kernel.unpark(task)
                 self._complete(task, -error.errno)
                 return
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 self._bug(task, error)
                 return
             else:
@@ -417,7 +420,7 @@ class Dispatcher:
 
     # --- ends ---
     def _reap(self) -> None:
-        """Host processes ended. One that was not asked to (the host's OOM killer, a guest's own doing) takes its task along."""
+        """Host processes ended. One that was not asked to (the OOM killer, a guest's own doing) takes its task too."""
         platform = self.platform
         platform.reap()
         while platform.lost:

@@ -1,8 +1,8 @@
 """execve(2): find the program, check it, build its address space, put the task into it.
 
-Everything that may fail with an error is done before the point of no return; after it a failure kills the process, as on
-Linux. Pure parts: loader/elf.py, loader/script.py, loader/initial_stack.py. The new memory is a fork of the platform's
-pristine process, filled by operations posted to its one context; the task moves over when all is there.
+Everything that may fail with an error is done before the point of no return; after it a failure kills the process, as
+on Linux. Pure parts: loader/elf.py, loader/script.py, loader/initial_stack.py. The new memory is a fork of the
+platform's pristine process, filled by operations posted to its one context; the task moves over when all is there.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Program:
 
 # --- finding and checking ---
 def _open(task: Task, path: Path) -> OpenFile:
-    """The file for reading its image. EACCES: not a regular file, not executable, a noexec mount. ETXTBSY: written to."""
+    """The file for reading its image. EACCES: not a regular file, not executable, a noexec mount. ETXTBSY: written."""
     inode = path.dentry.inode
     assert inode is not None
     if not inode.is_regular or path.mount.flags & _MS_NOEXEC:
@@ -371,7 +371,7 @@ def _fatal(task: Task, loader: _Loader | None, signo: int) -> Outcome:
 
 def _start(task: Task, program: _Program) -> Outcome:
     """The point of no return was passed: build the new address space."""
-    platform = task.kernel.platform  # type: ignore[attr-defined]
+    platform = task.kernel.platform
 
     def start(complete: Complete) -> None:
         def made(context: Any, error: int) -> None:

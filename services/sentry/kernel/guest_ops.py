@@ -56,10 +56,11 @@ def start_child(
         def done(result: int) -> None:
             def outcome() -> Outcome:
                 if result < 0:
-                    if child.mm is not None and not share_vm:
-                        child.mm.release()
-                    elif child.mm is not None:
-                        child.mm.users -= 1
+                    memory: Any = child.mm  # None when the host refused before there was any
+                    if memory is not None and not share_vm:
+                        memory.release()
+                    elif memory is not None:
+                        memory.users -= 1
                     child.mm = None  # type: ignore[assignment]
                     child.context = None  # type: ignore[assignment]
                     return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)

@@ -1,8 +1,8 @@
 """An address space: what a guest process has mapped, kept equal in the host process that runs it.
 
-Owns the areas (vma_set.py), the program break, the limits on them and what execve(2) left for /proc. A change is decided
-here, carried out by the guest's stub as one or more posted operations (StubOp), and recorded when the host has done it.
-The platform's own range and the vDSO are areas too (`reserved`), so that nothing is ever placed over them.
+Owns the areas (vma_set.py), the program break, the limits on them and what execve(2) left for /proc. A change is
+decided here, carried out by the guest's stub as one or more posted operations (StubOp), and recorded when the host has
+done it. The platform's own range and the vDSO are areas too (`reserved`), so that nothing is ever placed over them.
 
 Read first: vma_set.py, user_memory.py (copies). System calls decode in syscalls/memory.py and call the methods here.
 """
@@ -88,7 +88,7 @@ class AddressSpace(UserMemory):
         self.vmas.insert(Vma(start, end, mm_h.PROT_READ | mm_h.PROT_EXEC, name=name, reserved=True))
 
     def fork(self) -> AddressSpace:
-        """The child's copy of the bookkeeping (fork(2)); the host process is copied by guest_ops. MADV_DONTFORK goes."""
+        """The child's copy of the bookkeeping (fork(2)); guest_ops copies the host process, less MADV_DONTFORK."""
         child = AddressSpace()
         for name in (
             "brk_start brk arg_start arg_end env_start env_end stack_start auxv total_pages data_pages mmap_top".split()

@@ -98,6 +98,10 @@ class FakeContext:
         self.loaded: bytes | None = None
         self.cpu_ns = 0
         self.in_guest = False
+        self.published = (0, 0, 0)
+
+    def publish(self, pid: int, tid: int, ppid: int) -> None:
+        self.published = (pid, tid, ppid)
 
     def interrupt(self) -> None:
         self.interrupts += 1

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.abi import capability_h as ch
+from protocol.records import replace
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import (
     KEEP,
@@ -47,8 +48,6 @@ def test_seteuid_root_and_back_moves_only_the_effective_set() -> None:
 
 
 def test_setuid_with_keepcaps_keeps_permitted() -> None:
-    from dataclasses import replace
-
     cred = set_uid(replace(ROOT, securebits=1 << ch.SECURE_KEEP_CAPS), 5)
     assert (cred.cap_permitted, cred.cap_effective) == (ch.ALL_CAPABILITIES, 0)
 
@@ -102,8 +101,6 @@ def test_exec_setgid_without_group_execute_is_not_honoured() -> None:
 
 
 def test_exec_plain_by_user_has_only_ambient() -> None:
-    from dataclasses import replace
-
     bit = 1 << ch.CAP_NET_RAW
     cred = replace(USER, cap_permitted=bit, cap_inheritable=bit, cap_ambient=bit, cap_effective=bit)
     new = for_exec(cred, 0, 0, 0o755, False)
@@ -112,8 +109,6 @@ def test_exec_plain_by_user_has_only_ambient() -> None:
 
 
 def test_exec_root_regains_the_bounding_set_only() -> None:
-    from dataclasses import replace
-
     cred = replace(ROOT, cap_bounding=3, cap_permitted=0, cap_effective=0)
     new = for_exec(cred, 0, 0, 0o755, False)
     assert new.cap_permitted == new.cap_effective == 3
@@ -127,8 +122,6 @@ def test_exec_file_capabilities_give_the_user_these() -> None:
 
 
 def test_exec_effective_file_capabilities_beyond_bounding_are_refused() -> None:
-    from dataclasses import replace
-
     with pytest.raises(LinuxError) as failure:
         for_exec(replace(USER, cap_bounding=0), 0, 0, 0o755, False, FileCapabilities(1, 0, True))
     assert failure.value.errno == errno.EPERM
