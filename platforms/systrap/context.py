@@ -184,7 +184,13 @@ class SystrapContext:
         return bytes(arena.view[self.at + start : self.at + start + size])
 
     def set_fpstate(self, image: bytes) -> None:
-        """Replace the held frame's XSAVE image by `image` (as `fpstate` gave it). The host kernel checks it again."""
+        """Replace the held frame's XSAVE image by `image` (as `fpstate` gave it), b'': by the initial state.
+
+        The host kernel checks it again.
+        """
+        if not image:
+            self.clear_fpstate()
+            return
         at = self._ucontext_at()
         if at < 0:
             return

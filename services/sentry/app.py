@@ -216,7 +216,7 @@ class _Sentry:
         """Send a signal to the first process, or to all."""
         if not 1 <= signo <= 64:
             raise LinuxError(22, f"no signal {signo}")
-        info = SigInfo(signo, 0x80, pid=0)  # SI_KERNEL: init takes it even without a handler only when it is SIGKILL
+        info = SigInfo(signo, 0x80, pid=0, outside=True)
         if everyone:
             for group in list(self.kernel.groups.values()):
                 send_signal_group(group, info)

@@ -201,4 +201,4 @@ def begin(task: Task, config: SentryConfig) -> Outcome:
 
 def signal_init(kernel: Kernel, signo: int) -> None:
     """A signal from outside the sandbox: it reaches pid 1 as one from an ancestor's pid namespace would."""
-    send_signal_group(kernel.init_group, SigInfo(signo, 0, pid=0))
+    send_signal_group(kernel.init_group, SigInfo(signo, 0, pid=0, outside=True))

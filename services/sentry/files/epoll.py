@@ -183,6 +183,10 @@ class EpollFile(OpenFile):
             del ready[item]
         return 0
 
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) does nothing here (fs/read_write.c noop_llseek)."""
+        return 0
+
     def proc_link(self) -> bytes:
         return b"anon_inode:[eventpoll]"
 

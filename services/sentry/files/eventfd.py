@@ -109,6 +109,10 @@ class EventFile(OpenFile):
             bits |= po.POLLERR
         return bits
 
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) does nothing here (fs/read_write.c noop_llseek)."""
+        return 0
+
     def proc_link(self) -> bytes:
         return b"anon_inode:[eventfd]"
 

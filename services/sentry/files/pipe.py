@@ -41,6 +41,7 @@ _PAGE: Final = 4096
 _MAX_CHUNKS: Final = 1024
 #: Packets a pipe of the default size holds: one page slot each (fs/pipe.c).
 _CAP_SYS_RESOURCE: Final = 24
+_LARGEST: Final = 1 << 28  # above it Linux's own array of page slots cannot be allocated
 
 
 class Packet(bytes):
@@ -317,7 +318,9 @@ class PipeFile(OpenFile):
             raise LinuxError(errno.EINVAL)
         if capacity > PIPE_MAX_SIZE and (task is None or not task.cred.has_cap(_CAP_SYS_RESOURCE)):
             raise LinuxError(errno.EPERM)
-        return self.pipe.resize(min(capacity, 1 << 28))
+        if capacity > _LARGEST:
+            raise LinuxError(errno.ENOMEM)
+        return self.pipe.resize(capacity)
 
     def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
         """FIONREAD (ioctl_list(2)); ENOTTY for others."""

@@ -108,6 +108,10 @@ class SignalFile(OpenFile):
             return _IN
         return _IN if any(task.pending.signals & self.signals for task in group.tasks.values()) else 0
 
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) does nothing here (fs/read_write.c noop_llseek)."""
+        return 0
+
     def proc_link(self) -> bytes:
         return b"anon_inode:[signalfd]"
 

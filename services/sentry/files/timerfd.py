@@ -184,6 +184,10 @@ class TimerFile(OpenFile):
         self.queue.wake(_IN)
         return 0
 
+    def seek(self, offset: int, whence: int) -> int:
+        """lseek(2) does nothing here (fs/read_write.c noop_llseek)."""
+        return 0
+
     def proc_link(self) -> bytes:
         return b"anon_inode:[timerfd]"
 

@@ -21,6 +21,7 @@ from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.pidfd import PidFile
 from services.sentry.kernel.guest_ops import start_child
+from services.sentry.kernel.posix_timers import watch_cpu_limit
 from services.sentry.kernel.sessions import join_group
 from services.sentry.kernel.signals import SigAction, SignalHandlers, recalculate
 from services.sentry.kernel.task import Task
@@ -304,6 +305,8 @@ def _join_family(task: Task, child: Task, request: CloneRequest) -> None:
     if parent is not None:
         parent.children[group.pid] = group
     kernel.groups[group.pid] = group
+    if task.group.cpu_limit is not None:
+        watch_cpu_limit(group)
     process_group = task.group.process_group
     assert process_group is not None
     join_group(kernel, group, process_group)

@@ -19,6 +19,8 @@ _KNOWN: Final = frozenset((4, 5, 7, 8, 11))  # ILL TRAP BUS FPE SEGV
 def handle(task: Task) -> None:
     """Queue the signal for the fault that `task.context` stopped with."""
     context: Any = task.context
+    regs = context.regs
+    task.fault_address, task.fault_trap, task.fault_error = regs.cr2, regs.trapno, regs.err
     signo, code, addr = context.fault
     if signo not in _KNOWN:
         signo, code, addr = _SIGSEGV, _SI_KERNEL, 0

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from protocol.abi import resource_h as rh
 from protocol.abi import signal_h as sg
 from protocol.abi import time_h as th
 from services.sentry.errors import LinuxError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from services.sentry.kernel.thread_group import ThreadGroup
     from services.sentry.kernel.timers import TimerHandle
 
-__all__ = ["ClockTimer", "IntervalTimer", "PosixTimer", "cancel_timers"]
+__all__ = ["ClockTimer", "IntervalTimer", "PosixTimer", "cancel_timers", "watch_cpu_limit"]
 
 DELAYTIMER_MAX: Final = 0x7FFFFFFF
+_LONGEST_S: Final = 1 << 32
 _CPU_POLL_NS: Final = 1_000_000  # CPU clocks are looked at no more often than this
 
 
@@ -104,6 +106,49 @@ class IntervalTimer(ClockTimer):
 
     def _fire(self, periods: int) -> None:
         send_signal_group(self.group, SigInfo(self.signo, sg.SI_KERNEL))
+
+
+class CpuLimit(ClockTimer):
+    """RLIMIT_CPU of one process (getrlimit(2)): SIGXCPU at the soft limit and each second after, SIGKILL at the hard."""
+
+    __slots__ = ("group", "soft_s")
+
+    def __init__(self, group: ThreadGroup) -> None:
+        self.group = group
+        self.soft_s = 0  # when the next SIGXCPU is due
+        super().__init__(group.kernel, group.cpu_time_ns, False, self._reached)
+        self.parallel = lambda: len(group.tasks)
+
+    def update(self) -> None:
+        """The limits are new."""
+        soft, hard = self.group.rlimits[rh.RLIMIT_CPU]
+        self.soft_s = max(soft, 1)  # Linux takes 0 as one second
+        self._next(hard)
+
+    def _next(self, hard: int) -> None:
+        due_s = min(self.soft_s, max(hard, 1))
+        if due_s > _LONGEST_S:
+            self.cancel()
+        else:
+            self.set(due_s * th.NSEC_PER_SEC, 0, absolute=True)
+
+    def _reached(self, _periods: int) -> None:
+        hard = self.group.rlimits[rh.RLIMIT_CPU][1]
+        used_s = self.read() // th.NSEC_PER_SEC
+        if used_s >= hard:
+            send_signal_group(self.group, SigInfo(sg.SIGKILL, sg.SI_KERNEL))
+            return
+        if used_s >= self.soft_s:
+            send_signal_group(self.group, SigInfo(sg.SIGXCPU, sg.SI_KERNEL))
+            self.soft_s = used_s + 1
+        self._next(hard)
+
+
+def watch_cpu_limit(group: ThreadGroup) -> None:
+    """RLIMIT_CPU was set, or inherited by a new process."""
+    if group.cpu_limit is None:
+        group.cpu_limit = CpuLimit(group)
+    group.cpu_limit.update()
 
 
 class PosixTimer(ClockTimer, PosixTimerLike):
@@ -188,6 +233,8 @@ def cancel_timers(group: ThreadGroup, *, interval_timers: bool = True) -> None:
         timer.delete()
     group.posix_timers.clear()
     if interval_timers:
+        if group.cpu_limit is not None:
+            group.cpu_limit.cancel()
         for at, interval in enumerate(group.itimers):
             if interval is not None:
                 interval.cancel()

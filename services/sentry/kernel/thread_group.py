@@ -17,7 +17,7 @@ from services.sentry.kernel.waiter import ANY, WaitQueue
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.limits import Limit
-    from services.sentry.kernel.posix_timers import IntervalTimer, PosixTimer
+    from services.sentry.kernel.posix_timers import CpuLimit, IntervalTimer, PosixTimer
     from services.sentry.kernel.sessions import ProcessGroup, Session
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.path_walk import Path
@@ -37,6 +37,7 @@ class ThreadGroup:
         "children_cpu_ns",
         "children_maxrss_kib",
         "continue_report",
+        "cpu_limit",
         "dead_cpu_ns",
         "did_exec",
         "dumpable",
@@ -112,6 +113,7 @@ class ThreadGroup:
         # Time.
         self.start_time_ns = kernel.clock.monotonic_ns()
         self.itimers: list[IntervalTimer | None] = [None, None, None]
+        self.cpu_limit: CpuLimit | None = None
         self.posix_timers: dict[int, PosixTimer] = {}
         self.dead_cpu_ns = 0  # of threads that are gone
         self.children_cpu_ns = 0  # of children that were waited for

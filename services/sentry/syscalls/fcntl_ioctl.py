@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import ioctl_h as io
 from services.sentry.errors import LinuxError
+from services.sentry.files.async_notice import Owner, follow_async, owner_of
 from services.sentry.filesystems.tmpfs import TmpfsRegular
 from services.sentry.kernel.waiter import ANY, Wait
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
@@ -29,22 +30,6 @@ __all__ = ["ROWS", "Owner"]
 _SETTABLE: Final = fc.O_APPEND | fc.O_NONBLOCK | fc.O_DIRECT | fc.O_NOATIME | fc.O_ASYNC
 _PATH_COMMANDS: Final = (fc.F_DUPFD, fc.F_DUPFD_CLOEXEC, fc.F_GETFD, fc.F_SETFD, fc.F_GETFL, fc.F_DUPFD_QUERY)
 _ALL_SEALS: Final = 0x3F
-
-
-class Owner(NamedTuple):
-    """Who gets SIGIO or SIGURG for a file (F_SETOWN_EX), kept in OpenFile.async_owner. `signal` 0: SIGIO."""
-
-    kind: int = fc.F_OWNER_PID
-    id: int = 0
-    signal: int = 0
-    uid: int = 0
-    euid: int = 0
-
-
-def owner_of(file: OpenFile) -> Owner:
-    """The file's owner, or none (id 0)."""
-    owner = file.async_owner
-    return owner if isinstance(owner, Owner) else Owner()
 
 
 def sys_fcntl(task: Task, fd: int, cmd: int, arg: int) -> Outcome:
@@ -88,6 +73,7 @@ def _setfl(task: Task, fd: int, file: OpenFile, cmd: int, arg: int) -> Outcome:
     if arg & fc.O_NOATIME and not file.flags & fc.O_NOATIME and not owner_or_capable(file.inode, task.cred):
         raise LinuxError(errno.EPERM)
     file.set_flags(file.flags & ~_SETTABLE | arg & _SETTABLE)
+    follow_async(task.kernel, file, fd)
     return 0
 
 
@@ -371,7 +357,9 @@ def _fionbio(task: Task, fd: int, file: OpenFile, arg: int) -> Outcome:
 
 
 def _fioasync(task: Task, fd: int, file: OpenFile, arg: int) -> Outcome:
-    return _flag(task, file, arg, fc.O_ASYNC)
+    _flag(task, file, arg, fc.O_ASYNC)
+    follow_async(task.kernel, file, fd)
+    return 0
 
 
 def _fioqsize(task: Task, fd: int, file: OpenFile, arg: int) -> Outcome:

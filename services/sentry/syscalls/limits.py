@@ -10,6 +10,7 @@ from protocol.abi import limits as lim
 from protocol.abi import resource_h as rh
 from protocol.abi import time_h as th
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.posix_timers import watch_cpu_limit
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.syscalls.time_arguments import ticks
@@ -40,6 +41,8 @@ def _set(task: Task, target: Task, resource: int, new: Limit) -> None:
     if resource == rh.RLIMIT_NOFILE:
         for thread in target.group.tasks.values():
             thread.files.limit = soft
+    elif resource == rh.RLIMIT_CPU:
+        watch_cpu_limit(target.group)
 
 
 def sys_getrlimit(task: Task, resource: int, addr: int) -> int:

@@ -22,7 +22,7 @@ from services.sentry.vfs.file_locks import drop_description_locks, drop_owner_lo
 if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollItem
     from services.sentry.kernel.task import Task
-    from services.sentry.kernel.waiter import Outcome
+    from services.sentry.kernel.waiter import Outcome, WaitEntry
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.inode import DirectoryEntry, Inode
     from services.sentry.vfs.path_walk import Path
@@ -54,6 +54,7 @@ class OpenFile:
     """
 
     __slots__ = (
+        "async_entry",
         "async_owner",
         "epoll_links",
         "flags",
@@ -84,6 +85,7 @@ class OpenFile:
         self.refs = 0
         self.queue = WaitQueue()
         self.async_owner: object | None = None
+        self.async_entry: WaitEntry | None = None  # with O_ASYNC: what sends SIGIO (files/async_notice.py)
         self.locks_owner: object | None = None  # record locks held through this description (vfs/file_locks.py)
         inode.open_files += 1
         if mode:
@@ -102,6 +104,8 @@ class OpenFile:
             if self.epoll_links:
                 for item in list(self.epoll_links):
                     item.detach()
+            if self.flags & fc.O_ASYNC and self.async_entry is not None:
+                self.queue.remove(self.async_entry)
             if self.locks_owner is not None:
                 drop_description_locks(self)
             self.release()

@@ -121,6 +121,7 @@ class TmpfsFile(OpenFile):
         self.refs = 0
         self.queue = inode.superblock.quiet_queue
         self.async_owner = None
+        self.async_entry = None
         self.locks_owner = None
         self.epoll_links = None
         self.fresh = not flags & fc.O_NOATIME
