@@ -49,6 +49,8 @@ _REQ_FIDS2_COUNT: Final = Struct("<IBHIIH")  # header, fid, newfid, number of na
 _REQ_WALKOPEN: Final = Struct("<IBHIIIBH")  # header, fid, newfid, flags, want, number of names
 _REQ_OPENFD: Final = Struct("<IBHIIB")
 _REQ_GETATTR: Final = Struct("<IBHIQ")
+_REQ_OPENFDS: Final = Struct("<IBHIH")  # header, fid, number of names
+_OPENED: Final = Struct("<IQ")  # ecode, qid.path
 _REQ_LISTATTR: Final = Struct("<IBHIIH")  # header, fid, count, number of names
 _REQ_READ: Final = Struct("<IBHIQI")
 _REQ_FID: Final = Struct("<IBHI")
@@ -64,7 +66,7 @@ _R = TypeVar("_R", bound=m.Message)
 
 # where the `donated` flag lies in the body of a reply that has one
 _DONATED_AT: Final = {c.RWALKOPEN: 4, c.ROPENFD: 17, c.RCREATEFD: 4}
-_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4 * 4)
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4 * c.MAX_WALK_NAMES)
 _MAX_PENDING_CLUNKS: Final = 256
 _MAX_STALE_TAGS: Final = 64
 
@@ -128,6 +130,14 @@ class LockState(NamedTuple):
     length: int
     proc_id: int
     client_id: bytes
+
+
+class OpenedFile(NamedTuple):
+    """Of one name of `openfds`: the errno, or 0 and which file it is, opened as `fd`."""
+
+    errno: int
+    qid_path: int
+    fd: int
 
 
 class P9Client:
@@ -530,6 +540,26 @@ class P9Client:
             raise self._violated("openfd: reply has the wrong size")
         kind, version, path, iounit, donated = _ROPENFD.unpack_from(self._buffer, c.HEADER_BYTES)
         return Qid(kind, version, path), iounit, self._take_donated(donated)
+
+    def openfds(self, fid: int, names: Sequence[bytes]) -> list[OpenedFile]:
+        """Open the regular files `names` (at most MAX_WALK_NAMES) in `fid` for reading; those that could not be opened,
+        or not be donated, are told by their errno. The fds are the caller's. Needs `extended`.
+        """
+        tail = self._pack_names(names, c.NOFID)
+        frame = _REQ_OPENFDS.pack(13 + len(tail), c.TOPENFDS, self._new_tag(), fid, len(names)) + tail
+        end = self._call(frame, c.TOPENFDS, True)
+        data = self._data(end, len(names) * _OPENED.size)
+        fds = self._fds
+        if len(data) != len(names) * _OPENED.size:
+            raise self._violated("openfds: reply has the wrong size")
+        found: list[OpenedFile] = []
+        for code, path in _OPENED.iter_unpack(data):
+            if not code and not fds:
+                raise self._violated("openfds: too few fds came beside the message")
+            found.append(OpenedFile(code, path, -1 if code else fds.pop(0)))
+        while fds:
+            os.close(fds.pop())
+        return found
 
     def create(
         self, dfid: int, newfid: int, name: bytes, flags: int, mode: int, gid: int = c.NOFID, want_fd: bool = True

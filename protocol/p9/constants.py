@@ -3,7 +3,7 @@
 Sources: the 9P2000.L description of diod (protocol.md), intro(5) of Plan 9 for the base protocol, Linux
 include/net/9p/9p.h (6.x). Frame layout: size[4] type[1] tag[2] body, little endian, size includes itself.
 
-The extension ("9P2000.L.sentrio") uses types 200-213. With it, and only with it, the server answers requests strictly
+The extension ("9P2000.L.sentrio") uses types 200-215. With it, and only with it, the server answers requests strictly
 in the order they were sent, so a client may pipeline dependent requests.
 """
 
@@ -105,6 +105,8 @@ RCREATEFD: Final = 209
 TFORGET: Final = 210  # one way: no reply exists
 TLISTATTR: Final = 212
 RLISTATTR: Final = 213
+TOPENFDS: Final = 214
+ROPENFDS: Final = 215
 
 # --- qid types (the top byte of a Plan 9 mode) -----------------------------------------------------------------------
 QTDIR: Final = 0x80

@@ -643,6 +643,21 @@ class Rlistattr(Message):
 
 
 @record(eq=False, repr=False)
+class Topenfds(Message):
+    """Extension: open the regular files `names` in `fid` for reading and donate their host fds. No fid is bound."""
+
+    fid: int
+    names: list[bytes]
+
+
+@record(eq=False, repr=False)
+class Ropenfds(Message):
+    """Extension: one record a name, ecode[4] qid.path[8]; beside it, in order, one fd for each whose `ecode` is 0."""
+
+    data: bytes
+
+
+@record(eq=False, repr=False)
 class Tcreatefd(Message):
     """Extension: create `name` in `dfid` and open it as `newfid` (dfid stays what it was, unlike Tlcreate)."""
 
@@ -743,6 +758,8 @@ _ROWS: Final = (
     Row(c.TFORGET, Tforget, (FIDS,)),
     Row(c.TLISTATTR, Tlistattr, (U32, U32, NAMES)),
     Row(c.RLISTATTR, Rlistattr, (DATA,)),
+    Row(c.TOPENFDS, Topenfds, (U32, NAMES)),
+    Row(c.ROPENFDS, Ropenfds, (DATA,)),
 )
 
 Table: TypeAlias = dict[int, Row]

@@ -120,14 +120,20 @@ class _Channel:
             at += size
             if connection.donation >= 0:
                 fd, connection.donation = connection.donation, -1
-                self._send_with_fd(b"".join((*replies, reply)), fd)
+                self._send_with_fds(b"".join((*replies, reply)), [fd])
+                replies.clear()
+            elif connection.passing:
+                try:
+                    self._send_with_fds(b"".join((*replies, reply)), [passed[0] for passed in connection.passing])
+                finally:
+                    connection.passed()
                 replies.clear()
             elif reply:
                 replies.append(reply)
         return at
 
-    def _send_with_fd(self, data: bytes, fd: int) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("@i", fd))]
+    def _send_with_fds(self, data: bytes, fds: list[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"@{len(fds)}i", *fds))]
         sent = self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
         if sent < len(data):
             self._send_rest(data, sent)

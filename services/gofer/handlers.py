@@ -52,6 +52,7 @@ _RWALKOPEN: Final = Struct("<IBHIBIH")  # header, errno, donated, iounit, number
 _ROPENFD: Final = Struct("<IBHBIQIB")
 _RCREATEFD: Final = Struct("<IBHIB")
 _RDATA: Final = Struct("<IBHI")
+_OPENED: Final = Struct("<IQ")  # errno, qid.path
 _U16: Final = Struct("<H")
 _NO_TARGET: Final = b"\0\0"
 _FORGOTTEN: Final = b""
@@ -61,7 +62,17 @@ _pack_attributes: Final = ATTRIBUTES.pack
 class Connection:
     """One conversation: its dialect, its fids. Owns every reference its fids hold until `close()`."""
 
-    __slots__ = ("backend", "donation", "extended", "fids", "max_msize_bytes", "msize_bytes", "table", "versioned")
+    __slots__ = (
+        "backend",
+        "donation",
+        "extended",
+        "fids",
+        "max_msize_bytes",
+        "msize_bytes",
+        "passing",
+        "table",
+        "versioned",
+    )
 
     def __init__(
         self, backend: Backend, max_msize_bytes: int = c.DEFAULT_MSIZE_BYTES, max_fids: int = MAX_FIDS
@@ -74,6 +85,7 @@ class Connection:
         self.table = FidTable(max_fids)
         self.fids = self.table.fids
         self.donation = -1
+        self.passing: list[tuple[int, OpenFile, Node]] = []
 
     def close(self) -> None:
         """Give all fids up. The connection may be versioned anew afterwards."""
@@ -83,7 +95,8 @@ class Connection:
     def answer(self, buffer: bytearray, at: int, size: int) -> bytes:
         """The reply to the whole frame buffer[at:at+size], empty for one-way messages. Raises ProtocolViolation.
 
-        When `donation` is not -1 afterwards, that fd (still owned by the backend) goes beside this reply.
+        When `donation` is not -1 afterwards, that fd (still owned by the backend) goes beside this reply. The fds of
+        `passing` go beside it likewise, then `passed` is to be called.
         """
         number: int = buffer[at + 4]
         tag: int = buffer[at + 5] | buffer[at + 6] << 8
@@ -96,6 +109,13 @@ class Connection:
             return handler(self, buffer, at + 7, at + size, tag)
         except OSError as error:
             return _RLERROR.pack(11, c.RLERROR, tag, error.errno or errno.EIO)
+
+    def passed(self) -> None:
+        """What was opened only to be donated goes."""
+        for _, file, node in self.passing:
+            file.close()
+            node.release()
+        self.passing.clear()
 
 
 # --- hot messages ----------------------------------------------------------------------------------------------------
@@ -326,6 +346,30 @@ def list_attributes(connection: Connection, buffer: bytearray, at: int, end: int
             break
     data = b"".join(parts)
     return _RDATA.pack(_RDATA.size + len(data), c.RLISTATTR, tag, len(data)) + data
+
+
+def open_fds(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:
+    """Topenfds."""
+    if at + 6 > end:
+        raise ProtocolViolation("openfds: cut off")
+    names = _names_to_end(buffer, at + 4, end)
+    above = connection.table.get(_FID.unpack_from(buffer, at)[0]).node
+    records: list[bytes] = []
+    for name in names:
+        code, steps, _, node, file = above.walk_open([name], 0)
+        if node is None or file is None:
+            records.append(_OPENED.pack(code or errno.EIO, 0))
+            continue
+        fd = file.donate()
+        if fd is None:
+            file.close()
+            node.release()
+            records.append(_OPENED.pack(errno.EOPNOTSUPP, 0))
+        else:
+            connection.passing.append((fd, file, node))
+            records.append(_OPENED.pack(0, steps[-1].qid_path))
+    data = b"".join(records)
+    return _RDATA.pack(_RDATA.size + len(data), c.ROPENFDS, tag, len(data)) + data
 
 
 def _whole_listing(node: Node, name: bytes, room: int) -> tuple[int, bool, list[bytes]]:
@@ -625,6 +669,7 @@ HANDLERS: Final[dict[int, Handler]] = {
     c.TREADDIRATTR: read_directory_attributes,
     c.TFORGET: forget,
     c.TLISTATTR: list_attributes,
+    c.TOPENFDS: open_fds,
     c.TGETATTR: get_attributes,
     c.TREAD: read,
     c.TWRITE: write,

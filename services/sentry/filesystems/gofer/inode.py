@@ -51,17 +51,19 @@ _UNKNOWN: Final = object()
 
 
 class Ahead:
-    """What is listed beforehand when a program goes through a tree: subdirectories of one directory, not listed yet.
+    """What is fetched beforehand when a program goes through a directory: subdirectories listed, or files opened.
 
     `width` is how many go with the next one that is asked for: none with the first, then twice as many each time.
+    `unused`: files opened beforehand that nobody opened since; while there are any, no more are.
     """
 
-    __slots__ = ("names", "width")
+    __slots__ = ("names", "unused", "width")
 
     def __init__(self, names: list[bytes]) -> None:
         names.reverse()
         self.names = names
         self.width = 0
+        self.unused: set[bytes] = set()
 
 
 class GoferInode(Inode):
@@ -81,6 +83,7 @@ class GoferInode(Inode):
         "host",
         "mapped",
         "name",
+        "opening",
         "order",
         "parent",
         "qid_path",
@@ -106,6 +109,7 @@ class GoferInode(Inode):
         self.children: dict[bytes, Child] | None = None
         self.order: NameOrder | None = None
         self.ahead: Ahead | None = None
+        self.opening: Ahead | None = None
         self.complete = False
         self.touched = False
         self.show(attributes)
@@ -408,7 +412,7 @@ class GoferInode(Inode):
         self.gofer.cached -= len(self.children or ())
         self.children = None
         self.order = None
-        self.ahead = None
+        self.ahead = self.opening = None
         self.complete = False
         self.gofer.caching.pop(self.qid_path, None)
 
@@ -584,6 +588,9 @@ class GoferInode(Inode):
                 host = self.gofer.open_host(self, write)
             else:
                 self.gofer.keep_host(self)
+                parent = self.parent
+                if parent is not None and parent.opening is not None:
+                    parent.opening.unused.discard(self.name)
             return GoferFile(self, flags, host)
         if kind == stat_mod.S_IFDIR:
             return DirectoryFile(self, flags, dentry)

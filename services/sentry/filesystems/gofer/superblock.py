@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from protocol.abi import fcntl_h as fc
-from protocol.abi.dirent_h import DT_DIR
+from protocol.abi.dirent_h import DT_DIR, DT_REG
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes
@@ -431,6 +431,10 @@ class GoferSuperblock(Superblock):
     def open_host(self, node: GoferInode, write: bool) -> HostFile | RemoteData:
         """Have the Gofer open the file and donate its fd; it becomes the inode's."""
         flags = fc.O_RDWR if write else fc.O_RDONLY
+        if not write and self.client.extended:
+            early = self._open_several(node)
+            if early is not None:
+                return early
         try:
             newfid, opened = self._walkopen(node, flags)
         except LinuxError:
@@ -446,6 +450,40 @@ class GoferSuperblock(Superblock):
         self.keep_host(node)
         return host
 
+    def _open_several(self, node: GoferInode) -> HostFile | None:
+        """Open `node` for reading and, where files of its directory are opened one after the other, some that follow.
+
+        None: there is no such pattern, or this file needs the ordinary way.
+        """
+        parent = node.parent
+        if parent is None or not parent.complete or (node.fid != c.NOFID and node.epoch == self.epoch):
+            return None
+        opening = parent.opening
+        if opening is None:
+            children = parent.children or {}
+            parent.opening = Ahead([name for name, child in children.items() if _is_regular(child)])
+            return None
+        opening.unused.discard(node.name)
+        if opening.unused or not opening.names:
+            return None
+        opening.width = min(2 * opening.width + 2, c.MAX_WALK_NAMES - 1)
+        group = [node]
+        while opening.names and len(group) <= opening.width:
+            other = parent.known(opening.names.pop())
+            if isinstance(other, GoferInode) and other is not node and other.host is None and other.parent is parent:
+                group.append(other)
+        found = self.call(self.client.openfds, parent.handle(), [member.name for member in group])
+        for member, opened in zip(group, found, strict=True):
+            if opened.errno:
+                continue
+            host = self._checked_host(opened.fd, False)
+            if opened.qid_path == member.qid_path:
+                member.host = host
+                self.keep_host(member)
+                if member is not node:
+                    opening.unused.add(member.name)
+        return node.host if isinstance(node.host, HostFile) else None
+
     def _walkopen(self, node: GoferInode, flags: int) -> tuple[int, OpenResult]:
         base, names = node.nearest()
         newfid = self.client.new_fid()
@@ -456,6 +494,9 @@ class GoferSuperblock(Superblock):
         if fd is None:
             return RemoteData(self, fid, write)
         self.drop_fid(fid)
+        return self._checked_host(fd, write)
+
+    def _checked_host(self, fd: int, write: bool) -> HostFile:
         host = HostFile(fd, write)
         mode = fcntl(fd, F_GETFL)
         if not stat_mod.S_ISREG(os.fstat(fd).st_mode) or mode & fc.O_PATH or (write and mode & 3 != fc.O_RDWR):
@@ -519,6 +560,12 @@ def _is_directory(child: Child) -> bool:
     if isinstance(child, int):
         return child & 15 == DT_DIR
     return child is not None and child.mode & 0o170000 == stat_mod.S_IFDIR
+
+
+def _is_regular(child: Child) -> bool:
+    if isinstance(child, int):
+        return child & 15 == DT_REG
+    return child is not None and child.mode & 0o170000 == stat_mod.S_IFREG
 
 
 def make_gofer(

@@ -339,6 +339,37 @@ def test_walk_through_a_tree_lists_ahead(tree: Path) -> None:
         assert calls[:3] == [1, 1, 3]
 
 
+def test_files_read_one_after_the_other_are_opened_ahead(tree: Path) -> None:
+    for number in range(60):
+        (tree / f"f{number}").write_text(f"text {number}")
+    with gofer_of(tree) as gofer:
+        calls: list[int] = []
+
+        def count(found: Any) -> Any:
+            calls.append(len(found))
+            return found
+
+        asked: Any = Liar(gofer, openfds=count)
+        gofer.client = asked
+        names = [entry[0] for _, entry in gofer.root_inode.entries(0) if entry[0].startswith(b"f")]
+        for name in names:
+            file = opened(gofer.root_inode.lookup(name))
+            assert file.read(100) == b"text " + name[1:]
+        assert calls[:3] == [3, 7, 15]
+        assert len(calls) < 8
+
+
+def test_other_file_behind_a_name_is_not_taken(tree: Path) -> None:
+    for number in range(9):
+        (tree / f"f{number}").write_text("right")
+    with gofer_of(tree) as gofer:
+        names = [entry[0] for _, entry in gofer.root_inode.entries(0) if entry[0].startswith(b"f")]
+        wrong: Any = Liar(gofer, openfds=lambda found: [one._replace(qid_path=one.qid_path + 1) for one in found])
+        gofer.client = wrong
+        for name in names:
+            assert opened(gofer.root_inode.lookup(name)).read(9) == b"right"  # the ordinary way, which checks again
+
+
 def test_odd_errnos_of_a_gofer_become_eio(tree: Path) -> None:
     with gofer_of(tree) as gofer:
         honest: Any = gofer.client
