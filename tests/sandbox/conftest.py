@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 USER = 12_345
 KINDS = ("root", "user", "refused")
 DEADLINE_S = 60
-CACHE = Path("/var/tmp/sentrio-tests")
+CACHE = Path(os.environ.get("SENTRIO_TEST_CACHE", "/var/tmp/sentrio-tests"))
 
 
 def python_path() -> str:
