@@ -20,12 +20,13 @@ from platforms.systrap.filter import is_direct
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["Frame", "Registers", "SystrapContext"]
+__all__ = ["ANSWER_WITH_COPY", "Frame", "Registers", "SystrapContext"]
 
 _REG_NAMES: Final = (
     "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags segments err trapno oldmask cr2"
 ).split()
 _GREGS: Final = struct.Struct("<23Q")
+ANSWER_WITH_COPY: Final = struct.Struct("<qQQ")  # RESULT, COPY_TO, COPY_LENGTH
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
@@ -239,6 +240,8 @@ class SystrapContext:
         length = u64[(at + layout.IN_LENGTH) >> 3]
         if not 0 < length <= layout.IN_SIZE:
             return None
+        if length == 1:
+            return b"" if addr in (u64[(at + layout.ARGS) >> 3], u64[(at + layout.ARGS + 8) >> 3]) else None
         first = (at + layout.ARGS) >> 3
         if addr != u64[first] and addr != u64[first + 1]:
             return None
@@ -249,14 +252,10 @@ class SystrapContext:
     def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
         """Back to the guest with `result`; its stub first copies `data` (at most BUFFER_SIZE bytes) to `addr`."""
         arena = self.platform.arena
-        at = self.at
-        arena.map[at + layout.BUFFER : at + layout.BUFFER + len(data)] = data
-        u64 = arena.u64
-        u64[(at + layout.COPY_TO) >> 3] = addr
-        u64[(at + layout.COPY_LENGTH) >> 3] = len(data)
-        arena.i64[self.result_i] = result
-        arena.u32[self._command_i] = layout.COMMAND_COPY_OUT
-        self._go()
+        start = self.at + layout.BUFFER
+        arena.map[start : start + len(data)] = data
+        ANSWER_WITH_COPY.pack_into(arena.map, self.at + layout.RESULT, result, addr, len(data))
+        self._go(layout.COPY_NOW)
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:

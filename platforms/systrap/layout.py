@@ -47,7 +47,6 @@ KIND: Final = 0x08  # u32, what happened (event kinds below)
 COMMAND: Final = 0x0C  # u32, what the thread is to do next
 NR: Final = 0x10  # u64, system-call number
 ARGS: Final = 0x18  # 6 * u64
-RESULT: Final = 0x48  # u64
 REGS: Final = 0x50  # 23 * u64, as in ucontext's gregs
 SIGNO: Final = 0x108  # u32 host signal of a fault
 SIGCODE: Final = 0x10C  # u32 its si_code
@@ -60,8 +59,9 @@ OP_COUNT: Final = 0x134  # u32, operations posted in OPS
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
-COPY_TO: Final = 0x148  # u64 guest address for COMMAND_COPY_OUT
-COPY_LENGTH: Final = 0x150  # u64
+RESULT: Final = 0x168  # u64; the next two lie behind it, so that one store fills all three
+COPY_TO: Final = 0x170  # u64 guest address for COMMAND_COPY_OUT
+COPY_LENGTH: Final = 0x178  # u64
 IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a patched site brought along in IN
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
@@ -78,6 +78,8 @@ READY: Final = 1  # an event was posted
 RESUME: Final = 2  # the Sentry answered
 BLOCKED: Final = 3  # the Sentry took the event and will answer much later: sleep at once
 RETURN_NOW: Final = 4  # the Sentry answered with RESULT and nothing else: the hot form of RESUME
+
+COPY_NOW: Final = 6  # as RETURN_NOW, after a copy: the hot form of COMMAND_COPY_OUT
 
 # --- event kinds ---
 SYSCALL_FAST: Final = 1  # from a patched call site: registers are live, only NR and ARGS are valid

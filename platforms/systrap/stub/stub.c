@@ -74,7 +74,8 @@ static void run_ops(u64 slot) {
 u32 stub_serve(u64 slot) {
   for (;;) {
     stub_wait(slot);
-    u32 command = SLOT32(slot, STATE) == RETURN_NOW ? COMMAND_RETURN : SLOT32(slot, COMMAND);
+    u32 state = SLOT32(slot, STATE);
+    u32 command = state == RETURN_NOW ? COMMAND_RETURN : state == COPY_NOW ? COMMAND_COPY_OUT : SLOT32(slot, COMMAND);
     switch (command) {
       case COMMAND_OPS:
         run_ops(slot);

@@ -161,8 +161,8 @@ class Dispatcher:
                     if u32[context.waiting_i]:
                         wake(context)
                     return
-                carried, mm.pending = mm.pending, None
-                context.resume_with_copy(outcome, *carried)
+                (addr, data), mm.pending = mm.pending, None
+                context.resume_with_copy(outcome, addr, data)
                 return
             if mm.pending is not None:
                 try:

@@ -126,11 +126,20 @@ class AddressSpace(UserMemory):
             self.space.release()
 
     def _open_window(self, addr: int, count: int) -> bool:
-        area = self.vmas.find(addr)
-        if area is None or area.reserved or not area.prot & mm_h.PROT_WRITE or (area.shared and area.file is not None):
+        areas = self.vmas.overlapping(addr, addr + count)
+        low = high = addr
+        for area in areas:
+            if area.reserved or not area.prot & mm_h.PROT_WRITE or (area.shared and area.file is not None):
+                break
+            if low == high:
+                low = high = area.start
+            if area.start != high:
+                break
+            high = area.end
+        if not low <= addr or addr + count > high:
             return False
-        self.window_low, self.window_high = area.start, area.end
-        return addr + count <= area.end
+        self.window_low, self.window_high = low, high
+        return True
 
     # --- placing ---
     def find_free(self, length: int, hint: int = 0) -> int:
