@@ -67,6 +67,8 @@ class SentryConfig:
     uid, gid, additional_gids, umask, capabilities, no_new_privileges, oom_score_adj (None: 0), rlimits (number ->
     (soft, hard), RLIM_INFINITY for none): of that process.
     terminal: standard input is a terminal, give the guest a controlling one.
+    terminal_foreground: it is ours to read and to change now; otherwise `foreground` says when it is.
+    ignored_signals, blocked_signals: masks (bit n - 1 is signal n) that the first guest process begins with.
     console_size: (rows, columns) to start with, or None to ask the terminal.
     mounts: the first has destination b"/". masked_paths: to be covered, readonly_paths: to be made read-only.
     autostart: run the guest as soon as sealed, without a `start` request.
@@ -90,6 +92,9 @@ class SentryConfig:
     hostname: bytes = b"sandbox"
     domainname: bytes = b"(none)"
     terminal: bool = False
+    terminal_foreground: bool = True
+    ignored_signals: int = 0
+    blocked_signals: int = 0
     console_size: tuple[int, int] | None = None
     mounts: list[MountSpec] = field(default_factory=list)
     masked_paths: list[bytes] = field(default_factory=list)
@@ -274,6 +279,9 @@ FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "hostname": _bytes,
     "domainname": _bytes,
     "terminal": _flag,
+    "terminal_foreground": _flag,
+    "ignored_signals": _u64,
+    "blocked_signals": _u64,
     "console_size": _console_size,
     "mounts": _list(_mount),
     "masked_paths": _list(_path),

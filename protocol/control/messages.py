@@ -9,12 +9,14 @@ Sentry -> monitor, notifications:
     started []                      the first guest process runs
     exited [wait_status]            the first guest process ended, status as wait4(2) gives it; the sandbox is over
     failed [stage, errno, why]      the sandbox cannot run: stage is one of STAGES, errno 0 when there is none
+    terminal_wanted []              the guest would read the terminal, which is not ours in the background
     log [level, text]               one line
     report [text]                   asked for by SentryConfig.report_missing, before `exited`
 Monitor -> Sentry, requests (result nil unless said):
     start []                        run the first guest process; error [errno, why] when it cannot be executed
     signal [signo, all]             to the first guest process, or to every one; error [ESRCH, why] when it is gone
     window_size [rows, columns]     of the terminal, after the host's SIGWINCH
+    foreground [yes]                whether the terminal is ours to read and to change, after a change of that
     processes []                    -> list of maps: pid, ppid, uid, state, cpu_ns, rss_bytes, command (bytes)
     state []                        -> map: phase ("created", "running"), processes (count)
     shutdown []                     end at once; no answer is waited for
@@ -42,6 +44,7 @@ FROM_SENTRY: Final[dict[str, tuple[type, ...]]] = {
     "started": (),
     "exited": (int,),
     "failed": (str, int, str),
+    "terminal_wanted": (),
     "log": (str, str),
     "report": (str,),
 }
@@ -49,6 +52,7 @@ TO_SENTRY: Final[dict[str, tuple[type, ...]]] = {
     "start": (),
     "signal": (int, bool),
     "window_size": (int, int),
+    "foreground": (bool,),
     "processes": (),
     "state": (),
     "shutdown": (),

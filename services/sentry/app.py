@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from platforms._host import lib
@@ -90,7 +91,7 @@ class _Sentry:
         self.fds = fds
         self.platform = platform
         self.kernel = Kernel(facts, HostClock(), Log("sentry", config.log_level))
-        self.kernel.platform = platform  # type: ignore[attr-defined]
+        self.kernel.platform = platform
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
@@ -99,10 +100,11 @@ class _Sentry:
         self.init: Any = None
         self.loop: loop.MainLoop | None = None
         self.started = False
-        handlers = {
+        handlers: dict[str, Callable[..., Any]] = {
             "start": self.start,
             "signal": self.signal,
             "window_size": self.window_size,
+            "foreground": self.foreground,
             "processes": self.processes,
             "state": self.state,
             "shutdown": self.shutdown,
@@ -114,7 +116,7 @@ class _Sentry:
         """All of it, on the one thread: what comes before the seal, then the loop, then the report."""
         stage = "internal"
         try:
-            for stage, step in self.steps():
+            for stage, step in self.steps():  # noqa: B007 - the handlers below name it
                 step()
         except (LinuxError, OSError) as error:
             if self.config.debug:
@@ -166,6 +168,9 @@ class _Sentry:
 
     def _first_task(self) -> None:
         self.init = boot.make_init(self.kernel, self.config, self.fds, self.namespace)
+        console = getattr(self.kernel, "console", None)
+        if console is not None:
+            console.wanted = lambda: self.control.notify("terminal_wanted")
 
     def _seal(self) -> None:
         self.loop = loop.MainLoop(self.kernel, self.dispatcher, self.platform, self.outside)
@@ -228,11 +233,18 @@ class _Sentry:
         if console is not None:
             console.resize(rows, columns)
 
+    def foreground(self, yes: bool) -> None:
+        """Whether the host's terminal is ours to read."""
+        console = getattr(self.kernel, "console", None)
+        if console is not None:
+            console.set_foreground(yes)
+
     def processes(self) -> list[dict[str, object]]:
         """What `ps` shows: one map a process."""
         found: list[dict[str, object]] = []
         for group in self.kernel.groups.values():
             leader = group.leader
+            memory: Any = leader.mm  # None at its end
             found.append(
                 {
                     "pid": group.pid,
@@ -240,7 +252,7 @@ class _Sentry:
                     "uid": leader.cred.ruid,
                     "state": leader.state,
                     "cpu_ns": group.cpu_time_ns(),
-                    "rss_bytes": leader.mm.total_pages * 4096 if leader.mm is not None else 0,
+                    "rss_bytes": memory.total_pages * 4096 if memory is not None else 0,
                     "command": leader.comm,
                 }
             )

@@ -11,6 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from protocol.abi.signal_h import NSIG, SIG_IGN
 from protocol.errors import ProtocolViolation
 from protocol.p9.client import P9Client, P9Error
 from protocol.records import replace
@@ -22,7 +23,7 @@ from services.sentry.filesystems.overlay.superblock import make_overlay
 from services.sentry.filesystems.registry import TYPES, make_superblock
 from services.sentry.kernel.credentials import Credentials
 from services.sentry.kernel.execute import start_init
-from services.sentry.kernel.signals import SigInfo, send_signal_group
+from services.sentry.kernel.signals import UNBLOCKABLE, SigAction, SigInfo, send_signal_group
 from services.sentry.vfs import operations
 from services.sentry.vfs.fs_context import FsContext
 from services.sentry.vfs.mounts import MountNamespace
@@ -158,6 +159,10 @@ def make_init(kernel: Kernel, config: SentryConfig, fds: SentryFds, namespace: M
     for number, limit in config.rlimits.items():
         task.group.rlimits[number] = limit
     task.files.limit = task.group.rlimits[7][0]
+    task.signal_mask = config.blocked_signals & ~UNBLOCKABLE
+    for number in range(1, NSIG + 1):
+        if config.ignored_signals >> (number - 1) & 1:
+            task.group.sighand.set(number, SigAction(SIG_IGN))
     task.no_new_privs = config.no_new_privileges
     if config.oom_score_adj is not None:
         task.group.oom_score_adj = config.oom_score_adj
@@ -176,7 +181,7 @@ def _open_streams(kernel: Kernel, task: Task, config: SentryConfig, fds: SentryF
     terminals = [fd for _, fd in streams if fd is not None and os.isatty(fd)] if config.terminal else []
     if terminals:
         console = fds.console if fds.console is not None else terminals[0]
-        attached = host_terminal.attach(kernel, console)
+        attached = host_terminal.attach(kernel, console, config.terminal_foreground)
         if config.console_size is not None:
             attached.resize(*config.console_size)
         attached.start()

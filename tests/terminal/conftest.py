@@ -232,6 +232,12 @@ def console(home: Path) -> Iterator[Callable[..., Console]]:
 
 
 @pytest.fixture
+def words() -> str:
+    """`supervisor do --`, to be typed at a prompt."""
+    return shlex.join(supervisor_do())
+
+
+@pytest.fixture
 def bash(console: Callable[..., Console]) -> Callable[..., Console]:
     """An interactive bash at its first prompt."""
 

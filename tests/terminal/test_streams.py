@@ -125,7 +125,9 @@ def test_input_that_nobody_reads_does_not_keep_the_sandbox(sandbox: Any) -> None
 
 
 def test_a_guests_pipe_is_full_until_it_is_read(sandbox: Any) -> None:
-    process = sandbox.start("sh", "-c", "head -c 1000000 /dev/zero; echo done >&2", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = sandbox.start(
+        "sh", "-c", "head -c 1000000 /dev/zero; echo done >&2", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert select.select([process.stdout], [], [], 60)[0]
     assert not select.select([process.stderr], [], [], 0.5)[0], "it wrote more than a pipe holds"
     assert len(process.stdout.read()) == 1000000
@@ -201,8 +203,13 @@ def test_a_shells_pipeline_with_sandboxes_in_it(sandbox: Any) -> None:
     )
     done = subprocess.run(
         ["bash", "-c", script, "bash", *sandbox.command],
-        cwd=sandbox.home, env=sandbox.environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=sandbox.home,
+        env=sandbox.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
     assert done.stdout == b"1000\n999\n998\ny\n141\nin a substitution\nfed\nfailed\n", done
     assert done.stderr == b""
 
@@ -258,3 +265,17 @@ def test_nothing_is_left_when_the_command_leaves_children(sandbox: Any) -> None:
     assert time.monotonic() - started < 100
     sandbox.wait_until_nothing_runs()
 
+
+def test_ignored_and_blocked_signals_are_inherited(sandbox: Any) -> None:
+    def prepare() -> None:
+        for number in range(1, 32):
+            if number not in (signal.SIGKILL, signal.SIGSTOP):
+                signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTSTP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1, signal.SIGCHLD})
+
+    done = sandbox.run("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status", preexec_fn=prepare)
+    assert done.stdout.split() == [b"SigBlk:", b"%016x" % (1 << 9 | 1 << 16), b"SigIgn:", b"%016x" % (1 | 2 | 1 << 19)]
+    done = sandbox.run("sh", "-c", "kill -HUP $$; kill -INT $$; echo alive", preexec_fn=prepare)
+    assert done.stdout == b"alive\n"

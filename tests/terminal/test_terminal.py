@@ -250,7 +250,9 @@ def test_canonical_editing_of_a_program_that_has_none(both: Any) -> None:
 # --- programs ---
 def test_script_records_a_session(both: Any, home: Path) -> None:
     def session(console: Any) -> object:
-        shown = console.run("script -q -e -c 'echo inside; stty size; test -t 0 && echo terminal; exit 6' file; echo $?")
+        shown = console.run(
+            "script -q -e -c 'echo inside; stty size; test -t 0 && echo terminal; exit 6' file; echo $?"
+        )
         return shown, console.run("grep -v Script file").replace("\r", "")
 
     assert both(session)[0] == "inside\n24 80\nterminal\n6\n"
@@ -362,7 +364,9 @@ def test_a_large_paste_with_echo_arrives_whole(bash: Any) -> None:
 
 def test_a_flood_of_output_with_a_slow_reader(bash: Any, home: Path) -> None:
     console = bash()
-    console.send("(while :; do echo . ; sleep 0.1; done >/dev/null) & yes 'a line of output' | head -200000; echo over\r")
+    console.send(
+        "(while :; do echo . ; sleep 0.1; done >/dev/null) & yes 'a line of output' | head -200000; echo over\r"
+    )
     console.expect("a line")
     time.sleep(2)  # nobody reads: the pipeline stands still, and nothing else does
     console.expect(r"\nover\r\n")
@@ -440,11 +444,9 @@ def test_a_command_without_a_shell_takes_the_keys(console: Any) -> None:
     assert termios.tcgetattr(started.master) == started.modes
 
 
-def test_terminal_and_file_at_once(bash: Any) -> None:
+def test_terminal_and_file_at_once(bash: Any, words: str) -> None:
     host = bash(sandbox=False)
-    from tests.terminal.conftest import supervisor_do
-
-    command = " ".join(supervisor_do())
+    command = words
     assert host.run(f"{command} sh -c 'test -t 0 && test -t 2 && echo to the file; echo to the screen >&2' >out") == (
         "to the screen\n"
     )
@@ -453,3 +455,56 @@ def test_terminal_and_file_at_once(bash: Any) -> None:
         "piped\nnone\n24 80\n"
     )
     assert host.run("stty -a | grep -c 'isig icanon iexten echo '") == "1\n"
+
+
+# --- a sandbox as a job of the host's shell ---
+def test_a_sandbox_is_a_job_in_the_background(bash: Any, words: str) -> None:
+    host = bash(sandbox=False)
+    host.run(f"{words} sh -c 'echo written by the job; exit 5' & wait $!; echo $? >status")
+    assert "written by the job" in host.text
+    assert host.run("cat status") == "5\n"
+    assert host.run("stty -a | grep -c 'isig icanon iexten echo '") == "1\n"
+
+
+def test_a_sandbox_in_the_background_that_reads_is_stopped_until_it_may(bash: Any, words: str) -> None:
+    host = bash(sandbox=False)
+    host.run(f"{words} sh -c 'read -r line; echo it read $line; read -r line; stty size; exit 5' &")
+    wait_for(host, "jobs", r"Stopped")
+    host.run("bg")
+    wait_for(host, "jobs", r"Stopped")
+    host.resize(30, 90)
+    host.send("fg\r")
+    host.expect(r"exit 5'\r\n")
+    host.send("a line\r")
+    host.expect("it read a line\r\n")
+    host.send("\r")
+    host.expect("30 90\r\n")
+    host.prompt()
+    assert host.run("echo $?") == "5\n"
+    assert host.run("stty -a | grep -c 'isig icanon iexten echo '") == "1\n"
+
+
+def test_a_running_job_brought_to_the_foreground_hears_the_keys(bash: Any, words: str) -> None:
+    host = bash(sandbox=False)
+    host.run(f"{words} sh -c 'echo ready >ready; sleep 1000' --rw & echo")
+    host.send("fg\r")
+    host.expect(r"[\r\n].*sleep 1000.*\r\n")
+    assert host.process.poll() is None
+    host.shows("never", 3)
+    host.press("\x03")
+    assert host.run("echo $?; jobs") == "130\n"
+
+
+def test_suspend_inside_the_sandbox_is_the_guests(bash: Any, words: str) -> None:
+    host = bash(sandbox=False)
+    host.send(f"PS1='in''side> ' {words} bash --norc --noprofile -i\r")
+    host.expect_text("inside> ")
+    host.send(SLEEP + "\r")
+    host.expect("ready\r\n")
+    host.send("\x1a")
+    host.expect_text("inside> ")
+    host.send("jobs\r")
+    host.expect("Stopped.*inside> ")
+    host.send("kill %1; exit 3\r")
+    host.prompt()
+    assert host.run("echo $?; jobs") == "3\n"

@@ -34,15 +34,15 @@ def run(words: list[str], settings: Settings) -> int:
     from services.supervisor.monitor.lifecycle import Lifecycle
 
     plan = plan_direct(_request(words, settings), settings, guest_streams())
-    sandbox = launch(plan)
-    # Both services import by now; what the monitor needs is imported beside them.
-    from services.supervisor.monitor.monitor import Monitor
-
     terminal = None
     if plan.console is not None:
         from services.supervisor.monitor.terminal import Terminal
 
-        terminal = Terminal(plan.console)
+        terminal = Terminal(plan.console)  # before the Sentry may change its modes
+    sandbox = launch(plan)
+    # Both services import by now; what the monitor needs is imported beside them.
+    from services.supervisor.monitor.monitor import Monitor
+
     return Monitor(sandbox, Lifecycle(), settings.log, terminal).run()
 
 

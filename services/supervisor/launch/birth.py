@@ -66,6 +66,7 @@ class Birth:
             gc.disable()  # imports leave no garbage; each service enables it when it has come that far
             privileges.die_with_monitor(self._calls)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the caller blocked is the guest's
             # No controlling terminal: its Ctrl-C, Ctrl-Z and hang-up are the monitor's and, through it, the guest's.
             os.setsid()
             self._keep_only_what_was_given()

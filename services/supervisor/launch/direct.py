@@ -8,12 +8,15 @@ groups, umask and limits.
 from __future__ import annotations
 
 import os
+import signal
 
 from services.supervisor.errors import SupervisorError, os_reason
 from services.supervisor.launch.plan import Export, LaunchPlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from protocol.control.config import MountSpec, SentryConfig
     from services.supervisor.settings import Settings
 
@@ -73,10 +76,11 @@ def plan_direct(wanted: DirectRequest, settings: Settings, stdio: list[int | Non
     console = terminals[0] if terminals else None
     # Now: in the Sentry's own process a user namespace may hide them.
     caller = Caller(os.getuid(), os.getgid(), os.getgroups(), os.geteuid() == 0)
+    foreground = console is None or in_foreground(console)
     return LaunchPlan(
         sandbox_id=f"do-{os.getpid()}",
         exports=exports,
-        build_config=lambda: _config(wanted, settings, caller, console is not None),
+        build_config=lambda: _config(wanted, settings, caller, console is not None, foreground),
         stdio=stdio,
         modules=settings.modules,
         console=console,
@@ -87,18 +91,39 @@ def plan_direct(wanted: DirectRequest, settings: Settings, stdio: list[int | Non
 
 
 class Caller:
-    """Who asks."""
+    """Who asks, and the signals that were ignored and blocked at its call (as execve(2) hands them on).
 
-    __slots__ = ("gid", "gids", "is_root", "uid")
+    SIGPIPE and SIGXFSZ count as not ignored: Python's start ignores them itself, whatever they were.
+    """
+
+    __slots__ = ("blocked_signals", "gid", "gids", "ignored_signals", "is_root", "uid")
 
     def __init__(self, uid: int, gid: int, gids: list[int], is_root: bool) -> None:
         self.uid = uid
         self.gid = gid
         self.gids = gids
         self.is_root = is_root
+        ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.ignored_signals = _mask(ignored) & ~_mask((signal.SIGPIPE, signal.SIGXFSZ))
+        self.blocked_signals = _mask(blocked)
 
 
-def _config(wanted: DirectRequest, settings: Settings, caller: Caller, terminal: bool) -> SentryConfig:
+def _mask(numbers: Iterable[int]) -> int:
+    return sum(1 << (number - 1) for number in numbers)
+
+
+def in_foreground(terminal: int) -> bool:
+    """Whether our process group may read the terminal: always, where it is not our controlling one."""
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return True
+
+
+def _config(
+    wanted: DirectRequest, settings: Settings, caller: Caller, terminal: bool, foreground: bool
+) -> SentryConfig:
     from protocol.control.config import Capabilities, SentryConfig
 
     umask = os.umask(0o022)
@@ -116,6 +141,9 @@ def _config(wanted: DirectRequest, settings: Settings, caller: Caller, terminal:
         rlimits=_limits(),
         hostname=os.fsencode(os.uname().nodename),
         terminal=terminal,
+        terminal_foreground=foreground,
+        ignored_signals=caller.ignored_signals,
+        blocked_signals=caller.blocked_signals,
         mounts=_mounts(wanted),
         platform=wanted.platform,
         report_missing=wanted.report_missing,

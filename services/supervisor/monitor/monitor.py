@@ -116,6 +116,7 @@ class Monitor:
         self._boot_text: dict[str, bytearray] = {"sentry": bytearray(), "gofer": bytearray()}
         self._wake_reader = self._wake_writer = -1
         self._warden: Warden | None = None
+        self._ending: set[int] = set()
         self._gofer_deadline: float | None = None
 
     def run(self) -> int:
@@ -195,11 +196,13 @@ class Monitor:
     def _watch_signals(self) -> None:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
+        self._ending = {number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN}
         for number in (*FORWARDED, signal.SIGCHLD, signal.SIGWINCH):
             signal.signal(number, _noted)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        if self._terminal is not None:
-            signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        # The guest has what the caller blocked; we are to hear everything.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        self._note_terminal()
         self.watch(self._wake_reader, self._read_signals)
 
     def _turn(self) -> None:
@@ -221,15 +224,38 @@ class Monitor:
             elif number == signal.SIGWINCH:
                 self._tell_window_size()
             elif number in FORWARDED:
+                if number == signal.SIGCONT:
+                    self._look_at_terminal(tell=True)
                 self._forward(number)
 
     def _forward(self, number: int) -> None:
         self._read_control()  # what the Sentry said before the signal counts as before it
         if self.phase is not Phase.RUNNING:
-            if number in ENDING:
+            if number in self._ending:
                 self.shut_down(128 + number)
-        elif self._terminal is None or number not in FROM_TERMINAL:
+        elif self._terminal is None or not self._terminal.ours or number not in FROM_TERMINAL:
             self.request("signal", [number, False])
+
+    def _note_terminal(self) -> None:
+        """While the terminal is ours Ctrl-Z is the guest's; otherwise it stops us as it does any job."""
+        if self._terminal is not None:
+            signal.signal(signal.SIGTSTP, signal.SIG_IGN if self._terminal.ours else signal.SIG_DFL)
+
+    def _look_at_terminal(self, tell: bool) -> None:
+        """The Sentry is told when the terminal became ours or ceased to be; with `tell` also when it did not."""
+        if self._terminal is None or not (self._terminal.look() or tell):
+            return
+        self._note_terminal()
+        if self._terminal.ours:
+            self._tell_window_size()
+        self.request("foreground", [self._terminal.ours])
+
+    def _on_terminal_wanted(self) -> None:
+        if self._terminal is None:
+            return
+        self._look_at_terminal(tell=False)
+        if not self._terminal.ours:
+            self._terminal.stop_as_reader()
 
     def _tell_window_size(self) -> None:
         if self._terminal is not None and self.phase is not Phase.BOOTING:
@@ -452,7 +478,8 @@ class Monitor:
                 service.ready = -1
         self._sandbox.control.close()
         signal.set_wakeup_fd(-1)
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
     def _answer_the_waiting(self) -> None:
         """Whoever asked the Sentry for something that ended it (a signal) is told so before we hang up."""
@@ -478,6 +505,7 @@ _NOTIFICATIONS: dict[str, Callable[..., None]] = {
     "started": Monitor._on_started,
     "exited": Monitor._on_exited,
     "failed": Monitor._on_failed,
+    "terminal_wanted": Monitor._on_terminal_wanted,
     "log": Monitor._on_log,
     "report": Monitor._on_report,
 }

@@ -25,10 +25,12 @@ from services.sentry.devices.terminal.terminal import Terminal
 from services.sentry.devices.terminal.terminal_file import TerminalFile, open_terminal
 from services.sentry.devices.terminal.terminals import Terminals
 from services.sentry.devices.terminal.termios import Termios
-from services.sentry.errors import LinuxError
+from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.vfs.anonymous import anon_inode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
 
@@ -40,14 +42,21 @@ _KEPT_INPUT: Final = tm.IUTF8 | tm.ICRNL | tm.IXON | tm.IXANY | tm.INLCR | tm.IG
 
 
 class HostTerminal(Terminal):
-    """`fd`: the host's terminal, open for reading and writing, held for good; `saved`: its modes as they were."""
+    """`fd`: the host's terminal, open for reading and writing, held for good; `saved`: its modes as they were.
 
-    __slots__ = ("_poller", "_watched", "fd", "saved")
+    `ours`: the supervisor's job has the terminal. Without it the host's modes are left alone and nothing is read;
+    a guest that would read calls `wanted`, and the supervisor stops as a job that reads does.
+    """
+
+    __slots__ = ("_poller", "_reader_waits", "_watched", "fd", "ours", "saved", "wanted")
 
     def __init__(self, kernel: Kernel, fd: int) -> None:
         super().__init__(kernel, os.makedev(SLAVE_MAJOR, 0))
         self.fd = fd
         self.saved: list[Any] | None = None
+        self.ours = False
+        self.wanted: Callable[[], None] = lambda: None
+        self._reader_waits = False
         self._watched = 0  # poll bits that host_poll waits for
         self._poller = select.poll()
         self._poller.register(fd, select.POLLOUT)
@@ -66,6 +75,50 @@ class HostTerminal(Terminal):
             except host_termios.error:
                 self.kernel.log.warning("console: the modes of the host's terminal could not be restored")
             self.saved = None
+
+    def set_foreground(self, foreground: bool) -> None:
+        """The supervisor's job got the terminal, or lost it (whoever has it now set its modes)."""
+        if foreground == self.ours:
+            if not foreground and self._reader_waits:
+                self.wanted()
+            return
+        self.ours = foreground
+        if foreground:
+            self._reader_waits = False
+            self.take_over()
+        else:
+            self.saved = None
+        self._watch()
+
+    def take_over(self) -> None:
+        """Set the host's terminal to raw; the guest's begins with the modes that it had."""
+        saved = host_termios.tcgetattr(self.fd)
+        raw: list[Any] = [
+            saved[0] & tm.IUTF8,
+            saved[1] & ~tm.OPOST,
+            saved[2] & ~(tm.CSIZE | tm.PARENB) | tm.CS8,
+            0,
+            saved[4],
+            saved[5],
+            [*saved[6]],
+        ]
+        raw[6][tm.VMIN], raw[6][tm.VTIME] = b"\x01", b"\x00"
+        host_termios.tcsetattr(self.fd, host_termios.TCSADRAIN, raw)
+        self.saved = saved
+        characters = bytes(char if isinstance(char, int) else char[0] for char in saved[6][: tm.NCCS])
+        if saved[3] & tm.ICANON:  # VMIN and VTIME share no place with other characters on x86
+            modes = Termios(saved[0] & _KEPT_INPUT, saved[1], saved[2], saved[3], 0, characters)
+            self.discipline.set_modes(modes.with_speeds_of_flags(38400))
+
+    # --- programs ---
+    def read(self, file: TerminalFile, count: int) -> bytes:
+        try:
+            return super().read(file, count)
+        except WouldBlock:
+            if not self.ours and not self._reader_waits:
+                self._reader_waits = True
+                self.wanted()
+            raise
 
     # --- hardware ---
     def output_ready(self) -> None:
@@ -93,7 +146,7 @@ class HostTerminal(Terminal):
         """Keep host_poll's interest equal to what there is to do."""
         wanted = 0
         if not self.hung_up:
-            if self.discipline.incoming_room:
+            if self.ours and self.discipline.incoming_room:
                 wanted |= po.POLLIN
             if self.discipline.output.pending:
                 wanted |= po.POLLOUT
@@ -134,32 +187,17 @@ class HostTerminal(Terminal):
         self._watch()
 
 
-def attach(kernel: Kernel, fd: int) -> HostTerminal:
+def attach(kernel: Kernel, fd: int, foreground: bool = True) -> HostTerminal:
     """Make the host terminal `fd` the sandbox's console: `kernel.console`, /dev/console and /dev/pts/0.
 
     Call before sealing and before any pty is opened. The guest's terminal starts with the host's modes and window; the
-    host's is set to raw. OSError, termios.error: `fd` is no terminal.
+    host's is set to raw, if it is the supervisor's (`foreground`). OSError, termios.error: `fd` is no terminal.
     """
     terminal = HostTerminal(kernel, fd)
-    saved = host_termios.tcgetattr(fd)
     window = host_ioctl(fd, io.TIOCGWINSZ, bytes(tm.WINSIZE.size))
-    raw: list[Any] = [
-        saved[0] & tm.IUTF8,
-        saved[1] & ~tm.OPOST,
-        saved[2] & ~(tm.CSIZE | tm.PARENB) | tm.CS8,
-        0,
-        saved[4],
-        saved[5],
-        [*saved[6]],
-    ]
-    raw[6][tm.VMIN], raw[6][tm.VTIME] = b"\x01", b"\x00"
-    host_termios.tcsetattr(fd, host_termios.TCSADRAIN, raw)
-    terminal.saved = saved
-    modes = terminal.discipline.modes
-    characters = bytes(char if isinstance(char, int) else char[0] for char in saved[6][: tm.NCCS])
-    if saved[3] & tm.ICANON:  # VMIN and VTIME share no place with other characters on x86
-        modes = Termios(saved[0] & _KEPT_INPUT, saved[1], saved[2], saved[3], 0, characters).with_speeds_of_flags(38400)
-    terminal.discipline.set_modes(modes)
+    terminal.ours = foreground
+    if foreground:
+        terminal.take_over()
     terminal.window = window
     terminals = kernel.part(Terminals)
     terminals.console = terminal
