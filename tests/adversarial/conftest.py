@@ -1,6 +1,6 @@
-"""Hostile guests under `supervisor do`: each attack in a process of its own, beside innocent ones in the same sandbox and in
-a second one. What an attack must come to is written beside it in the tests; what it must never come to is checked here:
-the Sentry hangs, spins, ends, or stops serving the others.
+"""Hostile guests under `supervisor do`: each attack in a process of its own, beside innocent ones in the same sandbox
+and in a second one. What an attack must come to is written beside it in the tests; what it must never come to is
+checked here: the Sentry hangs, spins, ends, or stops serving the others.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """O_ASYNC: the signal to a file's owner when it becomes ready (fcntl(2), "Managing signals").
 
-`follow_async` is called whenever the flag may have changed. The entry on the file's queue goes with the flag, or with the
-last close (OpenFile.close_reference).
+`follow_async` is called whenever the flag may have changed. The entry on the file's queue goes with the flag, or with
+the last close (OpenFile.close_reference).
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class IntervalTimer(ClockTimer):
 
 
 class CpuLimit(ClockTimer):
-    """RLIMIT_CPU of one process (getrlimit(2)): SIGXCPU at the soft limit and each second after, SIGKILL at the hard."""
+    """RLIMIT_CPU of one process (getrlimit(2)): SIGXCPU at the soft limit and each second after, then SIGKILL."""
 
     __slots__ = ("group", "soft_s")
 
