@@ -89,6 +89,7 @@ class GoferSuperblock(Superblock):
         "epoch",
         "holders",
         "inodes",
+        "last_opening",
         "lost",
         "name_limit",
         "owns_client",
@@ -122,6 +123,7 @@ class GoferSuperblock(Superblock):
         self.owns_client = owns_client
         self.aname = aname
         self.epoch = 1
+        self.last_opening: Ahead | None = None
         self.lost = ""
         self.reconnector: Callable[[], socket.socket | None] | None = None
         self.inodes: WeakValueDictionary[int, GoferInode] = WeakValueDictionary()
@@ -461,8 +463,12 @@ class GoferSuperblock(Superblock):
         opening = parent.opening
         if opening is None:
             children = parent.children or {}
-            parent.opening = Ahead([name for name, child in children.items() if _is_regular(child)])
-            return None
+            last, self.last_opening = self.last_opening, None
+            opening = Ahead([name for name, child in children.items() if _is_regular(child)])
+            parent.opening = self.last_opening = opening
+            if last is None or not last.width or len(last.unused) > last.width // 2:
+                return None
+            opening.width = last.width // 2  # the directory before this one was read through
         opening.unused.discard(node.name)
         if opening.unused or not opening.names:
             return None
