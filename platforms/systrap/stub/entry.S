@@ -22,7 +22,7 @@ stub_table:
 stub_fast_buffer_entry:
   mov %rcx, %gs:RETURN
   movq $0, %gs:IN_LENGTH
-  cmp $IN_SIZE, %rdx
+  cmp $IN_BUFFER_MAX, %rdx
   ja stub_fast_common
   mov %rdi, %gs:ARGS
   mov %rsi, %gs:ARGS+8

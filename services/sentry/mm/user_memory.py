@@ -21,7 +21,7 @@ __all__ = ["UserMemory"]
 
 _SCRATCH_SIZE: Final = 1 << 16
 _PAGE: Final = 4096
-CARRIED_MAX: Final = 0x2000  # bytes that a slot carries back (platforms.systrap.layout.BUFFER_SIZE)
+CARRIED_MAX: Final = 0x200  # bytes that a slot carries back; more is cheaper copied by the host in one go
 _scratch = bytearray(_SCRATCH_SIZE)
 _scratch_c = ffi.from_buffer(_scratch)
 _scratch_view = memoryview(_scratch)
