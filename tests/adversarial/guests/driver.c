@@ -54,7 +54,7 @@ __asm__(
 void forge(u32 kind, u64 nr, u64 uc) {
   u64 slot = slot_address();
   SLOT64(slot, NR) = nr;
-  for (int k = 0; k < 6; k++) SLOT64(slot, ARGS + 8 * k) = 0xdeadbeef00000000 + kind + k;
+  for (int k = 0; k < 6; k++) SLOT64(slot, ARGS + 8 * k) = 0xdeadbeefdead0000 + 16 * kind + k;
   for (int k = 0; k < 23; k++) SLOT64(slot, REGS + 8 * k) = 0x8000000000000000 >> k;
   SLOT64(slot, UCONTEXT) = uc;
   SLOT32(slot, SIGNO) = 0x80000000 + kind;
