@@ -96,6 +96,7 @@ class _Sentry:
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
         if config.strace:
+            self.kernel.tracing = True
             self.dispatcher.trace = Tracer(lambda line: print(line, file=sys.stderr))
         self.init: Any = None
         self.loop: loop.MainLoop | None = None
