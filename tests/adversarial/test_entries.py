@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-ENTRIES = "int80_calls x32_calls odd_numbers past_every_filter vsyscall sysenter far_int80 far_syscall far_sysenter".split()
+ENTRIES = (
+    "int80_calls x32_calls odd_numbers past_every_filter vsyscall sysenter far_int80 far_syscall far_sysenter"
+).split()
 
 
 @pytest.mark.sandbox

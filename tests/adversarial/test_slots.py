@@ -1,4 +1,4 @@
-"""Slots are the guest's to write: garbage in them, forged events and races against what was posted end at most its own process."""
+"""Slots are the guest's to write: garbage in them, forged events and races with what was posted end only its process."""
 
 from __future__ import annotations
 
