@@ -40,6 +40,11 @@ class Arena:
         self._next += 1
         return self._next - 1
 
+    @property
+    def used(self) -> int:
+        """How many regions are someone's, the global page's not counted."""
+        return self._next - 1 - len(self._free)
+
     def free(self, region: int) -> None:
         """Give a region back; its pages are dropped, so the next owner sees zeros."""
         self.map.madvise(mmap.MADV_REMOVE, region * layout.REGION_SIZE, layout.REGION_SIZE)

@@ -949,6 +949,17 @@ class SystrapPlatform:
             if space.retired:
                 self.retire(space)
 
+    def counts(self) -> dict[str, int]:
+        """What is there now, by name: for logs and for tests that look for leaks."""
+        return {
+            "processes": len(self.spaces_by_pid),
+            "contexts": len(self.by_tid),
+            "regions": self.arena.used,
+            "active": len(self.active),
+            "clones": len(self._children) + len(self._claims),
+            "posted": self.posted,
+        }
+
     def trace_ops(self, context: SystrapContext, ops: Sequence[Op]) -> None:
         """For debugging: override to see every operation."""
 

@@ -131,7 +131,11 @@ class _Sentry:
                 self.kernel.log.error("bug", exc_info=error)
             self.fail(stage, 0, f"{type(error).__name__}: {error}")
         assert self.loop is not None
-        self.loop.run()
+        try:
+            self.loop.run()
+        except Exception as error:  # noqa: BLE001 - the interpreter's own report would open files, which is death here
+            self.kernel.log.error("bug in the main loop", exc_info=error)
+            self.fail("internal", 0, f"{type(error).__name__}: {error}")
         self._end()
 
     def steps(self) -> list[tuple[str, Any]]:
@@ -204,6 +208,8 @@ class _Sentry:
         if self.config.report_missing and self.kernel.missed:
             names = ", ".join(f"{name} ({count})" for name, count in self.kernel.missed.most_common())
             self.control.notify("report", f"not implemented: {names}")
+        left = {"tasks": len(self.kernel.tasks), **self.platform.counts()}
+        self.kernel.log.info("at the end: %s", ", ".join(f"{name} {count}" for name, count in left.items()))
         status = self.kernel.exit_status
         self.control.notify("exited", status if status is not None else 0)
 

@@ -1,0 +1,116 @@
+"""What a guest may do to its processes, or the host to a guest's, and nothing is left behind: counts, kill -9, no leaks."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SUPERVISOR = str(Path(sys.executable).parent / "supervisor")
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(180)]
+
+
+def do(*command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """The command in a sandbox that says at its end what is left."""
+    return subprocess.run(
+        [SUPERVISOR, "--debug", "do", "--", *command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def left_in(log: str) -> dict[str, int]:
+    """The Sentry's own counts at the end."""
+    line = re.search(r"at the end: (.*)", log)
+    assert line is not None, log
+    return {name: int(count) for name, count in (item.split() for item in line[1].split(", "))}
+
+
+PROCESSES = """
+import os
+for _ in range(150):
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+for _ in range(3):
+    read, write = os.pipe()
+    children = []
+    for _ in range(60):
+        pid = os.fork()
+        if not pid:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(1)
+        children.append(pid)
+    os.close(read), os.close(write)
+    print(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
+"""
+
+
+def test_many_short_processes_leave_no_region_task_or_clone() -> None:
+    ended = do(sys.executable, "-I", "-c", PROCESSES)
+    assert ended.stdout.split() == ["60", "60", "60"]
+    left = left_in(ended.stderr)
+    assert left["tasks"] == 1
+    assert left["regions"] <= 3  # the pristine process's, init's, one that is being reaped
+    assert left["clones"] == 0
+
+
+def test_many_executions_leave_no_region() -> None:
+    ended = do("sh", "-c", "i=0; while [ $i -lt 60 ]; do /bin/true | /bin/true; i=$((i+1)); done; echo done")
+    assert ended.stdout == "done\n"
+    assert left_in(ended.stderr)["regions"] <= 5
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield int(child)
+            yield from descendants(int(child))
+
+
+def test_guest_killed_on_the_host_is_a_killed_child_to_its_parent() -> None:
+    script = "sh -c 'while :; do :; done'; echo status $?; echo goes on"
+    process = subprocess.Popen(
+        [SUPERVISOR, "do", "--", "sh", "-c", script],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        busiest = _busiest_below(process.pid)
+        os.kill(busiest, signal.SIGKILL)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert output == "status 137\ngoes on\n"
+
+
+def _busiest_below(pid: int) -> int:
+    """The descendant that burns the processor: the guest process of the endless loop."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        used = {}
+        for child in descendants(pid):
+            try:
+                fields = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            used[child] = int(fields[11])  # utime
+        if used and max(used.values()) > 60:
+            return max(used, key=lambda child: used[child])
+    raise AssertionError("no guest process runs")
