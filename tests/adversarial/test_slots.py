@@ -1,4 +1,4 @@
-"""Slots are the guest's to write: garbage in them, forged events and races with what was posted end only its process."""
+"""Slots are the guest's to write: garbage, forged events and races with what was posted end only its process."""
 
 from __future__ import annotations
 
