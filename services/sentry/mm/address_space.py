@@ -441,6 +441,17 @@ class AddressSpace(UserMemory):
         ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
         return self.perform(context, ops, done)
 
+    def name_area(self, start: int, length: int, name: bytes | None) -> None:
+        """PR_SET_VMA_ANON_NAME (prctl(2)) of whole pages. EBADF: mapped from a file; ENOMEM: a hole."""
+        end = start + page_up(length)
+        if any(area.file is not None or area.reserved for area in self.vmas.overlapping(start, end)):
+            raise LinuxError(errno.EBADF)
+        if not self.vmas.covered(start, end):
+            raise LinuxError(errno.ENOMEM)
+        for area in self.vmas.isolate(start, end):
+            area.name = b"[anon:%s]" % name if name is not None else b""
+        self.vmas.merge_around(start, end)
+
     # --- questions ---
     def futex_key(self, addr: int) -> tuple[object, int]:
         """Identity of the word at `addr` for shared futexes: (file or memory, offset); private memory: (self, addr)."""

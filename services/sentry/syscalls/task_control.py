@@ -25,6 +25,7 @@ _SECURE_LOCKS: Final = 0xAA
 _SECURE_ALL: Final = 0xFF
 _DEFAULT_SLACK_NS: Final = 50_000
 _TSC_ENABLE: Final = pr.PR_TSC_ENABLE
+_AREA_NAME_MAX: Final = 80
 
 
 def _invalid_if(condition: object) -> None:
@@ -186,11 +187,18 @@ def _ambient(task: Task, a: int, b: int, c: int, d: int) -> int:
 
 
 def _set_vma(task: Task, a: int, b: int, c: int, d: int) -> int:
-    """PR_SET_VMA_ANON_NAME: the name is for /proc only."""
+    """PR_SET_VMA_ANON_NAME: the name is for /proc only. EINVAL: alignment or name; EBADF, ENOMEM: see name_area."""
     _invalid_if(a != pr.PR_SET_VMA_ANON_NAME)
-    name_area = getattr(task.mm, "name_area", None)
-    if name_area is not None:
-        name_area(b, c, task.mm.read_cstring(d, 80) if d else None)
+    name = None
+    if d:
+        try:
+            name = task.mm.read_cstring(d, _AREA_NAME_MAX)
+        except LinuxError as error:
+            raise LinuxError(errno.EINVAL if error.errno == errno.ENAMETOOLONG else error.errno) from None
+        _invalid_if(any(not 0x20 <= char < 0x7F or char in b"\\`$[]" for char in name))
+    _invalid_if(bool(b & 4095))
+    if c:
+        task.mm.name_area(b, c, name)
     return 0
 
 

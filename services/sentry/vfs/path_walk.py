@@ -8,6 +8,7 @@ Everything raises LinuxError: ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG, EXDE
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
@@ -20,6 +21,7 @@ from services.sentry.vfs.permissions import check
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.mounts import Mount
 
 __all__ = [
@@ -256,7 +258,11 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
             child = dentry.lookup(component)
         else:
             found = dentry.children.get(component)
-            child = dentry.lookup(component) if found is None else found
+            if found is None:
+                if stack:
+                    _bring(inode, component, stack)
+                found = dentry.lookup(component)
+            child = found
         inode = child.inode
         if inode is None:
             if not stack:
@@ -307,6 +313,25 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
             continue
         dentry = child
     return Resolution(Path(mount, dentry), b"", slash, cacheable)
+
+
+PREFETCH: Final = 16
+"""Components of a path that one look-up asks for at most: what fits one walk (9P)."""
+
+
+def _bring(inode: Inode, component: bytes, stack: list[bytes]) -> None:
+    """Have a remote file system learn in one round trip what the rest of the path leads to; the walk comes after."""
+    lookup_path = getattr(inode, "lookup_path", None)
+    if lookup_path is None:
+        return
+    names = [component]
+    for name in reversed(stack):
+        if name in (b".", b"..") or len(name) > NAME_MAX or len(names) == PREFETCH:
+            break
+        names.append(name)
+    if len(names) > 1 and len(component) <= NAME_MAX:
+        with suppress(LinuxError):  # the walk itself will meet it, if it comes that far
+            lookup_path(names)
 
 
 def _ascend(mount: Mount, dentry: Dentry, root_mount: Mount, root_dentry: Dentry, flags: int) -> tuple[Mount, Dentry]:

@@ -1,0 +1,97 @@
+"""Address spaces without a guest: names of areas, counts of writable shared mappings, programs that run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from services.sentry.errors import LinuxError
+from services.sentry.mm.address_space import AddressSpace
+from services.sentry.mm.vma_set import Vma
+from services.sentry.vfs.open_file import Backing
+
+BASE = 0x10_0000
+
+
+def _space() -> AddressSpace:
+    mm = AddressSpace()
+    mm.record(BASE, 6 * 4096, 3, False, None, None, 0)
+    return mm
+
+
+class _File:
+    def __init__(self) -> None:
+        self.refs = 0
+
+    def add_reference(self) -> _File:
+        self.refs += 1
+        return self
+
+    def close_reference(self) -> None:
+        self.refs -= 1
+
+
+def test_named_area_is_split_off_and_joined_again() -> None:
+    mm = _space()
+    mm.name_area(BASE + 4096, 2 * 4096, b"buffer")
+    assert [(area.length // 4096, area.name) for area in mm.vmas] == [(1, b""), (2, b"[anon:buffer]"), (3, b"")]
+    mm.name_area(BASE + 4096, 2 * 4096, None)
+    assert [(area.length // 4096, area.name) for area in mm.vmas] == [(6, b"")]
+
+
+def test_name_for_a_hole_or_a_file_is_refused() -> None:
+    mm = _space()
+    with pytest.raises(LinuxError) as refused:
+        mm.name_area(BASE + 4096, 6 * 4096, b"x")
+    assert refused.value.errno == 12
+    file: Any = _File().add_reference()
+    mm.record(BASE + 6 * 4096, 4096, 1, False, file, Backing(3, 0, True, file), 0)
+    with pytest.raises(LinuxError) as refused:
+        mm.name_area(BASE + 6 * 4096, 4096, b"x")
+    assert refused.value.errno == 9
+
+
+def test_shared_writable_mappings_are_counted_through_splits_and_forks() -> None:
+    mm = _space()
+    file: Any = _File().add_reference()
+    count = [0]
+
+    def counted(change: int) -> None:
+        count[0] += change
+
+    mm.record(BASE, 4 * 4096, 1, True, file, Backing(3, 0, True, file, counted), 0)
+    assert count[0] == 1
+    child = mm.fork()
+    assert count[0] == 2
+    mm.forget(BASE + 4096, BASE + 2 * 4096)
+    assert count[0] == 3
+    mm.forget(BASE, BASE + 4 * 4096)
+    assert count[0] == 1
+    child.release()
+    assert (count[0], file.refs) == (0, 0)
+
+
+def test_mapping_that_may_not_become_writable_is_not_counted() -> None:
+    file: Any = _File().add_reference()
+    count = [0]
+
+    def counted(change: int) -> None:
+        count[0] += change
+
+    backing = Backing(3, 0, True, file, counted)
+    Vma(BASE, BASE + 4096, 1, shared=True, file=file, backing=backing, max_write=False).drop()
+    Vma(BASE, BASE + 4096, 3, shared=False, file=file.add_reference(), backing=backing).drop()
+    assert count[0] == 0
+
+
+def test_program_stays_unwritable_until_the_last_process_that_runs_it_ends() -> None:
+    inode = SimpleNamespace(deny_write=0)
+    mm = _space()
+    mm.runs(cast(Any, inode))
+    child = mm.fork()
+    assert inode.deny_write == 2
+    mm.release()
+    child.release()
+    assert inode.deny_write == 0
