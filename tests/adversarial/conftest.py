@@ -132,7 +132,7 @@ class Sandbox:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=60)
         finally:
             if self.process.returncode is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ def innocent() -> Iterator[Callable[[], None]]:
         nonlocal count
         count += 1
         sandbox.say(f"turn{count}.\n")
-        sandbox.wait_for(f"turn{count}. 42 cat", 30)
+        sandbox.wait_for(f"turn{count}. 42 cat", 60)
 
     try:
         check()

@@ -127,7 +127,7 @@ class Supervisor:
         return [int(word) for word in text.split()]
 
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, f"{what}: {self.processes()}"
             time.sleep(0.01)

@@ -96,7 +96,7 @@ def test_streams_of_a_container_in_the_background_are_let_go(supervisor: Any) ->
     process = supervisor.start(
         "create", "-b", str(supervisor.bundle("trap")), "c1", stdout=writer, stderr=subprocess.DEVNULL
     )
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     os.close(writer)
     supervisor("start", "c1")
     assert os.read(reader, 100) == b"waiting\n"
@@ -118,7 +118,7 @@ def test_console_socket_gets_the_terminal(supervisor: Any) -> None:
     name, ancillary, _, _ = connection.recvmsg(200, 200)
     controller = array.array("i", ancillary[0][2])[0]
     assert name.startswith(b"/dev/pts/")
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     supervisor("start", "c1")
     assert os.read(controller, 100) == b"waiting\r\n"
     assert os.get_terminal_size(controller) == (43, 21)

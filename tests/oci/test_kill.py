@@ -34,7 +34,7 @@ def test_do_leaves_nothing(any_host: Any, victim: str, program: str) -> None:
         assert process.stdout.readline() == "waiting\n"
         any_host.wait_until(lambda: len(any_host.processes()) >= 5, "the guests run")
     os.kill(pid, signal.SIGKILL)
-    assert process.wait(20) == (-9 if victim == "monitor" else 125)
+    assert process.wait(60) == (-9 if victim == "monitor" else 125)
     any_host.assert_nothing_runs()
     if victim != "monitor":
         name = {"sentry": "the Sentry", "gofer": "the Gofer"}[victim]
@@ -83,7 +83,7 @@ def test_create_that_is_killed_reports_it(supervisor: Any, victim: str) -> None:
     supervisor.wait_until(started, "the services start")
     assert supervisor.listed() == {"c1": "creating"}
     os.kill(victim_of(supervisor, monitors[0], victim), signal.SIGKILL)
-    assert process.wait(20) == 125
+    assert process.wait(60) == 125
     errors.seek(0)
     assert errors.read().count("\n") == 1
     errors.close()

@@ -33,7 +33,7 @@ class Served:
         backend = app.build_backend({b"rw": (str(path), False), b"ro": (str(path), True)})
         self.thread = threading.Thread(target=lambda: app.serve(theirs, backend, log=self.log.append))
         self.thread.start()
-        self.client = P9Client(ours, timeout_s=20)
+        self.client = P9Client(ours, timeout_s=60)
         if plain:
             self.client._call_slow(m.Tversion(65536, c.VERSION_PLAIN), m.Rversion, tag=c.NOTAG)
             self.client.msize_bytes, self.client.version = 65536, c.VERSION_PLAIN
@@ -418,7 +418,7 @@ def test_attach_to_an_unknown_export_is_refused(served: Served) -> None:
 
 def test_dead_server_is_gone_at_once(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
-    client = P9Client(ours, timeout_s=5)
+    client = P9Client(ours, timeout_s=60)
     theirs.close()
     with pytest.raises(GoferGone):
         client.negotiate()

@@ -238,7 +238,7 @@ def test_sealed_gofer_serves_several_clients(tmp_path: Path) -> None:
     clients = []
     for ours, theirs in pairs:
         theirs.close()
-        client = P9Client(ours, timeout_s=20)
+        client = P9Client(ours, timeout_s=60)
         client.negotiate()
         clients.append(client)
     everything(clients[0])
@@ -280,7 +280,7 @@ def test_command_line_errors_are_one_line(
     ours, theirs = socket.socketpair()
     words = [str(theirs.fileno()) if word == "SOCK" else word for word in argv]
     command = [sys.executable, "-m", "services.gofer", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, pass_fds=[theirs.fileno()])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, pass_fds=[theirs.fileno()])
     ours.close()
     theirs.close()
     assert done.returncode == status

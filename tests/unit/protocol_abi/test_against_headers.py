@@ -329,7 +329,7 @@ def run_c(directory: Path, includes: list[str], body: str) -> str:
     path = directory / "probe.c"
     path.write_text(source)
     subprocess.run(["cc", "-w", "-o", str(directory / "probe"), str(path)], check=True, timeout=60)
-    return subprocess.run([str(directory / "probe")], check=True, timeout=10, capture_output=True, text=True).stdout
+    return subprocess.run([str(directory / "probe")], check=True, timeout=60, capture_output=True, text=True).stdout
 
 
 def constants_of(module: ModuleType) -> dict[str, int]:
