@@ -17,7 +17,7 @@ SERVICES: Final = {
     "gofer": ("services.gofer.host_filter",),
     "sentry": ("services.sentry.host_filter",),
     "netstackd": ("services.netstackd.host_filter",),
-    "systrap stub": ("platforms.systrap.host_filter", "platforms.systrap.guest_filter"),
+    "systrap stub": ("platforms.systrap.filter",),
 }
 _SIGNS: Final = {
     Compare.NE: "!=",
@@ -55,6 +55,8 @@ def gather() -> tuple[list[Allowlist], list[str]]:
             except ImportError:
                 continue
             for attribute, value in sorted(vars(module).items()):
+                if attribute == "HOST_CALLS":  # the stub's: name -> reason; the arguments are its own program's matter
+                    value = tuple(Row(call, reason) for call, reason in value.items())
                 if isinstance(value, tuple) and value and all(isinstance(row, Row) for row in value):
                     if not attribute.startswith("_"):
                         tables.append(Allowlist(service, attribute, value))
