@@ -25,7 +25,7 @@ from services.sentry.config import HostFacts, read_host_facts
 from services.sentry.edge import loop
 from services.sentry.edge.control import ControlChannel
 from services.sentry.edge.host_poll import HostPoll
-from services.sentry.errors import LinuxError
+from services.sentry.errors import LinuxError, explain
 from services.sentry.kernel.clocks import HostClock
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.kernel import Kernel
@@ -41,6 +41,7 @@ __all__ = ["prepare", "run"]
 _PR_SET_DUMPABLE = 4
 _NR_PRCTL = 157
 _STATUS_FAILURE = 125
+_PLATFORMS = ("systrap",)
 
 
 class _Prepared:
@@ -122,10 +123,7 @@ class _Sentry:
         except (LinuxError, OSError) as error:
             if self.config.debug:
                 self.kernel.log.error("cannot start", exc_info=error)
-            number = getattr(error, "errno", 0) or 0
-            why = getattr(error, "why", "") or getattr(error, "filename", "") or ""
-            detail = os.strerror(number) if number else str(error)
-            self.fail(stage, number, f"{detail}: {why}" if why else detail)
+            self.fail(stage, error.errno or 0, explain(error))
         except Exception as error:
             if self.config.debug:
                 self.kernel.log.error("bug", exc_info=error)
@@ -154,6 +152,8 @@ class _Sentry:
 
     # --- before the seal ---
     def _start_platform(self) -> None:
+        if self.config.platform not in _PLATFORMS:
+            raise OSError(0, f"{self.config.platform}: not available yet, only {', '.join(_PLATFORMS)}")
         # guests inherit it: the Sentry reads their memory, which the kernel refuses for processes that are not dumpable
         lib.sentrio_syscall(_NR_PRCTL, _PR_SET_DUMPABLE, 1, 0, 0, 0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -220,7 +220,12 @@ class _Sentry:
             raise LinuxError(114, "the program was started already")
         self.started = True
         task = self.init
-        outcome = boot.begin(task, self.config)
+        try:
+            outcome = boot.begin(task, self.config)
+        except LinuxError as error:
+            name = self.config.argv[0].decode(errors="replace")
+            why = name if name in error.why or not error.why else f"{name}: {error.why}"
+            raise LinuxError(error.errno, why) from None
         self.dispatcher._complete(task, outcome)
         self.control.notify("started")
 

@@ -6,7 +6,9 @@ that escapes a handler is a bug of ours, which ends the guest's thread group and
 
 from __future__ import annotations
 
-__all__ = ["LinuxError", "Restart", "WouldBlock"]
+import os
+
+__all__ = ["LinuxError", "Restart", "WouldBlock", "explain"]
 
 
 class LinuxError(Exception):
@@ -39,3 +41,12 @@ class Restart:
     NOINTR = 513  # always restart
     NOHAND = 514  # restart only if no handler runs
     BLOCK = 516  # restart through restart_syscall(2), if no handler runs
+
+
+def explain(error: LinuxError | OSError) -> str:
+    """For people: what it was about, then the errno's text, as in "/x: No such file or directory"."""
+    text = os.strerror(error.errno) if error.errno else ""
+    said = error.why if isinstance(error, LinuxError) else error.strerror or ""
+    if not said or said == text:
+        said = str(getattr(error, "filename", None) or "")
+    return ": ".join(part for part in (said, text) if part) or type(error).__name__

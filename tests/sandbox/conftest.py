@@ -285,8 +285,8 @@ def _build_debian(root: Path) -> None:
     shown = subprocess.run(["apt-config", "shell", "proxy", "Acquire::http::Proxy"], capture_output=True, text=True)
     proxy = shown.stdout.strip().partition("=")[2].strip("'")
     environment = {**os.environ, "http_proxy": proxy} if proxy else dict(os.environ)
-    done = subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", str(root), mirrors[0]],
+    done = subprocess.run(  # in a mount namespace of its own: what it mounts goes with it, also when it is killed
+        ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", str(root), mirrors[0]],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

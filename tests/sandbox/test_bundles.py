@@ -279,7 +279,7 @@ def test_run_detached(any_host: Any, busybox_root: Path) -> None:
 
 
 def test_delete_by_force(any_host: Any, busybox_root: Path) -> None:
-    bundle = any_host.bundle(busybox_root, "sh", "-c", "sleep 1000 & sleep 1000")
+    bundle = any_host.bundle(busybox_root, "sh", "-c", "sleep 1000 & sleep 1000", mounts=[mount("tmpfs", "/dev")])
     any_host("run", "--detach", "--bundle", str(bundle), "--pid-file", str(any_host.home / "pid"), "c1")
     any_host.services(int((any_host.home / "pid").read_text()))
     any_host("delete", "--force", "c1")

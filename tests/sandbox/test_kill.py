@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 VICTIMS = ("monitor", "sentry", "gofer")
+DEVICES = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}  # a shell in the background needs /dev/null
 COMPILE = (
     "cd /tmp; echo up; i=0; while :; do i=$((i+1));"
-    " printf '#include <stdio.h>\\nint main(void){return %d;}\\n' $i > a.c; gcc -O2 -pipe a.c -o a || exit 9; done"
+    " printf '#include <stdio.h>\\nint main(void){return %d;}\\n' $i > a.c; gcc -O2 -pipe a.c -o a 2>/dev/null || exit 9; done"
 )
 
 
@@ -64,7 +65,7 @@ def test_in_the_middle_of_compiling(make_host: Any, kind: str, victim: str) -> N
 @pytest.mark.parametrize("stage", ["created", "running"])
 def test_a_container_is_stopped_and_can_be_deleted(any_host: Any, busybox_root: Path, victim: str, stage: str) -> None:
     before = mounts()
-    bundle = any_host.bundle(busybox_root, "sh", "-c", "sleep 1000 & sleep 1000 & wait")
+    bundle = any_host.bundle(busybox_root, "sh", "-c", "sleep 1000 & sleep 1000 & wait", mounts=[DEVICES])
     any_host("create", "--bundle", str(bundle), "--pid-file", str(any_host.home / "pid"), "c1")
     assert any_host.listed() == {"c1": "created"}
     monitor = int((any_host.home / "pid").read_text())

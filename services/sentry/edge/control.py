@@ -11,7 +11,7 @@ from typing import Any
 
 from protocol.control import messages
 from protocol.errors import ProtocolViolation
-from services.sentry.errors import LinuxError
+from services.sentry.errors import LinuxError, explain
 
 __all__ = ["ControlChannel"]
 
@@ -62,7 +62,7 @@ class ControlChannel:
         try:
             result = self._handlers[message.method](*message.params)
         except LinuxError as failed:
-            error = [failed.errno, failed.why]
+            error = [failed.errno, explain(failed)]
         except KeyError:
             error = [38, "not implemented"]
         self._send(messages.response(message.number, error, result))
