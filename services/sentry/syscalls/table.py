@@ -40,6 +40,7 @@ FAMILIES: Final = (
     "system",
     "task_control",
     "xattr",
+    "numa",
 )
 SIZE: Final = 512
 

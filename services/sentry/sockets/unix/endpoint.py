@@ -18,7 +18,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import ANY
 from services.sentry.sockets.base import NOBODY, SEND_SHUT, Outgoing, Socket, Ucred, ucred_of, ucred_real
 from services.sentry.sockets.unix.collector import collect, land, take_off
-from services.sentry.sockets.unix.names import UNNAMED, UnixTable, bind_in_file_system, parse_address
+from services.sentry.sockets.unix.names import UNNAMED, UnixTable, bind_in_file_system, exists, parse_address
 from services.sentry.vfs.anonymous import socket_inode
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ class UnixSocket(Socket):
             return
         name = parse_address(address)
         if self.address:
-            raise LinuxError(errno.EINVAL)
+            # Linux makes the file first and only then looks whether the socket has a name already (unix_bind_bsd).
+            raise LinuxError(errno.EADDRINUSE if name[:1] != b"\0" and exists(task, name) else errno.EINVAL)
         if name[:1] == b"\0":
             if (self.kind, name) in self.table.abstract:
                 raise LinuxError(errno.EADDRINUSE)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.unix.endpoint import UnixSocket
     from services.sentry.vfs.inode import Inode
 
-__all__ = ["UNNAMED", "UnixTable", "bind_in_file_system", "look_up", "parse_address"]
+__all__ = ["UNNAMED", "UnixTable", "bind_in_file_system", "exists", "look_up", "parse_address"]
 
 _FAMILY: Final = so.SA_FAMILY.pack(so.AF_UNIX)
 #: What getsockname(2) gives for a socket without a name.
@@ -95,6 +95,17 @@ def look_up(task: Task, table: UnixTable, kind: int, address: bytes) -> UnixSock
     if bound.kind != kind:
         raise LinuxError(errno.EPROTOTYPE)
     return bound
+
+
+def exists(task: Task, name: bytes) -> bool:
+    """Whether something of this name is there (a link that leads nowhere counts). Errors of the path's walk."""
+    try:
+        inode = find(task, name, False).dentry.inode
+    except LinuxError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return inode is not None
 
 
 def bind_in_file_system(task: Task, socket: UnixSocket, name: bytes) -> Inode:
