@@ -1,7 +1,8 @@
-"""A small interpreter of classic BPF as seccomp runs it (kernel/seccomp.c, seccomp_check_filter): what a filter really does.
+"""A small interpreter of classic BPF as seccomp runs it (kernel/seccomp.c, seccomp_check_filter): what a filter really
+does.
 
-Pure. `run(program, data)` gives the action for one call; `Data` is struct seccomp_data. An instruction that seccomp would
-not accept, or a jump out of the program, raises ValueError.
+Pure. `run(program, data)` gives the action for one call; `Data` is struct seccomp_data. An instruction that seccomp
+would not accept, or a jump out of the program, raises ValueError.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def _sibling(name: str) -> Any:
 bpf = _sibling("bpf")
 MARK = 3999
 LAST_CALL = 469
-PAST_EVERY_FILTER = {335, 336}  # uretprobe, uprobe: the kernel lets them past any filter; they work from its trampolines only
+# uretprobe, uprobe: the kernel lets them past any filter; they work from its trampolines only
+PAST_EVERY_FILTER = {335, 336}
 MAX_STUB_CALLS = 12
 NUMBERS = {name: number for number, name in NAMES.items()}
 LISTS = {
@@ -236,7 +237,16 @@ def test_live_processes_hold_only_what_they_were_given(live: dict[str, list[int]
         names = [line.split(maxsplit=5)[5:] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
         assert not [n for n in names if n and ("python" in n[0] or "venv" in n[0])]
     (sentry,) = live["sentry"]
-    kinds = ("/memfd:", "pipe:", "socket:", "anon_inode:[event", "anon_inode:seccomp notify", "/dev/null", "/null", "/0/")
+    kinds = (
+        "/memfd:",
+        "pipe:",
+        "socket:",
+        "anon_inode:[event",
+        "anon_inode:seccomp notify",
+        "/dev/null",
+        "/null",
+        "/0/",
+    )
     held = _fds(sentry)
     assert [name for name in held.values() if not name.startswith(kinds) and not name.endswith(".out")] == []
     assert len([name for name in held.values() if name.startswith("socket:")]) <= 2, held

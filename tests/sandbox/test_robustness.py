@@ -1,4 +1,4 @@
-"""What a guest may do to its processes, or the host to a guest's, and nothing is left behind: counts, kill -9, no leaks."""
+"""What a guest may do to its processes, or the host to a guest's, and nothing is left behind."""
 
 from __future__ import annotations
 
