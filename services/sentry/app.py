@@ -131,7 +131,7 @@ class _Sentry:
         assert self.loop is not None
         try:
             self.loop.run()
-        except Exception as error:  # noqa: BLE001 - the interpreter's own report would open files, which is death here
+        except Exception as error:  # the interpreter's own report would open files, which is death here
             self.kernel.log.error("bug in the main loop", exc_info=error)
             self.fail("internal", 0, f"{type(error).__name__}: {error}")
         self._end()

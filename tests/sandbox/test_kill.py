@@ -13,7 +13,8 @@ VICTIMS = ("monitor", "sentry", "gofer")
 DEVICES = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}  # a shell in the background needs /dev/null
 COMPILE = (
     "cd /tmp; echo up; i=0; while :; do i=$((i+1));"
-    " printf '#include <stdio.h>\\nint main(void){return %d;}\\n' $i > a.c; gcc -O2 -pipe a.c -o a 2>/dev/null || exit 9; done"
+    " printf '#include <stdio.h>\\nint main(void){return %d;}\\n' $i > a.c;"
+    " gcc -O2 -pipe a.c -o a 2>/dev/null || exit 9; done"
 )
 
 
