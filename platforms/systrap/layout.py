@@ -42,11 +42,9 @@ DONATED_FDS: Final = 896  # modulo this: a thousand descriptors are always allow
 
 # --- one slot, byte offsets ---
 STATE: Final = 0x00  # u32, below
-WAITING: Final = 0x04  # u32, 1 while the thread sleeps in futex
-KIND: Final = 0x08  # u32, what happened (event kinds below)
-COMMAND: Final = 0x0C  # u32, what the thread is to do next
-NR: Final = 0x10  # u64, system-call number
-ARGS: Final = 0x18  # 6 * u64
+KIND: Final = 0x04  # u32, what happened (event kinds below)
+NR: Final = 0x08  # u64, system-call number
+ARGS: Final = 0x10  # 6 * u64; the event ends with the first cache line, for each line changes hands at every call
 REGS: Final = 0x50  # 23 * u64, as in ucontext's gregs
 SIGNO: Final = 0x108  # u32 host signal of a fault
 SIGCODE: Final = 0x10C  # u32 its si_code
@@ -56,6 +54,8 @@ FS_BASE: Final = 0x120  # u64
 SELF: Final = 0x128  # u64, guest address of this slot
 FLAGS: Final = 0x130  # u32: 1 = set FS base from FS_BASE before returning
 OP_COUNT: Final = 0x134  # u32, operations posted in OPS
+WAITING: Final = 0x148  # u32, 1 while the thread sleeps in futex
+COMMAND: Final = 0x14C  # u32, what the thread is to do next
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SystrapAddressSpace", "SystrapPlatform"]
 
-_EVENT: Final = struct.Struct("<II7Q")  # KIND, COMMAND, NR, ARGS
+_EVENT: Final = struct.Struct("<I7Q")  # KIND, NR, ARGS
 _FAULT: Final = struct.Struct("<IIQ")
 _RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE: Final = 1
@@ -884,7 +884,7 @@ class SystrapPlatform:
         arena_map = self.arena.map
         events = []
         for context in stopped:
-            kind, _, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
+            kind, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
             if context.awaiting:
                 self._take_internal(context, kind)
                 continue

@@ -113,7 +113,7 @@ class Dispatcher:
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
 
         def serve(context: Any) -> None:
-            kind, _, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
+            kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
             if kind != 1 or task is None or nr >= size or need_frame[nr] or self.trace is not None or context.awaiting:
                 self._serve_other(context, kind, nr)
