@@ -89,6 +89,7 @@ class Connection:
 
     def close(self) -> None:
         """Give all fids up. The connection may be versioned anew afterwards."""
+        self.passed()
         self.table.clear()
         self.fids = self.table.fids
 
@@ -332,11 +333,11 @@ def list_attributes(connection: Connection, buffer: bytearray, at: int, end: int
     node = connection.table.get(number).node
     room = min(count, connection.msize_bytes - c.READ_OVERHEAD_BYTES)
     parts: list[bytes] = []
-    for name in names or (b"",):
+    for path in [[name] for name in names] or [[]]:
         room -= LISTING_HEAD.size
         if room < 0:
             break
-        code, fits, entries = _whole_listing(node, name, room)
+        code, fits, entries = _whole_listing(node, path, room)
         if not fits and parts:
             break  # the client asks for it again
         data = b"".join(entries)
@@ -372,9 +373,9 @@ def open_fds(connection: Connection, buffer: bytearray, at: int, end: int, tag: 
     return _RDATA.pack(_RDATA.size + len(data), c.ROPENFDS, tag, len(data)) + data
 
 
-def _whole_listing(node: Node, name: bytes, room: int) -> tuple[int, bool, list[bytes]]:
+def _whole_listing(node: Node, path: list[bytes], room: int) -> tuple[int, bool, list[bytes]]:
     """(errno, whether it fits in `room`, records). An entry that vanishes while it is listed is left out."""
-    code, _, _, opened, file = node.walk_open([name] if name else [], c.L_DIRECTORY)
+    code, _, _, opened, file = node.walk_open(path, c.L_DIRECTORY)
     if opened is None or file is None:
         return code, True, []
     parts: list[bytes] = []

@@ -374,6 +374,50 @@ def test_listing_gives_every_name_once_whatever_the_count(served: Served) -> Non
             served.client.clunk(fid)
 
 
+def test_whole_listings_stop_at_the_count_and_at_links(served: Served) -> None:
+    if not served.client.extended:
+        return
+    for folder in ("a", "b", "big"):
+        (served.path / folder).mkdir()
+    (served.path / "a" / "one").write_text("1")
+    for number in range(200):
+        (served.path / "big" / f"n{number}").touch()
+    (served.path / "link").symlink_to("a")
+    a, link, none, b = served.client.listattr(served.rw, [b"a", b"link", b"none", b"b"])
+    (entry,) = a.entries
+    assert (a.errno, a.complete, entry.name) == (0, True, b"one")
+    assert entry.attributes is not None
+    assert_same(entry.attributes, os.lstat(served.path / "a" / "one"))
+    assert (link.errno, none.errno, b.entries) == (errno.ELOOP, errno.ENOENT, []) or link.errno == errno.ENOTDIR
+    several = served.client.listattr(served.rw, [b"a", b"big", b"b"], 4096)
+    assert [len(listing.entries) for listing in several] == [1]
+    (big,) = served.client.listattr(served.rw, [b"big"], 4096)
+    assert (big.errno, big.complete, big.entries) == (0, False, [])
+    assert len(served.client.listattr(served.walk(b"big"), [])[0].entries) == 200
+    for escape in (b"..", b"a/one", b""):
+        assert served.client.listattr(served.rw, [escape])[0].errno
+
+
+def test_several_files_are_opened_for_reading_only(served: Served) -> None:
+    if not served.client.extended:
+        return
+    for letter in "abc":
+        (served.path / letter).write_text(letter)
+    (served.path / "link").symlink_to("a")
+    (served.path / "directory").mkdir()
+    os.mkfifo(served.path / "fifo")
+    names = [b"a", b"none", b"link", b"fifo", b"b", b"..", b"a/../c", b"c"]
+    found = served.client.openfds(served.rw, names)
+    good = {name: opened for name, opened in zip(names, found, strict=True) if not opened.errno}
+    assert sorted(good) == [b"a", b"b", b"c"]
+    for name, opened in good.items():
+        assert os.pread(opened.fd, 9, 0) == name
+        assert opened.qid_path == os.stat(served.path / os.fsdecode(name)).st_ino
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(opened.fd, b"x")
+        os.close(opened.fd)
+
+
 def test_big_listing_takes_linear_time(tmp_path: Path) -> None:
     served = Served(tmp_path, plain=False)
     times = []
