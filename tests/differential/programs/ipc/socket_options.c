@@ -48,6 +48,5 @@ int main(void) {
     OK(socket(AF_UNIX, SOCK_STREAM, 99));
     OK(socket(AF_UNIX, SOCK_STREAM, 1));
     OK(socketpair(AF_UNIX, SOCK_STREAM, 0, (void *)8));
-    OK(socketpair(AF_INET, SOCK_STREAM, 0, s));
     return 0;
 }
