@@ -94,6 +94,12 @@ class OverlayDirectory(OverlayInode):
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         """As Inode.entries; see the module docstring for order and cookies."""
+        first = self.first
+        if first is not None and self.pristine and start < LAYER_SPAN and not self.overlay.number_of_layer(first):
+            return first.entries(start)
+        return self._merged_entries(start)
+
+    def _merged_entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         layers = len(self.lowers)
         if start < ADDED:
             for index in range(start // LAYER_SPAN, layers):
