@@ -70,7 +70,8 @@ BUFFER: Final = 0x1000  # bytes to copy out to the guest
 BUFFER_SIZE: Final = 0x2000
 IN: Final = 0x3000  # small buffers and path names, brought along
 IN_SIZE: Final = 0x1000
-IN_BUFFER_MAX: Final = 0x100  # larger buffers are cheaper fetched: every line of a slot changes hands between two caches
+# Larger buffers are cheaper fetched: every line of a slot changes hands between two caches.
+IN_BUFFER_MAX: Final = 0x100
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
 
 # --- states ---

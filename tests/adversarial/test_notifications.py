@@ -1,5 +1,5 @@
-"""The host kernel's side of a fact the platform rests on: SECCOMP_IOCTL_NOTIF_RECV never blocks after a poll said there is
-something, even when the caller was killed in between (systrap_platform._serve_notification)."""
+"""The host kernel's side of a fact the platform rests on: SECCOMP_IOCTL_NOTIF_RECV never blocks after a poll said there
+is something, even when the caller was killed in between (systrap_platform._serve_notification)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def _listening_child() -> tuple[int, int]:
     if not pid:
         libc = ctypes.CDLL(None, use_errno=True)
         libc.syscall.argtypes = [ctypes.c_long] * 5
-        code = struct.pack("<HBBIHBBIHBBIHBBI", 0x20, 0, 0, 0, 0x15, 0, 1, GETPPID, 6, 0, 0, 0x7FC00000, 6, 0, 0, 0x7FFF0000)
+        code = struct.pack(
+            "<HBBIHBBIHBBIHBBI", 0x20, 0, 0, 0, 0x15, 0, 1, GETPPID, 6, 0, 0, 0x7FC00000, 6, 0, 0, 0x7FFF0000
+        )
         buffer = ctypes.create_string_buffer(code, len(code))
         program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", 4, ctypes.addressof(buffer)), 16)
         libc.prctl(38, 1, 0, 0, 0)
