@@ -214,13 +214,19 @@ class AddressSpace(UserMemory):
         op = self.map_op(addr, length, prot, flags, backing, offset)
         if file is not None:
             file.add_reference()
+        at_once = not replaced
+        if at_once:  # while the host maps it, the range must not be given to another thread's mmap
+            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
 
         def mapped(results: list[int]) -> int:
             if results[-1] != addr:
-                if file is not None:
+                if at_once:
+                    self.forget(addr, addr + length)
+                elif file is not None:
                     file.close_reference()
                 raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
-            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
+            if not at_once:
+                self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
             return addr if result is None else result
 
         return self.perform(context, [op], mapped)
@@ -343,10 +349,13 @@ class AddressSpace(UserMemory):
         prot = mm_h.PROT_READ | mm_h.PROT_WRITE
         op = self.map_op(old_end, new_end - old_end, prot, mm_h.MAP_PRIVATE, None, 0)
 
+        self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")  # at once, as in map()
+
         def grown(results: list[int]) -> int:
             if results[-1] == old_end:
-                self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")
                 self.brk = wanted
+            else:
+                self.forget(old_end, new_end)
             return self.brk
 
         return self.perform(context, [op], grown)
@@ -386,10 +395,16 @@ class AddressSpace(UserMemory):
         if new_length > old_length:
             self.check_limits((new_length - old_length) // PAGE, rlimits, not area.shared)
         host_flags = 0 if target == addr else _MREMAP_MAYMOVE | _MREMAP_FIXED | (flags & _MREMAP_DONTUNMAP)
+        held = (area.end if target == addr else target, target + new_length)
+        holding = self.vmas.is_free(*held)
+        if holding:  # against another thread's mmap, as in map()
+            self.record(held[0], held[1] - held[0], 0, False, None, None, 0)
         ops = [Op(_NR_MREMAP, (addr, old_length, new_length, host_flags, target if host_flags else 0, 0))]
 
         def moved(results: list[int]) -> int:
             if results[-1] != target:
+                if holding:
+                    self.forget(*held)
                 raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
             if old_length:
                 piece = self.vmas.isolate(addr, addr + old_length)[0]
