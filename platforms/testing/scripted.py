@@ -26,14 +26,16 @@ from platforms.systrap import layout
 __all__ = ["Call", "Die", "Fault", "ScriptedContext", "ScriptedPlatform", "ScriptedSpace", "Spin"]
 
 _PAGE: Final = 4096
-_EVENT: Final = struct.Struct("<II7Q")
+_EVENT: Final = struct.Struct("<I7Q")  # KIND, NR, ARGS, as systrap lays them out
 _SLOT: Final = 0x1000
 _CONTEXTS: Final = 256
 _MMAP, _MPROTECT, _MUNMAP, _MREMAP, _MADVISE = 9, 10, 11, 25, 28
 _READ, _WRITE = 1, 2
 _SHARED: Final = 1
 _DONTNEED: Final = 4
-_REGISTERS: Final = "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags".split()
+_REGISTERS: Final = (
+    "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags err trapno oldmask cr2".split()
+)
 
 
 class Call(NamedTuple):
@@ -402,7 +404,7 @@ class ScriptedPlatform:
     def _post(self, context: ScriptedContext, kind: int, nr: int = 0, args: Sequence[int] = ()) -> None:
         context.interrupted = False
         padded = [value & 0xFFFFFFFFFFFFFFFF for value in (*args, 0, 0, 0, 0, 0, 0)][:6]
-        _EVENT.pack_into(self.arena_map, context.event_at, kind, 0, nr & 0xFFFFFFFFFFFFFFFF, *padded)
+        _EVENT.pack_into(self.arena_map, context.event_at, kind, nr & 0xFFFFFFFFFFFFFFFF, *padded)
         self.u32[context.state_i] = layout.READY
 
     def lose(self, context: ScriptedContext) -> None:
@@ -428,7 +430,7 @@ class ScriptedPlatform:
     def take(self, stopped: Iterable[ScriptedContext]) -> list[ScriptedContext]:
         events = []
         for context in stopped:
-            kind, _, nr, *args = _EVENT.unpack_from(self.arena_map, context.event_at)
+            kind, nr, *args = _EVENT.unpack_from(self.arena_map, context.event_at)
             context.in_guest = False
             if context.killed:
                 context.exit()

@@ -1,0 +1,179 @@
+"""The dispatcher on the scripted platform, with system calls of the test's own: no guest, no host process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from platforms.systrap.patcher import Patches
+from platforms.testing.scripted import Call, Die, Fault, ScriptedContext, ScriptedPlatform, Spin
+from protocol.abi import signal_h as sg
+from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.kernel.dispatcher import Dispatcher
+from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
+from services.sentry.kernel.task import Task
+from services.sentry.kernel.waiter import ANY, NO_RETURN, StubOp, Wait, WaitQueue
+from services.sentry.syscalls.table import SIZE, Row
+from tests.unit.sentry.kernel.fakes import FakeMemory, Machine
+
+ADD, PARK, JUMP, DENY, BUG, OP = 1, 2, 3, 4, 5, 6
+HANDLER, RESTORER, STACK = 0x400100, 0x400200, 0x18000
+
+
+class Box:
+    """A machine whose init runs a scripted program."""
+
+    def __init__(self) -> None:
+        self.machine = Machine()
+        self.kernel = self.machine.kernel
+        self.platform = ScriptedPlatform()
+        self.queue = WaitQueue()
+        self.ready: list[int] = []
+        self.results: list[int] = []
+        self.oopses: list[BaseException] = []
+        rows: list[Row | None] = [None] * SIZE
+        rows[ADD] = Row("getppid", lambda task, a, b: a + b, "int int")
+        rows[PARK] = Row("read", self.park)
+        rows[JUMP] = Row("rt_sigreturn", self.jump)
+        rows[DENY] = Row("write", self.deny)
+        rows[BUG] = Row("close", self.bug)
+        rows[OP] = Row("munmap", self.op)
+        self.dispatcher = Dispatcher(self.kernel, self.platform, rows)
+        self.dispatcher.oops = lambda task, error: self.oopses.append(error)
+
+    # --- system calls ---
+    def park(self, task: Task) -> Wait:
+        def retry() -> int:
+            if not self.ready:
+                raise WouldBlock
+            return self.ready.pop()
+
+        return Wait(retry, ((self.queue, ANY),))
+
+    def jump(self, task: Task) -> Any:
+        task.context.regs.rax = 4321
+        return NO_RETURN
+
+    def deny(self, task: Task) -> int:
+        raise LinuxError(errno.EACCES, "no")
+
+    def bug(self, task: Task) -> int:
+        raise KeyError("bug")
+
+    def op(self, task: Task) -> StubOp:
+        context: Any = task.context
+        ops: list[Any] = []
+        return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: 77 + len(results))))
+
+    # --- running ---
+    def start(self, *steps: Any) -> Task:
+        def program(context: ScriptedContext) -> Generator[Any, int, None]:
+            for step in steps:
+                self.results.append((yield step))
+            while True:
+                yield Spin()
+
+        task = self.machine.init
+        memory: Any = FakeMemory()
+        memory.patcher, memory.fast, memory.pending = Patches(), None, None
+        memory.release = lambda: None
+        task.mm = memory
+        context: Any = self.platform.start_guest("init", program, SimpleNamespace(contexts={}, vm_pid=0))  # type: ignore
+        task.context = context
+        context.owner = task
+        context.regs.rsp = STACK
+        context.resume(0)
+        self.run()
+        return task
+
+    def run(self) -> None:
+        for _ in range(20):
+            self.dispatcher.burst(0)
+
+
+@pytest.fixture
+def box() -> Box:
+    return Box()
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_call_gets_its_result(box: Box, fast: bool) -> None:
+    box.start(Call(ADD, (40, 2), fast), Call(DENY, (), fast), Call(400, (), fast))
+    assert box.results == [42, -errno.EACCES, -errno.ENOSYS]
+
+
+def test_number_beyond_every_table_is_enosys(box: Box) -> None:
+    box.start(Call(1 << 40), Call(-1), Call(0x40000000 | ADD))
+    assert box.results == [-errno.ENOSYS] * 3
+
+
+def test_parked_call_goes_on_when_woken(box: Box) -> None:
+    task = box.start(Call(PARK))
+    assert box.results == []
+    assert task.wait is not None
+    box.queue.wake(ANY)
+    box.run()
+    assert box.results == []  # woken for nothing
+    box.ready.append(5)
+    box.queue.wake(ANY)
+    box.run()
+    assert box.results == [5]
+    assert task.wait is None
+
+
+def test_signal_interrupts_a_parked_call(box: Box) -> None:
+    task = box.start(Call(PARK), Call(ADD, (1, 2)))
+    task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+    box.run()
+    context: Any = task.context
+    assert task.wait is None
+    assert context.regs.rip == HANDLER
+    assert context.regs.rdi == sg.SIGUSR1
+    assert context.regs.rsp < STACK
+    assert ("park", "init", 0) in box.platform.log
+
+
+def test_spinning_guest_takes_its_signal(box: Box) -> None:
+    task = box.start(Call(ADD, (1, 2)))
+    task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+    box.run()
+    assert task.context.regs.rip == HANDLER
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_no_return_leaves_the_registers_as_they_were_set(box: Box, fast: bool) -> None:
+    box.start(Call(JUMP, (), fast))
+    assert box.results == [4321]
+    assert ("registers", "init", 4321) in box.platform.log
+
+
+def test_stub_operation_ends_the_call_when_it_is_done(box: Box) -> None:
+    box.start(Call(OP))
+    assert box.results == [77]
+
+
+def test_bug_in_a_handler_ends_that_process_and_is_reported(box: Box) -> None:
+    task = box.start(Call(BUG))
+    assert task.exiting
+    assert isinstance(box.oopses[0], KeyError)
+    assert box.kernel.exit_status is not None
+
+
+def test_fault_becomes_a_fatal_signal(box: Box) -> None:
+    task = box.start(Fault(sg.SIGSEGV, 1, 0x1234))
+    assert task.exiting
+    assert box.kernel.exit_status is not None and box.kernel.exit_status & 0x7F == sg.SIGSEGV
+
+
+def test_host_process_that_dies_takes_its_task_along(box: Box) -> None:
+    task = box.start(Die())
+    assert not task.exiting
+    box.dispatcher.reap_wanted = True
+    box.run()
+    assert task.exiting
