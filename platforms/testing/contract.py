@@ -1,8 +1,8 @@
 """The conformance suite: what every platform must do. Agnostic of the test runner.
 
-A platform joins by a `Harness`: how to make it and how to give it a guest. `CHECKS` names the checks; each is a function of
-a fresh harness and raises AssertionError. `Harness.executes` is False for a platform that runs no real instructions (then
-what only code can show is not asked of it).
+A platform joins by a `Harness`: how to make it and how to give it a guest. `CHECKS` names the checks; each is a
+function of a fresh harness and raises AssertionError. `Harness.executes` is False for a platform that runs no real
+instructions (then what only code can show is not asked of it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The scripted platform: guests are Python generators, memory is bytearrays, everything happens inside the test process.
+"""The scripted platform: guests are Python generators, memory is bytearrays, all of it inside the test process.
 
-A guest program is a generator function of its context that yields what it does (`Call`, `Fault`, `Spin`, `Die`) and is sent
-the result register when it goes on:
+A guest program is a generator function of its context that yields what it does (`Call`, `Fault`, `Spin`, `Die`) and is
+sent the result register when it goes on:
 
     def program(context):
         pid = yield Call(39)
@@ -188,7 +188,7 @@ class ScriptedContext:
         self.fault = (0, 0, 0)
         self.owner: Any = None
         self._regs: Any = _Registers()  # the dispatcher's hot path drops it; see `regs`
-        self._kept = self._regs
+        self._kept: Any = self._regs
         self.fs_base = 0
         self.image = bytes(512)
         self.has_full_frame = True

@@ -1,4 +1,4 @@
-"""Every platform passes the conformance suite. systrap's checks each run in a forked process: it takes over child processes."""
+"""Every platform passes the conformance suite. systrap's checks run in forked processes: it reaps all children."""
 
 from __future__ import annotations
 
