@@ -219,6 +219,7 @@ def test_the_hosts_descriptors_stay_blocking(sandbox: Any) -> None:
     in_reader, in_writer = os.pipe()
     process = sandbox.start("cat", stdin=in_reader, stdout=writer)
     os.write(in_writer, b"x")
+    assert select.select([reader], [], [], 60)[0]
     assert os.read(reader, 1) == b"x"
     for fd in (reader, writer, in_reader, in_writer):
         assert os.get_blocking(fd)
