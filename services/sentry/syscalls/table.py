@@ -28,6 +28,7 @@ FAMILIES: Final = (
     "limits",
     "memory",
     "mounts",
+    "namespaces",
     "open_close",
     "paths",
     "polling",
