@@ -51,6 +51,7 @@ class ProcSuperblock(SyntheticSuperblock):
     """One procfs."""
 
     __slots__ = ("_directories", "_namespaces", "_nsfs", "_system")
+    no_new_names = errno.ENOENT  # as proc_lookup: there is not even a name to fill
 
     def __init__(self, kernel: Kernel, source: bytes, flags: int, options: bytes) -> None:
         super().__init__(

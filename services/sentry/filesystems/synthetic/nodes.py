@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import stat_h as st
@@ -21,6 +21,7 @@ from services.sentry.vfs.open_file import OpenFile
 from services.sentry.vfs.superblock import Superblock
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.path_walk import Path
@@ -40,9 +41,10 @@ __all__ = [
 
 
 class SyntheticSuperblock(Superblock):
-    """A superblock that numbers its own inodes."""
+    """A superblock that numbers its own inodes. `no_new_names`: the error of whoever wants to make a file in it."""
 
     __slots__ = ("_last_ino",)
+    no_new_names: ClassVar[int] = errno.EPERM
 
     def next_ino(self) -> int:
         """A fresh inode number, from 1."""
@@ -55,6 +57,7 @@ class Node(Inode):
     """An inode of a synthetic file system. `ino` 0 takes the superblock's next number."""
 
     __slots__ = ("fixed",)
+    superblock: SyntheticSuperblock
 
     def __init__(
         self,
@@ -95,6 +98,15 @@ class Node(Inode):
             self.mtime_ns = mtime_ns
         if ctime_ns is not None:
             self.ctime_ns = ctime_ns
+
+    def create(self, name: bytes, mode: int, cred: Credentials, rdev: int = 0) -> Inode:
+        raise LinuxError(self.superblock.no_new_names)
+
+    def mkdir(self, name: bytes, mode: int, cred: Credentials) -> Inode:
+        raise LinuxError(self.superblock.no_new_names)
+
+    def symlink(self, name: bytes, target: bytes, cred: Credentials) -> Inode:
+        raise LinuxError(self.superblock.no_new_names)
 
 
 class StaticDir(Node):
