@@ -585,5 +585,4 @@ def test_not_a_socket() -> None:
     assert efd is not None
     assert net.recv(efd) == -errno.ENOTSOCK
     assert net.call(sk.sys_listen, efd, 1) == -errno.ENOTSOCK
-    with pytest.raises(LinuxError):
-        net.file(efd).seek(0, 0)
+    assert net.file(efd).seek(0, 0) == 0  # event files have no positions, and say so without an error
