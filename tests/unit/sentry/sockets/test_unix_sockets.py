@@ -10,7 +10,7 @@ import pytest
 
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
-from services.sentry.errors import LinuxError, Restart
+from services.sentry.errors import Restart
 from services.sentry.sockets.unix.names import UnixTable
 from services.sentry.syscalls import event_fds as ef
 from services.sentry.syscalls import sockets as sk
