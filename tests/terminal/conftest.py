@@ -68,6 +68,15 @@ def in_terminal() -> None:
     ioctl(0, termios.TIOCSCTTY, 0)
 
 
+def descendants(pid: int) -> list[int]:
+    """Children of `pid`, theirs, and so on; none when it is gone."""
+    try:
+        found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [one for child in found for one in (*descendants(child), child)]
+
+
 class Console:
     """One command in a terminal of its own. `text`: everything it has shown; `seen`: how much of that was expected."""
 
@@ -199,9 +208,9 @@ class Console:
         return self.process.returncode
 
     def close(self) -> None:
-        for _ in range(2):
+        for pid in [*descendants(self.process.pid), self.process.pid]:  # jobs have process groups of their own
             try:
-                os.killpg(self.process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
         self.process.wait()
