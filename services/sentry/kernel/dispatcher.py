@@ -386,14 +386,13 @@ class Dispatcher:
             else:
                 if task.exiting:
                     return
-                if outcome is wait:
-                    task.timed_out = False
-                    return
-                kernel.unpark(task)
-                self._complete(task, outcome)
-                if type(outcome) is not Wait or task.wait is not outcome:
-                    return
-                wait = outcome  # it goes on waiting: the deadline or signal that woke it still counts
+                if outcome is not wait:
+                    kernel.unpark(task)
+                    self._complete(task, outcome)
+                    if type(outcome) is not Wait or task.wait is not outcome:
+                        return
+                    wait = outcome
+                # It goes on waiting: the deadline or signal that woke it still counts.
         if timed_out:
             kernel.unpark(task)
             on_timeout = wait.on_timeout
