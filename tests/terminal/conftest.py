@@ -181,13 +181,15 @@ class Console:
         self.send(line + "\r")
         self.expect(r"[\r\n]ready\r?\n")
 
-    def press(self, key: str) -> str:
+    def press(self, key: str, at_prompt: bool = False) -> str:
         """A key that makes a signal and brings the prompt back; what came before that.
 
         Linux signals first and drops output not taken yet afterwards (n_tty.c, isig): the host's prompt may be lost.
+        With `at_prompt` the signal may come just before readline blocks in read(2), which goes on until the next key,
+        on the host as well.
         """
         self.send(key)
-        if not self.sandbox and not self.shows(re.escape(PROMPT), 2):
+        if (at_prompt or not self.sandbox) and not self.shows(re.escape(PROMPT), 5):
             self.send("\r")
         return self.prompt()
 

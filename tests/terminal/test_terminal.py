@@ -98,8 +98,7 @@ def test_interrupt_at_the_prompt_gives_a_new_one(bash: Any) -> None:
     console = bash()
     console.send("some words")
     console.expect_text("some words")
-    console.send("\x03")
-    assert "^C" in console.prompt()
+    assert "^C" in console.press("\x03", at_prompt=True)
     assert console.run("echo $?") == "130\n"
 
 
@@ -410,11 +409,13 @@ def test_modes_are_restored_at_the_end(bash: Any) -> None:
     assert termios.tcgetattr(console.master) == console.modes
 
 
-def test_modes_are_restored_when_a_signal_ends_the_sandbox(bash: Any) -> None:
-    console = bash()
-    console.process.send_signal(signal.SIGHUP)
-    console.wait()
-    assert termios.tcgetattr(console.master) == console.modes
+def test_modes_are_restored_when_a_signal_ends_the_sandbox(console: Any) -> None:
+    started = console("sh", "-c", "stty -echo; echo ready; exec cat")
+    started.expect("ready")
+    assert termios.tcgetattr(started.master) != started.modes
+    started.process.send_signal(signal.SIGHUP)
+    assert started.wait() == 128 + signal.SIGHUP
+    assert termios.tcgetattr(started.master) == started.modes
 
 
 def test_modes_are_restored_when_the_sentry_is_killed(bash: Any) -> None:
