@@ -23,7 +23,10 @@ REFUSING_HOST = Path(__file__).with_name("refusing_host.py")
 
 
 def python_path() -> str:
-    return os.pathsep.join([str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))])
+    """What a child needs to import the supervisor from where its C parts were built, and what it depends on."""
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    built = next((path for path in (*packages, str(ROOT)) if list(Path(path).glob("platforms/_host*.so"))), str(ROOT))
+    return os.pathsep.join([built, *(path for path in packages if path != built)])
 
 
 def user_prefix() -> list[str]:
