@@ -26,7 +26,8 @@ __all__ = ["BEHIND", "BEFORE", "NEVER", "PUBLISHED", "Patches", "Site", "recogni
 BEFORE: Final = 7  # bytes before the address after `syscall` that `recognise` looks at
 BEHIND: Final = 6  # and behind it
 AREA_SIZE: Final = 0x1_0000 + 0x100  # one trampoline area: holds a place for every site, whatever its alignment
-_PLACE: Final = 64
+PLACE_BYTES: Final = 64  # room for one trampoline
+JUMP_BYTES: Final = 5
 _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
@@ -86,17 +87,21 @@ class Patches:
             if abs(area - behind) > _REACH:
                 continue
             if site.number >= 0:
-                candidates = range(area, area + AREA_SIZE - _PLACE + 1, _PLACE)
+                candidates = range(area, area + AREA_SIZE - PLACE_BYTES + 1, PLACE_BYTES)
             else:
                 first = area + ((_INVALID << 8) - (area - behind)) % 0x10000
-                candidates = range(first, first + 0x100 - _PLACE + 1, _PLACE)
+                candidates = range(first, first + 0x100 - PLACE_BYTES + 1, PLACE_BYTES)
             for address in candidates:
-                if address not in self.used and address + _PLACE <= area + AREA_SIZE and not self._overlaps(address):
+                if (
+                    address not in self.used
+                    and address + PLACE_BYTES <= area + AREA_SIZE
+                    and not self._overlaps(address)
+                ):
                     return address
         return None
 
     def _overlaps(self, address: int) -> bool:
-        return any(address + k in self.used or address - k in self.used for k in range(1, _PLACE))
+        return any(address + k in self.used or address - k in self.used for k in range(1, PLACE_BYTES))
 
     def write(self, site: Site, address: int, image: Image) -> tuple[bytes, bytes]:
         """(trampoline for `address`, jump for `site.start`); from now on the site counts as patched."""

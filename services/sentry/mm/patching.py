@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.base import Op
-from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, Site, recognise
+from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, JUMP_BYTES, PLACE_BYTES, Site, recognise
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.mm.address_space import LOWEST, PAGE, page_up
@@ -27,7 +27,7 @@ _NR_MMAP, _NR_MPROTECT = 9, 10
 _NEAR: Final = 0x6000_0000
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
 _ANONYMOUS: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS
-_READ_WRITE, _READ_EXEC, _ALL = 3, 5, 7
+_READ_EXEC, _ALL = 5, 7
 
 
 def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[[], None]) -> bool:
@@ -76,20 +76,24 @@ def _room(mm: AddressSpace, site: Site) -> int | None:
 def _write(
     mm: AddressSpace, context: Any, ops: list[Op], site: Site, address: int, prot: int, then: Callable[[], None]
 ) -> None:
-    trampoline, jump = mm.patcher.write(site, address, context.platform.image)
+    """Open both pages, write, close them. A page stays executable all the while: other threads may be woken meanwhile,
+    and run trampolines that are there already. The write itself waits for nobody: if one of them is in guest code just
+    then, or changed the site, it is left out, and the site keeps trapping until it is tried again.
+    """
+    before = mm.read(site.start, JUMP_BYTES)
     pages = [address & ~(PAGE - 1), site.start & ~(PAGE - 1)]
-    lengths = [
-        page_up(address + len(trampoline)) - pages[0],
-        page_up(site.start + len(jump)) - pages[1],
-    ]
-    open_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_WRITE, _ALL)[k], 0, 0, 0)) for k in (0, 1)]
+    lengths = [page_up(address + PLACE_BYTES) - pages[0], page_up(site.start + JUMP_BYTES) - pages[1]]
+    open_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], _ALL, 0, 0, 0)) for k in (0, 1)]
     close_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_EXEC, prot)[k], 0, 0, 0)) for k in (0, 1)]
 
     def opened(results: list[int]) -> None:
-        if len(results) == len(ops) + 2 and results[-1] == 0:
+        alone = all(other is context or not other.in_guest for other in context.space.contexts)
+        if alone and len(results) == len(ops) + 2 and results[-1] == 0:
             try:
-                mm.write(address, trampoline)
-                mm.write(site.start, jump)
+                if mm.read(site.start, JUMP_BYTES) == before:
+                    trampoline, jump = mm.patcher.write(site, address, context.platform.image)
+                    mm.write(address, trampoline)
+                    mm.write(site.start, jump)
             except LinuxError:
                 pass  # the guest took the page away meanwhile: the site keeps trapping
         context.run_ops(close_ops, lambda _: then())
