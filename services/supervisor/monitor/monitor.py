@@ -403,6 +403,8 @@ class Monitor:
         self._sealed.add(name)
         if self.phase is Phase.BOOTING and len(self._sealed) == len(self._boot_text):
             self.phase = Phase.READY
+            for service in list(self._alive.values()):
+                self._read_boot(service)  # what it said before its seal may be seen only now
             if self._weak:
                 text = "weaker confinement: " + "; ".join(self._weak)
                 self._log.warning(text, "seccomp alone is left of it; SENTRIO_QUIET=1 hides this", can_hide=True)
