@@ -1,5 +1,5 @@
 // timeout=60 500 threads at once, twice, and a fork out of a late one whose child makes 200 of its own.
-#include "../programs/check.h"
+#include "../check.h"
 #include <pthread.h>
 
 enum { COUNT = 500, FORKER = 300, OF_CHILD = 200 };
