@@ -28,6 +28,7 @@ _REG_NAMES: Final = (
 _GREGS: Final = struct.Struct("<23Q")
 ANSWER_WITH_COPY: Final = struct.Struct("<qQQ")  # RESULT, COPY_TO, COPY_LENGTH
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
+_OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
@@ -74,6 +75,8 @@ class SystrapContext:
         "_done",
         "_expected",
         "_flags_i",
+        "_leaving",
+        "_op_count_i",
         "_position",
         "_regs",
         "_widths",
@@ -116,6 +119,7 @@ class SystrapContext:
         self.waiting_i = (self.at + layout.WAITING) // 4
         self._command_i = (self.at + layout.COMMAND) // 4
         self._flags_i = (self.at + layout.FLAGS) // 4
+        self._op_count_i = (self.at + layout.OP_COUNT) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self.event_at = self.at + layout.KIND
         self.rip_i = (self.at + layout.REGS) // 8 + 16
@@ -138,8 +142,9 @@ class SystrapContext:
         self._regs: Registers | None = None
         self._expected: list[tuple[int, tuple[int, ...], int]] = []
         self._position = 0
+        self._leaving = False  # the thread goes back to the guest by itself after what was posted
         self._widths: list[int] = []  # rows that each posted operation takes
-        self._done: Callable[[list[int]], None] | None = None
+        self._done: Callable[[Any], None] | None = None  # takes the results
         self.on_started: Callable[[], None] | None = None
 
     # --- registers ---
@@ -297,12 +302,50 @@ class SystrapContext:
 
     # --- operations ---
     def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:
-        platform = self.platform
+        """Have the held thread carry out `ops`, in order up to the first that fails; `done(results)` inside collect().
+
+        It is held again then.
+        """
         if self.dead:
             done([-errno.ENOMEM])
             return
-        platform.trace_ops(self, ops)
+        self._post(ops)
         self._done = done
+        self.platform.arena.u32[self._command_i] = layout.COMMAND_OPS
+        self._await_ops()
+
+    def resume_with_ops(self, ops: Sequence[Op], result: int, done: Callable[[list[int] | None], None]) -> None:
+        """Back to the guest with `result` once `ops` are carried out.
+
+        `done(None)` when that is known, with the thread's next event. When one fails: `done(results)` as `run_ops`.
+        """
+        if self.dead:
+            return
+        self._post(ops)
+        self._done = done
+        self._leaving = True
+        platform = self.platform
+        platform.i64[self.result_i] = result
+        platform.arena.u32[self._command_i] = layout.COMMAND_OPS_RETURN
+        self.awaiting = layout.OPS_DONE
+        if self._expected:
+            platform.posted += 1
+            platform.note_progress()
+        self._go()
+
+    def left(self, kind: int) -> bool:
+        """Whether the event tells that operations posted by `resume_with_ops` have all been carried out."""
+        if not self._leaving or kind == layout.OPS_DONE:
+            return False
+        self._forget_ops()
+        done, self._done = self._done, None
+        if done is not None:
+            done(None)
+        return True
+
+    def _post(self, ops: Sequence[Op]) -> None:
+        platform = self.platform
+        platform.trace_ops(self, ops)
         rows: list[int] = []
         widths: list[int] = []
         expected: list[tuple[int, tuple[int, ...], int]] = []
@@ -324,13 +367,8 @@ class SystrapContext:
         self._expected = expected
         self._widths = widths
         self._position = 0
-        arena = platform.arena
-        start = (self.at + layout.OPS) // 8
-        for k, value in enumerate(rows):
-            arena.u64[start + k] = value & _MASK
-        arena.u32[(self.at + layout.OP_COUNT) // 4] = count
-        arena.u32[self._command_i] = layout.COMMAND_OPS
-        self._await_ops()
+        _OP_ROWS[count].pack_into(platform.arena_map, self.at + layout.OPS, *[value & _MASK for value in rows])
+        platform.u32[self._op_count_i] = count
 
     def expect_clone(self, args: tuple[int, ...], done: Callable[[list[int]], None]) -> None:
         """The platform wrote a clone into OPS: let the thread carry it out."""
@@ -362,6 +400,9 @@ class SystrapContext:
 
     def advance(self) -> None:
         self._position += 1
+        if self._leaving and self._position == len(self._expected):  # nothing more will be asked
+            self._expected = []
+            self.platform.posted -= 1
 
     def take_frame(self, done: Callable[[], None]) -> None:
         """Leave the patched path so that the full register file is there."""
@@ -379,24 +420,32 @@ class SystrapContext:
     def finish_internal(self) -> None:
         """The internal event that was awaited came; the context is held again. Called by the platform alone."""
         done, self._done = self._done, None
-        awaited, self.awaiting = self.awaiting, 0
+        awaited = self.awaiting
         results: list[int] = []
         if awaited == layout.OPS_DONE:
-            self.platform.posted -= 1
             results = self._results()
-            self._expected = []
+            self._forget_ops()
+        self.awaiting = 0
         if done is not None:
             done(results)
+
+    def _forget_ops(self) -> None:
+        """What was posted is done with."""
+        if not self._leaving or self._expected:
+            self.platform.posted -= 1
+        self._leaving = False
+        self._expected = []
+        self.awaiting = 0
 
     def abandon(self) -> None:
         """The host thread is gone. What was posted for it has failed; a full frame that was asked for never comes."""
         self.dead = True
         done, self._done = self._done, None
         awaited, self.awaiting = self.awaiting, 0
-        self._expected = []
         if awaited == layout.OPS_DONE:
-            self.platform.posted -= 1
-            if done is not None:
+            leaving = self._leaving
+            self._forget_ops()
+            if done is not None and not leaving:  # the call of one that leaves is over
                 done([-errno.ENOMEM])
 
     def _results(self) -> list[int]:
@@ -418,26 +467,26 @@ class SystrapContext:
             lib.sentrio_tgkill(self.tgid, self.tid, layout.KICK_SIGNAL)
 
     def exit(self) -> None:
-        """End the host thread; the context must be held."""
+        """The context, which must be held, is no more; its host thread ends, or waits for another task."""
         if self.dead:
             return
         self.dead = True
         self.platform.active.pop(self, None)
-        if not self.space.keep_leader(self):
-            self.leave()
-        self.space.forget(self)
-
-    def leave(self) -> None:
-        """Let the held host thread end itself."""
-        arena = self.platform.arena
-        arena.u32[self._command_i] = layout.COMMAND_EXIT
-        arena.u32[self.state_i] = layout.RESUME
-        if arena.u32[self.waiting_i]:
-            lib.sentrio_futex_wake(self.state_pointer)
+        kept = self.space.keep(self)
+        if not kept:
+            self.platform.arena.u32[self._command_i] = layout.COMMAND_EXIT
+            self._release(layout.RESUME)
+        self.space.forget(self, kept)
 
     def hold(self) -> None:
-        """Leave the held host thread asleep for good."""
-        self.platform.arena.u32[self.state_i] = layout.BLOCKED
+        """Have the held host thread leave its frames and wait for another task."""
+        self._release(layout.PARK)
+
+    def _release(self, state: int) -> None:
+        u32 = self.platform.u32
+        u32[self.state_i] = state
+        if u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
 
     def kill(self) -> None:
         """End this thread wherever it is: at once when held, else at its next stop, which is asked for."""

@@ -73,6 +73,9 @@ IN_SIZE: Final = 0x1000
 # Larger buffers are cheaper fetched: every line of a slot changes hands between two caches.
 IN_BUFFER_MAX: Final = 0x100
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
+# Where the stack of a thread that waits for its next task begins: signal frames lie above, at the top of the stack (a
+# new one is written there meanwhile), and there is room below for one more.
+PARK_STACK: Final = STACK + 0x1C00
 
 # --- states ---
 RUNNING: Final = 0  # the thread runs guest code (or is to)
@@ -81,6 +84,7 @@ RESUME: Final = 2  # the Sentry answered
 BLOCKED: Final = 3  # the Sentry took the event and will answer much later: sleep at once
 RETURN_NOW: Final = 4  # the Sentry answered with RESULT and nothing else: the hot form of RESUME
 
+PARK: Final = 5  # the task is gone: leave its frames, sleep (as BLOCKED) until the slot has a new one
 COPY_NOW: Final = 6  # as RETURN_NOW, after a copy: the hot form of COMMAND_COPY_OUT
 
 # --- event kinds ---
@@ -99,6 +103,7 @@ COMMAND_EXIT: Final = 3  # end this host thread
 COMMAND_TAKE_FRAME: Final = 4  # leave the patched path: save everything in a signal frame
 COMMAND_CLONE: Final = 5  # OPS[0] = clone's arguments; OPS[1..] = the child's start values
 COMMAND_COPY_OUT: Final = 6  # copy BUFFER to COPY_TO, then as RETURN
+COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN without asking
 
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell

@@ -41,6 +41,7 @@ _RESP: Final = struct.Struct("<QqiI")
 _ADDFD_STRUCT: Final = struct.Struct("<QIIII")
 _CLONE_VM, _CLONE_FS, _CLONE_FILES, _CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
 _CLONE_PARENT, _CLONE_THREAD, _CLONE_SYSVSEM = 0x8000, 0x10000, 0x40000
+_THREAD_FLAGS: Final = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
 _SIGCHLD: Final = 17
 _PROT_RX: Final = 5
 _MAP_PRIVATE_FIXED: Final = 0x12
@@ -56,15 +57,19 @@ _NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may m
 _BUSY_NS: Final = 3_000_000
 _MAX_WARNINGS: Final = 100
 _FREED_SLOTS_TRIED: Final = 4
+_MAX_IDLE: Final = 16  # host threads of an address space that wait for another task
 _log = Log("platform")
 
 
 class SystrapAddressSpace:
-    """The memory of one or more host processes (more than one after vfork), and the slots of its threads."""
+    """The memory of one host process, and the slots of its threads.
+
+    Guest processes that share memory (vfork) are threads of one host process: nothing of the host tells them apart.
+    """
 
     __slots__ = (
         "_free",
-        "_leaders",
+        "_idle",
         "_next",
         "contexts",
         "cpu_seen_ns",
@@ -85,7 +90,7 @@ class SystrapAddressSpace:
         self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
         self.retired = False
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
-        self._leaders: dict[int, SystrapContext] = {}  # ended leaders whose host threads stay: see keep_leader
+        self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task: `keep`
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
@@ -147,41 +152,44 @@ class SystrapAddressSpace:
             for context in sharing:
                 context.cpu_ns += used // len(sharing)
 
-    def keep_leader(self, context: SystrapContext) -> bool:
-        """Whether an ending `context` leads a host process that has other threads: then its host thread only sleeps.
+    def keep(self, context: SystrapContext) -> bool:
+        """Whether the host thread of an ending `context` is to wait for another task: `take_idle` gives it one.
 
-        A process whose leader is gone has no memory that could be reached by its process id, and thread ids are used
-        again without our being asked: a guest could have had us write into another guest's memory.
+        That is much cheaper than a new one. A leader always stays: a process whose leader is gone has no memory that
+        could be reached by its process id, and thread ids are used again without our being asked: a guest could have
+        had us write into another guest's memory.
         """
-        if context.tid != context.tgid or all(c is context or c.tgid != context.tgid for c in self.contexts):
+        if self.retired or (len(self._idle) >= _MAX_IDLE and context.tid != context.tgid):
             return False
         context.hold()
-        self._leaders[context.tgid] = context
+        self._idle.append(context)
         return True
 
-    def forget(self, context: SystrapContext) -> None:
-        """`context` ended."""
+    def take_idle(self) -> SystrapContext | None:
+        """An ended context whose host thread has left its old frames; it is the caller's now."""
+        u32 = self.platform.u32
+        idle = self._idle
+        for _ in range(len(idle)):
+            context = idle.pop()
+            if u32[context.state_i] == layout.BLOCKED:
+                return context
+            idle.appendleft(context)
+        return None
+
+    def forget(self, context: SystrapContext, kept: bool = False) -> None:
+        """`context` ended; `kept`: its slot is not free, for its host thread stays."""
         self.contexts.pop(context, None)
         if self.platform.by_tid.get(context.tid) is context:
             del self.platform.by_tid[context.tid]
-        tgid = context.tgid
-        leader = self._leaders.get(tgid)
-        if leader is not context:
-            self._free.append((context.index, tgid, context.tid))
-        if all(c.tgid != tgid for c in self.contexts):
-            if leader is not None:
-                del self._leaders[tgid]
-                self._free.append((leader.index, tgid, leader.tid))
-                leader.leave()
-            if self.vm_pid == tgid:
-                self.vm_pid = next((c.tgid for c in self.contexts if c.tgid), 0)
+        if not kept:
+            self._free.append((context.index, context.tgid, context.tid))
 
     def kill_process(self, tgid: int) -> None:
         """SIGKILL. To each thread: one that ended by itself, were it the leader, would not take the others along."""
         if not tgid:
             return
         lib.sentrio_tgkill(tgid, tgid, signal.SIGKILL)
-        for context in self.contexts:
+        for context in (*self.contexts, *self._idle):
             if context.tgid == tgid and context.tid:
                 lib.sentrio_tgkill(tgid, context.tid, signal.SIGKILL)
 
@@ -199,7 +207,7 @@ class SystrapAddressSpace:
             self.kill_process(tgid)
         contexts = list(self.contexts)
         self.contexts.clear()
-        self._leaders.clear()
+        self._idle.clear()
         for context in contexts:
             platform.active.pop(context, None)
             if platform.by_tid.get(context.tid) is context:
@@ -217,21 +225,19 @@ class _Child:
     may have chosen. `callers`: those that claim to be this child and came before the parent had its result.
     """
 
-    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "phase", "result", "thread")
+    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "phase", "result")
 
     def __init__(
         self,
         parent: SystrapContext,
         context: SystrapContext,
         new_space: bool,
-        thread: bool,
         nonce: int,
         finish: Callable[[int], None],
     ) -> None:
         self.parent = parent
         self.context = context
         self.new_space = new_space
-        self.thread = thread
         self.nonce = nonce
         self.finish = finish
         self.phase = 0  # of header, slots, hello: how many were let through
@@ -365,10 +371,10 @@ class SystrapPlatform:
         pristine.park()
         self.pristine = pristine
         pid = first.tid
-        first.exit()
+        first.space.release()
         os.waitpid(pid, 0)
         first.space.pids.discard(pid)
-        first.space.release()
+        self.retire(first.space)
 
     def _pump(self, until: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 5
@@ -524,28 +530,34 @@ class SystrapPlatform:
             parent, context, _CLONE_PARENT | _SIGCHLD, started, new_space=True, held=held, copy=copy_frame
         )
 
-    def add_thread(
-        self,
-        parent: SystrapContext,
-        finish: Callable[[int], None],
-        *,
-        new_process: bool = False,
-        copy_frame: bool = True,
-    ) -> SystrapContext:
-        """Another context in the same address space: a thread of the same host process, or (vfork) of a new one.
+    def add_thread(self, parent: SystrapContext, finish: Callable[[int], None]) -> SystrapContext:
+        """Another context in the same address space: a thread of the same host process, held in a copy of the parent's
+        frame.
 
-        It starts held, with a copy of the parent's registers.
+        `finish(result)`: its host thread's id, or -errno; inside collect().
         """
         space = parent.space
-        if parent.tgid:
-            space.account_cpu(parent.tgid)
+        space.account_cpu(parent.tgid)
         context = self._prepare(space, space.take_slot())
-        flags = _CLONE_VM | _CLONE_PARENT | _SIGCHLD
-        if not new_process:
-            flags = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
-        return self._clone(
-            parent, context, flags, finish, new_space=False, thread=not new_process, held=True, copy=copy_frame
-        )
+        return self._clone(parent, context, _THREAD_FLAGS, finish, new_space=False, held=True, copy=True)
+
+    def reuse_thread(self, parent: SystrapContext) -> SystrapContext | None:
+        """As `add_thread`, at once and without a host call, when a host thread waits for a task. `parent` is held."""
+        space = parent.space
+        ended = space.take_idle()
+        if ended is None:
+            return None
+        space.account_cpu(parent.tgid)
+        context = SystrapContext(self, space, ended.index)
+        context.tid, context.tgid = ended.tid, ended.tgid
+        context.has_full_frame = True
+        arena = self.arena
+        arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
+        arena.u32[(context.at + layout.FLAGS) // 4] = 0
+        self._copy_frame(parent, context)
+        space.contexts[context] = None
+        self.by_tid[context.tid] = context
+        return context
 
     def make_room(self, parent: SystrapContext, then: Callable[[int], None]) -> None:
         """See to it that the next `add_thread` finds a slot; `then(0)`, at once or from collect(), or `then(-errno)`.
@@ -615,7 +627,6 @@ class SystrapPlatform:
         finish: Callable[[int], None],
         *,
         new_space: bool,
-        thread: bool = False,
         held: bool = False,
         copy: bool = False,
     ) -> SystrapContext:
@@ -628,7 +639,7 @@ class SystrapPlatform:
         self._nonce += 1
         region_at = context.space.header_offset
         nonce = region_at if new_space else self._nonce << 32
-        child = _Child(parent, context, new_space, thread, nonce, finish)
+        child = _Child(parent, context, new_space, nonce, finish)
         self._children[nonce] = child
         slots_at = context.at - (context.index % layout.SLOTS_PER_REGION) * layout.SLOT_SIZE
         stack = context.slot_addr + layout.SLOT_SIZE - 64
@@ -692,7 +703,7 @@ class SystrapPlatform:
         del self._children[child.nonce]
         del self._claims[pid]
         context.tid = pid
-        context.tgid = child.parent.tgid if child.thread else pid
+        context.tgid = pid if child.new_space else child.parent.tgid
         context.space.contexts[context] = None
         if not context.space.vm_pid:
             context.space.vm_pid = context.tgid
@@ -799,7 +810,7 @@ class SystrapPlatform:
 
     def _may_be(self, child: _Child, pid: int) -> bool:
         """Whether the thread is of the right process: its parent's, or the leader of its own. Notes a new process."""
-        if child.thread:
+        if not child.new_space:
             return bool(lib.sentrio_tgkill(child.parent.tgid, pid, 0) == 0)
         if lib.sentrio_tgkill(pid, pid, 0) != 0:
             return False
@@ -885,7 +896,7 @@ class SystrapPlatform:
         events = []
         for context in stopped:
             kind, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
-            if context.awaiting:
+            if context.awaiting and not context.left(kind):
                 self._take_internal(context, kind)
                 continue
             if not Kind.SYSCALL_FAST <= kind <= Kind.INTERRUPTED:

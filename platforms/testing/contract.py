@@ -153,20 +153,19 @@ def fork_copies_private_memory_and_shares_shared(harness: Harness) -> None:
 
 
 def threads_share_memory(harness: Harness) -> None:
-    for new_process in (False, True):
-        parent = begin(harness, *_calls(56, 39))
-        ops(harness, parent, mmap_op(BASE))
-        harness.child_steps(*_calls(110))
-        done: list[int] = []
-        child = harness.platform.add_thread(parent, done.append, new_process=new_process)
-        _pump(harness, lambda: bool(done))  # noqa: B023 - used before the next turn
-        assert done[0] > 0
-        write(child, BASE, b"shared")
-        assert read(parent, BASE, 6) == (6, b"shared")
-        assert child.space is parent.space
-        child.exit()
-        assert read(parent, BASE, 6) == (6, b"shared")
-        parent.exit()
+    parent = begin(harness, *_calls(56, 39))
+    ops(harness, parent, mmap_op(BASE))
+    harness.child_steps(*_calls(110))
+    done: list[int] = []
+    child = harness.platform.add_thread(parent, done.append)
+    _pump(harness, lambda: bool(done))
+    assert done[0] > 0
+    write(child, BASE, b"shared")
+    assert read(parent, BASE, 6) == (6, b"shared")
+    assert child.space is parent.space
+    child.exit()
+    assert read(parent, BASE, 6) == (6, b"shared")
+    parent.exit()
 
 
 # --- calls, faults, interrupts ---

@@ -346,15 +346,11 @@ class ScriptedPlatform:
     ) -> ScriptedContext:
         return self._child(parent, parent.space.copy(), finish)
 
-    def add_thread(
-        self,
-        parent: ScriptedContext,
-        finish: Callable[[int], None],
-        *,
-        new_process: bool = False,
-        copy_frame: bool = True,
-    ) -> ScriptedContext:
+    def add_thread(self, parent: ScriptedContext, finish: Callable[[int], None]) -> ScriptedContext:
         return self._child(parent, parent.space, finish)
+
+    def reuse_thread(self, parent: ScriptedContext) -> ScriptedContext | None:
+        return None
 
     def _next(self, space: ScriptedSpace) -> ScriptedContext:
         name, program = self.programs.popleft()

@@ -182,6 +182,14 @@ stub_enter:
   mov %rbx, %rsp
   jmp stub_sigreturn
 
+/* stub_park(slot): never back to where the thread came from. Away from its frames, then as the next task's. */
+  .globl stub_park
+stub_park:
+  lea PARK_STACK(%rdi), %rsp
+  call stub_parked
+  mov %rax, %rsp
+  jmp stub_sigreturn
+
 /* stub_main_entry(slot, uc): called by the Sentry's forked child. */
 stub_main_entry:
   lea -256(%rsi), %rsp

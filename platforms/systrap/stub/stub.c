@@ -24,6 +24,7 @@ extern i64 stub_op(const volatile u64 *op);
 extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
 extern void stub_exit(void) __attribute__((noreturn));
+extern void stub_park(u64 slot) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 enum { G_RAX = 13, G_RIP = 16, GREGS = 23 };
@@ -60,14 +61,16 @@ void stub_wait(u64 slot) {
   __asm__ volatile("" ::: "memory");
 }
 
-static void run_ops(u64 slot) {
+/* Whether all succeeded. */
+static int run_ops(u64 slot) {
   u32 count = SLOT32(slot, OP_COUNT);
   for (u32 k = 0; k < count && k < MAX_OPS; k++) {
     volatile u64 *op = (volatile u64 *)(slot + OPS + k * OP_SIZE);
     i64 result = op[0] == 3 ? stub_close(op[1]) : stub_op(op);
     op[7] = (u64)result;
-    if (result < 0 && result > -4096) break;
+    if (result < 0 && result > -4096) return 0;
   }
+  return 1;
 }
 
 /* Returns the command that ends the loop: RETURN, RESTORE, TAKE_FRAME or COPY_OUT. */
@@ -75,10 +78,15 @@ u32 stub_serve(u64 slot) {
   for (;;) {
     stub_wait(slot);
     u32 state = SLOT32(slot, STATE);
+    if (state == PARK) stub_park(slot);
     u32 command = state == RETURN_NOW ? COMMAND_RETURN : state == COPY_NOW ? COMMAND_COPY_OUT : SLOT32(slot, COMMAND);
     switch (command) {
       case COMMAND_OPS:
         run_ops(slot);
+        post(slot, OPS_DONE);
+        break;
+      case COMMAND_OPS_RETURN:
+        if (run_ops(slot)) return COMMAND_RETURN;
         post(slot, OPS_DONE);
         break;
       case COMMAND_CLONE:
@@ -101,14 +109,27 @@ static void copy_frame(u64 slot, u64 uc, int back) {
 }
 
 /* Bring a saved frame back to life as the slot says; entry.S then returns through rt_sigreturn. */
-void stub_resume(u64 slot, u64 uc) {
-  u32 command = stub_serve(slot);
+static void revive(u64 slot, u64 uc, u32 command) {
   if (command == COMMAND_RESTORE) copy_frame(slot, uc, 1);
   else ((volatile u64 *)(uc + UC_GREGS))[G_RAX] = SLOT64(slot, RESULT);
   if (SLOT32(slot, FLAGS) & 1) {
     SLOT32(slot, FLAGS) = 0;
     __asm__ volatile("wrfsbase %0" ::"r"(SLOT64(slot, FS_BASE)));
   }
+}
+
+void stub_resume(u64 slot, u64 uc) {
+  u32 command = stub_serve(slot);
+  revive(slot, uc, command);
+}
+
+/* The thread's task is gone. Say that the old frames are left (BLOCKED), wait for another task, and give its frame. */
+u64 stub_parked(u64 slot) {
+  __sync_val_compare_and_swap((u32 *)(slot + STATE), PARK, BLOCKED);
+  u32 command = stub_serve(slot);
+  u64 uc = SLOT64(slot, UCONTEXT);
+  revive(slot, uc, command);
+  return uc;
 }
 
 /* Every host signal: SIGSYS (a system call), faults, and the Sentry's kick. Runs on the slot's own signal stack, with

@@ -110,7 +110,6 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
             task,
             child,
             share_vm=bool(flags & sc.CLONE_VM),
-            new_thread=new_thread,
             stack=request.stack,
             tls=request.tls if flags & sc.CLONE_SETTLS else None,
             finish=finish,

@@ -21,7 +21,7 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
-from services.sentry.kernel.waiter import NO_RETURN, Outcome, StubOp, Wait
+from services.sentry.kernel.waiter import NO_RETURN, FinalOps, Outcome, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
 
 if TYPE_CHECKING:
@@ -104,18 +104,22 @@ class Dispatcher:
                 return busy
 
     def _make_server(self) -> Callable[[Any], None]:
-        """`serve(context)`: one event. A plain system call from a patched site is all done in its one frame.
+        """`serve(context)`: one event. A plain system call is all done in its one frame.
 
         A closure, because what it needs a dozen times a microsecond is then in local cells.
         """
         platform, handlers, arity, need_frame = self.platform, self.handlers, self.arity, self.need_frame
         size = len(handlers)
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
+        u64 = platform.u64
 
         def serve(context: Any) -> None:
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
-            if kind != 1 or task is None or nr >= size or need_frame[nr] or self.trace is not None or context.awaiting:
+            if not 0 < kind < 3 or task is None or nr >= size or self.trace is not None:
+                self._serve_other(context, kind, nr)
+                return
+            if context.awaiting and not context.left(kind):
                 self._serve_other(context, kind, nr)
                 return
             mm = task.mm
@@ -123,10 +127,24 @@ class Dispatcher:
             if handler is None or mm is None:
                 self._serve_other(context, kind, nr)
                 return
+            if kind == 2:  # layout.SYSCALL: it trapped, and is counted; the full frame is there
+                rip = u64[context.rip_i]
+                seen = mm.patcher.seen
+                count = seen.get(rip, 0) + 1
+                if count == 1 and len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
+                    seen.clear()
+                seen[rip] = count
+                if not count % HOT and self._patch_when_hot(task, context, rip, nr):
+                    return
+                context.has_full_frame = True
+            elif need_frame[nr]:
+                self._serve_other(context, kind, nr)
+                return
+            else:
+                mm.fast = context
+                context.has_full_frame = False
             context.in_guest = False
-            context.has_full_frame = False
             context.nr = context.orig_rax = nr
-            mm.fast = context
             try:
                 count = arity[nr]
                 if count == 3:
@@ -176,25 +194,13 @@ class Dispatcher:
 
     def _serve_other(self, context: Any, kind: int, nr: int) -> None:
         """Every event but the hot one: a trap, a fault, an internal event, or nonsense that the platform judges."""
-        task = context.owner
-        plain = kind == Kind.SYSCALL and task is not None and not context.awaiting
-        if plain and self._patch_when_hot(task, context, nr):
-            return
         for each in self.platform.take((context,)):
             self._event(each)
 
-    def _patch_when_hot(self, task: Task, context: Any, nr: int) -> bool:
-        """Count a call that trapped; whether its site is being patched now (the call goes on afterwards)."""
-        mm: Any = task.mm  # None at its end
-        if mm is None:
-            return False
-        rip = self.platform.u64[context.rip_i]
-        seen = mm.patcher.seen
-        count = seen.get(rip, 0) + 1
-        if len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
-            seen.clear()
-        seen[rip] = count
-        if count % HOT or any(other.in_guest and other is not context for other in context.space.contexts):
+    def _patch_when_hot(self, task: Task, context: Any, rip: int, nr: int) -> bool:
+        """The call site `rip` trapped HOT times more; whether it is being patched (the call goes on afterwards)."""
+        mm: Any = task.mm
+        if self.need_frame[nr] or any(other.in_guest and other is not context for other in context.space.contexts):
             return False
         (event,) = self.platform.take((context,)) or (None,)
         if event is None:
@@ -298,6 +304,8 @@ class Dispatcher:
         elif outcome is NO_RETURN:
             if not task.exiting and task.context is not None:
                 self.exit_to_user(task, None)
+        elif type(outcome) is FinalOps and not task.signal_pending:
+            self._leave(task, outcome)
         elif isinstance(outcome, StubOp):
             task.wait = outcome
             outcome.start(lambda thunk: self._finish(task, thunk))
@@ -305,6 +313,18 @@ class Dispatcher:
             assert isinstance(outcome, Wait), outcome
             task.context.park()  # type: ignore[attr-defined]
             self.kernel.park(task, outcome)
+
+    def _leave(self, task: Task, outcome: FinalOps) -> None:
+        """The thread goes back to the guest by itself after the call's last operations, unless one fails."""
+
+        def done(results: list[int] | None) -> None:
+            if results is not None:
+                self._finish(task, lambda: outcome.end(results))
+            elif outcome.settled is not None:
+                outcome.settled()
+
+        context: Any = task.context
+        context.resume_with_ops(outcome.ops, outcome.result, done)
 
     def _finish(self, task: Task, thunk: Callable[[], Outcome]) -> None:
         """What a StubOp posted is done: evaluate what follows from it."""

@@ -30,52 +30,68 @@ def start_child(
     child: Task,
     *,
     share_vm: bool,
-    new_thread: bool,
     stack: int,
     tls: int | None,
     finish: Callable[[int], Outcome],
 ) -> Outcome:
     """Give `child` a context, and memory: the parent's own (`share_vm`) or a copy of it.
 
-    `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `new_thread`: of
-    the parent's process. `finish(result)` decides the parent's call: 0, or -errno when the host refused (child.mm and
-    child.context are then None). The child goes to the guest with result 0 after `finish` returned.
+    `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `finish(result)`
+    decides the parent's call: 0, or -errno when the host refused (child.mm and child.context are then None). The child
+    goes to the guest with result 0 after `finish` returned.
     """
 
     def start(complete: Complete) -> None:
         context: Any = parent.context
-        if share_vm:
-            context.platform.make_room(context, lambda result: begin(complete, result))
-        else:
+        if not share_vm:
             begin(complete, 0)
+            return
+        copy = context.platform.reuse_thread(context)
+        if copy is None:
+            context.platform.make_room(context, lambda result: begin(complete, result))
+            return
+        parent.mm.users += 1
+        child.mm = parent.mm
+        adopt(copy)
+        complete(lambda: settle(0))
+
+    def adopt(copy: Any) -> None:
+        """Make the new context, a copy of the parent's, the child's."""
+        child.context = copy
+        copy.owner = child
+        copy.regs.rax = 0
+        if stack:
+            copy.regs.rsp = stack
+        if tls is not None:
+            copy.fs_base = tls
+
+    def settle(result: int) -> Outcome:
+        """The child's guest thread is there, or is not: the parent's outcome."""
+        if result < 0:
+            memory: Any = child.mm  # None when the host refused before there was any
+            if memory is not None and not share_vm:
+                memory.release()
+            elif memory is not None:
+                memory.users -= 1
+            child.mm = None  # type: ignore[assignment]
+            child.context = None  # type: ignore[assignment]
+            return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
+        answer = finish(0)
+        publish(child)
+        parent.kernel.mark_runnable(child)
+        return answer
 
     def begin(complete: Complete, room: int) -> None:
         context: Any = parent.context
-        copy: Any = None
 
         def done(result: int) -> None:
-            def outcome() -> Outcome:
-                if result < 0:
-                    memory: Any = child.mm  # None when the host refused before there was any
-                    if memory is not None and not share_vm:
-                        memory.release()
-                    elif memory is not None:
-                        memory.users -= 1
-                    child.mm = None  # type: ignore[assignment]
-                    child.context = None  # type: ignore[assignment]
-                    return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
-                answer = finish(0)
-                publish(child)
-                parent.kernel.mark_runnable(child)
-                return answer
-
             if parent.exiting:  # its host process died meanwhile: nobody waits, but the child's fate is to be settled
                 try:
-                    outcome()
+                    settle(result)
                 except LinuxError:
                     pass
                 return
-            complete(outcome)
+            complete(lambda: settle(result))
 
         if room < 0 or context is None:  # no slot, or the parent ended while one was made
             done(room or -errno.EAGAIN)
@@ -83,7 +99,7 @@ def start_child(
         platform = context.platform
         try:
             if share_vm:
-                copy = platform.add_thread(context, done, new_process=not new_thread)
+                copy = platform.add_thread(context, done)
             else:
                 copy = platform.fork_space(context, done, held=True, copy_frame=True)
         except MemoryError:
@@ -95,13 +111,7 @@ def start_child(
         else:
             child.mm = parent.mm.fork()
             child.mm.space = copy.space
-        child.context = copy
-        copy.owner = child
-        copy.regs.rax = 0
-        if stack:
-            copy.regs.rsp = stack
-        if tls is not None:
-            copy.fs_base = tls
+        adopt(copy)
 
     if not getattr(parent.context, "platform", None):
         raise LinuxError(errno.EAGAIN, "no platform")

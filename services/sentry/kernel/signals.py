@@ -348,7 +348,7 @@ def kick(task: Task, fatal: bool = False) -> None:
     wait = task.wait
     if wait is not None:
         # What the platform is carrying out ends by itself, and the dispatcher looks at the flag then.
-        if not wait.uninterruptible or (fatal and type(wait) is not StubOp):
+        if not wait.uninterruptible or (fatal and not isinstance(wait, StubOp)):
             task.kernel.mark_runnable(task)
         elif fatal:
             _insist(task)
@@ -375,7 +375,7 @@ def _insist(task: Task, times: int = 0) -> None:
     kernel = task.kernel
 
     def look() -> None:
-        stuck = context.in_guest or type(task.wait) is StubOp
+        stuck = context.in_guest or isinstance(task.wait, StubOp)
         if task.exiting or task.context is not context or not stuck or not task.signal_pending:
             return
         if (task.group.exiting and times >= _PATIENCE) or (task.zapped and times >= _MORE_PATIENCE):

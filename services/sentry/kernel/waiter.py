@@ -12,11 +12,25 @@ dispatcher calls `retry()` (or `on_timeout()`, or ends it with EINTR/restart) ->
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from services.sentry.errors import Restart
 
-__all__ = ["ANY", "NO_RETURN", "Complete", "NoReturn", "Outcome", "StubOp", "Wait", "WaitEntry", "WaitQueue"]
+if TYPE_CHECKING:
+    from platforms.base import Op
+
+__all__ = [
+    "ANY",
+    "NO_RETURN",
+    "Complete",
+    "FinalOps",
+    "NoReturn",
+    "Outcome",
+    "StubOp",
+    "Wait",
+    "WaitEntry",
+    "WaitQueue",
+]
 
 ANY: Final = 0xFFFFFFFF
 
@@ -124,6 +138,38 @@ class StubOp(Wait):
     def __init__(self, start: Callable[[Complete], None]) -> None:
         super().__init__(None, (), uninterruptible=True)
         self.start = start
+
+
+class FinalOps(StubOp):
+    """Operations of the platform with which a call ends: `result` when all succeed, else what `failed(results)` gives.
+
+    So the thread may go back to the guest by itself when it has carried them out. `settled()` runs when that is known
+    (before anything else that the thread asks for), at the latest when the call ends.
+    """
+
+    __slots__ = ("failed", "ops", "result", "settled")
+
+    def __init__(
+        self,
+        context: Any,
+        ops: Sequence[Op],
+        result: int,
+        failed: Callable[[list[int]], Outcome],
+        settled: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(lambda complete: context.run_ops(ops, lambda results: complete(lambda: self.end(results))))
+        self.ops = ops
+        self.result = result
+        self.failed = failed
+        self.settled = settled
+
+    def end(self, results: list[int]) -> Outcome:
+        """The call's outcome, by what the operations gave."""
+        if len(results) < len(self.ops) or -4096 < results[-1] < 0:
+            return self.failed(results)
+        if self.settled is not None:
+            self.settled()
+        return self.result
 
 
 class NoReturn:

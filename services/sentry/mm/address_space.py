@@ -18,7 +18,7 @@ from platforms.base import Op
 from platforms.systrap.patcher import Patches
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
-from services.sentry.kernel.waiter import Outcome, StubOp
+from services.sentry.kernel.waiter import FinalOps, Outcome, StubOp
 from services.sentry.mm.user_memory import UserMemory
 from services.sentry.mm.vma_set import Vma, VmaSet
 
@@ -177,6 +177,10 @@ class AddressSpace(UserMemory):
             raise LinuxError(errno.ENOMEM, "too many areas")
 
     # --- operations ---
+    def alone(self) -> bool:
+        """Whether one thread runs here: then nobody can tell that a change is recorded a little after it was made."""
+        return self.users == 1
+
     def perform(self, context: Any, ops: list[Op], then: Callable[[list[int]], Outcome]) -> StubOp:
         """Have the guest thread of `context` carry out `ops`; `then(results)` gives the call's outcome."""
         return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: then(results))))
@@ -218,17 +222,21 @@ class AddressSpace(UserMemory):
         if at_once:  # while the host maps it, the range must not be given to another thread's mmap
             self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
 
-        def mapped(results: list[int]) -> int:
+        def failed(results: list[int]) -> Outcome:
+            if at_once:
+                self.forget(addr, addr + length)
+            elif file is not None:
+                file.close_reference()
+            raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+
+        def mapped(results: list[int]) -> Outcome:
             if results[-1] != addr:
-                if at_once:
-                    self.forget(addr, addr + length)
-                elif file is not None:
-                    file.close_reference()
-                raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
-            if not at_once:
-                self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
+                return failed(results)
+            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
             return addr if result is None else result
 
+        if at_once:
+            return FinalOps(context, [op], addr if result is None else result, failed)
         return self.perform(context, [op], mapped)
 
     def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
@@ -288,13 +296,8 @@ class AddressSpace(UserMemory):
         if not areas:
             return 0
 
-        def done(results: list[int]) -> int:
-            if results[-1] < 0:
-                raise LinuxError(-results[-1])
-            self.forget(addr, end)
-            return 0
-
-        return self.perform(context, [Op(_NR_MUNMAP, (addr, end - addr, 0, 0, 0, 0))], done)
+        # The range is free when the host has unmapped it: with other threads that must be known first.
+        return self._final(context, Op(_NR_MUNMAP, (addr, end - addr, 0, 0, 0, 0)), lambda: self.forget(addr, end))
 
     def protect(self, context: Any, addr: int, length: int, prot: int, rlimits: Any) -> Outcome:
         """mprotect(2). ENOMEM: a hole; EACCES: a shared mapping of a file that is not open for writing."""
@@ -307,18 +310,32 @@ class AddressSpace(UserMemory):
             if prot & mm_h.PROT_WRITE and not area.max_write:
                 raise LinuxError(errno.EACCES)
 
-        def done(results: list[int]) -> int:
-            if results[-1] < 0:
-                raise LinuxError(-results[-1])
+        def protected() -> None:
             self.window_high = 0
             for area in self.vmas.isolate(addr, end):
                 if not area.shared:
                     self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)
                 area.prot = prot
             self.vmas.merge_around(addr, end)
+
+        self.window_high = 0
+        return self._final(context, Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0)), protected)
+
+    def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp:
+        """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so."""
+
+        def failed(results: list[int]) -> Outcome:
+            raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+
+        def done(results: list[int]) -> Outcome:
+            if results[-1] < 0:
+                return failed(results)
+            settled()
             return 0
 
-        return self.perform(context, [Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0))], done)
+        if self.alone():
+            return FinalOps(context, [op], 0, failed, settled)
+        return self.perform(context, [op], done)
 
     def set_brk(self, context: Any, wanted: int, rlimits: Any) -> Outcome:
         """brk(2): the new break, or the old one when it cannot be."""
@@ -351,14 +368,15 @@ class AddressSpace(UserMemory):
 
         self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")  # at once, as in map()
 
-        def grown(results: list[int]) -> int:
-            if results[-1] == old_end:
-                self.brk = wanted
-            else:
-                self.forget(old_end, new_end)
+        before, self.brk = self.brk, wanted
+
+        def failed(results: list[int]) -> Outcome:
+            self.forget(old_end, new_end)
+            if self.brk == wanted:
+                self.brk = before
             return self.brk
 
-        return self.perform(context, [op], grown)
+        return FinalOps(context, [op], wanted, failed)
 
     def remap(
         self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
@@ -454,7 +472,9 @@ class AddressSpace(UserMemory):
             return 0
 
         ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
-        return self.perform(context, ops, done)
+        if holes or len(ranges) > MAX_RANGES:
+            return self.perform(context, ops, done)
+        return FinalOps(context, ops, 0, done)
 
     def name_area(self, start: int, length: int, name: bytes | None) -> None:
         """PR_SET_VMA_ANON_NAME (prctl(2)) of whole pages. EBADF: mapped from a file; ENOMEM: a hole."""
