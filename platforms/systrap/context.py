@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from platforms._host import lib
 from platforms.base import Op
@@ -20,7 +20,7 @@ from platforms.systrap.filter import is_direct
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["ANSWER_WITH_COPY", "Frame", "Registers", "SystrapContext"]
+__all__ = ["ANSWER_WITH_COPY", "HAND_IN", "Frame", "Registers", "SystrapContext"]
 
 _REG_NAMES: Final = (
     "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags segments err trapno oldmask cr2"
@@ -37,6 +37,12 @@ _FP_SOFTWARE_BYTES: Final = 464  # struct _fpx_sw_bytes in the FXSAVE area
 _FP_MAGIC1: Final = 0x46505853
 _FXSAVE_SIZE: Final = 512
 _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_SS
+
+
+# An mmap that is never carried out: its notification is the moment to hand files in. Nothing else is asked with it.
+HAND_IN: Final = (0, 0, 0, 2, _MASK, 0)
+_NR_MMAP, _NR_CLOSE = 9, 3
+_Expected: TypeAlias = "tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]"  # number, arguments, (fd, its number)
 
 
 class Registers:
@@ -74,12 +80,14 @@ class SystrapContext:
         "_command_i",
         "_done",
         "_expected",
+        "_first_row",
         "_flags_i",
         "_leaving",
+        "_numbers",
         "_op_count_i",
+        "_op_rows",
         "_position",
         "_regs",
-        "_widths",
         "args",
         "at",
         "awaiting",
@@ -140,10 +148,12 @@ class SystrapContext:
         self.in_guest = False
         self.cpu_ns = 0
         self._regs: Registers | None = None
-        self._expected: list[tuple[int, tuple[int, ...], int]] = []
+        self._expected: list[_Expected] = []
+        self._numbers: list[int] = []  # descriptors that this post's files become
         self._position = 0
         self._leaving = False  # the thread goes back to the guest by itself after what was posted
-        self._widths: list[int] = []  # rows that each posted operation takes
+        self._first_row = 0  # of the operations themselves, and how many they are
+        self._op_rows = 0
         self._done: Callable[[Any], None] | None = None  # takes the results
         self.on_started: Callable[[], None] | None = None
 
@@ -309,7 +319,9 @@ class SystrapContext:
         if self.dead:
             done([-errno.ENOMEM])
             return
-        self._post(ops)
+        if not self._post(ops):
+            done([-errno.ENOMEM])
+            return
         self._done = done
         self.platform.arena.u32[self._command_i] = layout.COMMAND_OPS
         self._await_ops()
@@ -321,7 +333,9 @@ class SystrapContext:
         """
         if self.dead:
             return
-        self._post(ops)
+        if not self._post(ops):
+            done([-errno.ENOMEM])
+            return
         self._done = done
         self._leaving = True
         platform = self.platform
@@ -343,32 +357,48 @@ class SystrapContext:
             done(None)
         return True
 
-    def _post(self, ops: Sequence[Op]) -> None:
+    def _post(self, ops: Sequence[Op]) -> bool:
+        """Write `ops` into the slot. Files for private mappings are handed in first, by one operation that asks.
+
+        False: too many threads are at it.
+        """
         platform = self.platform
         platform.trace_ops(self, ops)
         rows: list[int] = []
-        widths: list[int] = []
-        expected: list[tuple[int, tuple[int, ...], int]] = []
-        for op in ops:
-            if op.host_fd >= 0:
-                number = layout.DONATED_FD + self.index % layout.DONATED_FDS
-                args = (*op.args[:4], number, op.args[5])
-                rows += (op.nr, *args, 0, 3, number, 0, 0, 0, 0, 0, 0)
-                expected.append((op.nr, args, op.host_fd))
-                widths.append(2)
-            else:
-                rows += (op.nr, *op.args, 0)
-                widths.append(1)
-                if not is_direct(op.nr, op.args):
-                    expected.append((op.nr, op.args, -1))
+        expected: list[_Expected] = []
+        files: dict[int, int] = {}
+        first = 0
+        for nr, args, host_fd in ops:
+            if host_fd >= 0:
+                number = files.get(host_fd, 0)
+                if not number:
+                    number = files[host_fd] = self.space.take_number()
+                    if number < 0:
+                        del files[host_fd]
+                        self.space.give_numbers(list(files.values()))
+                        return False
+                args = (args[0], args[1], args[2], args[3], number, args[5])
+            rows += (nr, *args, 0)
+            if not is_direct(nr, args):
+                expected.append((nr, args, ((host_fd, number),) if host_fd >= 0 else ()))
+            elif host_fd >= 0:
+                first = 1
+        if first:
+            rows[:0] = (_NR_MMAP, *HAND_IN, 0)
+            expected.insert(0, (_NR_MMAP, HAND_IN, tuple(files.items())))
+        for number in files.values():
+            rows += (_NR_CLOSE, number, 0, 0, 0, 0, 0, 0)
         count = len(rows) // 8
         if count > layout.MAX_OPS:
             raise ValueError("too many operations in one post")
         self._expected = expected
-        self._widths = widths
+        self._numbers = list(files.values())
+        self._first_row = first
+        self._op_rows = len(ops)
         self._position = 0
         _OP_ROWS[count].pack_into(platform.arena_map, self.at + layout.OPS, *[value & _MASK for value in rows])
         platform.u32[self._op_count_i] = count
+        return True
 
     def expect_clone(self, args: tuple[int, ...], done: Callable[[list[int]], None]) -> None:
         """The platform wrote a clone into OPS: let the thread carry it out."""
@@ -376,8 +406,8 @@ class SystrapContext:
             done([-errno.ENOMEM])
             return
         self._done = done
-        self._expected = [(56, args, -1)]
-        self._widths = [1]
+        self._expected = [(56, args, ())]
+        self._first_row, self._op_rows = 0, 1
         self._position = 0
         self.platform.arena.u32[self._command_i] = layout.COMMAND_CLONE
         self._await_ops()
@@ -395,7 +425,8 @@ class SystrapContext:
         wanted_nr, wanted, _ = self._expected[self._position]
         return nr == wanted_nr and args[: len(wanted)] == wanted
 
-    def expected_fd(self) -> int:
+    def expected_files(self) -> tuple[tuple[int, int], ...]:
+        """What goes with it: host files and the descriptors that they become."""
         return self._expected[self._position][2]
 
     def advance(self) -> None:
@@ -436,6 +467,15 @@ class SystrapContext:
         self._leaving = False
         self._expected = []
         self.awaiting = 0
+        if self._numbers:
+            self.space.give_numbers(self._numbers)
+            self._numbers = []
+
+    def give_numbers_if_done(self) -> None:
+        """A thread that went back to the guest by itself has closed what it was handed, though it has not said so."""
+        if self._leaving and self._numbers and not self.platform.u32[self._op_count_i]:
+            self.space.give_numbers(self._numbers)
+            self._numbers = []
 
     def abandon(self) -> None:
         """The host thread is gone. What was posted for it has failed; a full frame that was asked for never comes."""
@@ -449,16 +489,21 @@ class SystrapContext:
                 done([-errno.ENOMEM])
 
     def _results(self) -> list[int]:
-        arena = self.platform.arena
-        start = (self.at + layout.OPS) // 8
-        results = []
-        row = 0
-        for width in self._widths:
-            result: int = arena.i64[start + row * 8 + 7]
+        """What each operation gave, up to the first that failed."""
+        i64 = self.platform.i64
+        at = (self.at + layout.OPS) // 8 + 7
+        results: list[int] = []
+        if self._first_row:
+            handed_in: int = i64[at]
+            if -4096 < handed_in < 0:
+                return [handed_in]
+            at += 8
+        for _ in range(self._op_rows):
+            result: int = i64[at]
             results.append(result)
             if -4096 < result < 0:
                 break
-            row += width
+            at += 8
         return results
 
     # --- the rest ---

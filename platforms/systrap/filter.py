@@ -6,10 +6,11 @@ space or makes a process is RET_USER_NOTIF: it goes on only when the Sentry find
 of the platform).
 
 A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more
-than the change itself, five times over in a virtual machine: new anonymous memory, unmapping, taking write permission
-away, MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A guest that jumps to such an instruction changes
-its own memory behind the Sentry's back; it reaches no file, no other memory, and nothing it could not have had by
-asking, except that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (a file, write
+than the change itself, five times over in a virtual machine: new anonymous memory, private mappings of a file that was
+handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A
+guest that jumps to such an instruction changes its own memory behind the Sentry's back; it reaches no other memory, no
+file but one that it is mapping for reading at that moment, and nothing it could not have had by asking, except that its
+own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (handing in a file, sharing one, write
 permission, a move) is never let through.
 """
 
@@ -31,7 +32,7 @@ HOST_CALLS: Final = {
     "rt_sigreturn": "leave a signal handler: sets only the thread's own registers",
     "exit": "end a thread whose task ended",
     "close": "drop a host file after it was mapped",
-    "mmap": "anonymous memory outside the stub; else as posted by the Sentry, checked against the post",
+    "mmap": "anonymous memory, and private mappings of files handed in, outside the stub; else as posted, checked",
     "munmap": "outside the stub; else as posted, checked against the post",
     "mprotect": "taking write permission away outside the stub; else as posted, checked against the post",
     "mremap": "as posted by the Sentry, checked against the post",
@@ -47,6 +48,7 @@ _NOTIFY: Final = 0x7FC00000
 _ALLOW: Final = 0x7FFF0000
 _LD_W_ABS, _JEQ_K, _JGE_K, _JSET_K, _RET_K, _TAX, _ADD_X = 0x20, 0x15, 0x35, 0x45, 0x06, 0x07, 0x0C
 _MMAP, _MUNMAP, _MPROTECT, _MREMAP, _MADVISE = 9, 11, 10, 25, 28
+_MAP_SHARED: Final = 1  # also of MAP_SHARED_VALIDATE
 _MAP_ANONYMOUS: Final = 0x20
 _PROT_WRITE_OR_ODD: Final = 0xFFFFFFFF & ~5  # anything but PROT_READ and PROT_EXEC
 _DIRECT_ADVICE: Final = (4, 8)  # MADV_DONTNEED, MADV_FREE
@@ -110,7 +112,8 @@ class _Assembler:
 def is_direct(nr: int, args: Sequence[int]) -> bool:
     """Whether the filter lets this operation through without asking: the same rules as in `program`."""
     if nr == _MMAP:
-        wanted = bool(args[3] & _MAP_ANONYMOUS)
+        handed_in = 0 <= (args[4] & 0xFFFFFFFF) - layout.DONATED_FD < layout.DONATED_FDS
+        wanted = bool(args[3] & _MAP_ANONYMOUS) or (not args[3] & _MAP_SHARED and handed_in)
     elif nr == _MPROTECT:
         wanted = not args[2] & _PROT_WRITE_OR_ODD
     elif nr == _MADVISE:
@@ -140,8 +143,7 @@ def program(image: Image) -> bytes:
         (image.sigreturn_ip, "sigreturn"),
         (image.op_ip, "op"),
         (image.clone_ip, "clone"),
-        (image.child_header_ip, "mmap"),
-        (image.child_slots_ip, "mmap"),
+        (image.child_region_ip, "mmap"),
         (image.hello_ip, "mmap"),
         (image.close_ip, "close"),
         (image.exit_ip, "exit"),
@@ -169,7 +171,11 @@ def program(image: Image) -> bytes:
     asm.label("op mmap")
     asm.load(_OFF_ARGS + 3 * 8)
     asm.if_any_bit(_MAP_ANONYMOUS, "op range")
-    asm.give(_NOTIFY)
+    asm.if_any_bit(_MAP_SHARED, "notify")
+    asm.load(_OFF_ARGS + 4 * 8)
+    asm.unless_at_least(layout.DONATED_FD, "notify")
+    asm.if_at_least(layout.DONATED_FD + layout.DONATED_FDS, "notify")
+    asm.jump("op range")
     asm.label("op mprotect")
     asm.load(_OFF_ARGS + 2 * 8)
     asm.if_any_bit(_PROT_WRITE_OR_ODD, "notify")

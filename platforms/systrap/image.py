@@ -25,8 +25,7 @@ class Image:
     close_ip: int
     op_ip: int
     clone_ip: int
-    child_header_ip: int
-    child_slots_ip: int
+    child_region_ip: int
     hello_ip: int
     take_frame_ip: int
     text_end: int
@@ -39,4 +38,4 @@ def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<18Q", code))
+    return Image(code, *struct.unpack_from("<17Q", code))

@@ -6,11 +6,12 @@ In every guest address space, from STUB_BASE:
 
     +0        text      stub code, read and execute only
     +GLOBAL   global    one page for all guests, read only to them (doorbell armed? how long to spin?)
-    +HEADER   header    per address space, read only to it: answers known in advance (ids by slot)
+    +HEADER   header    per address space: answers known in advance (ids by slot)
     +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
-region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header.
+region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
+slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone.
 """
 
 from __future__ import annotations
@@ -21,10 +22,9 @@ __all__ = ["CONSTANTS"]
 
 STUB_BASE: Final = 0x7E00_0000_0000
 GLOBAL: Final = 0x1_0000
-HEADER: Final = 0x1_1000
-HEADER_SIZE: Final = 0x2000
 SLOTS: Final = 0x10_0000
 SLOT_SIZE: Final = 0x8000
+HEADER: Final = SLOTS - SLOT_SIZE
 SLOTS_PER_REGION: Final = 127
 REGION_SIZE: Final = SLOT_SIZE * (SLOTS_PER_REGION + 1)
 MAX_REGIONS_PER_SPACE: Final = 64
@@ -37,8 +37,8 @@ PUBLISHED_PPID: Final = 8
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
-DONATED_FD: Final = 64  # and, for the length of one mmap, a host file under this number plus the slot's
-DONATED_FDS: Final = 896  # modulo this: a thousand descriptors are always allowed
+DONATED_FD: Final = 64  # and, while they are mapped, host files under this number and on
+DONATED_FDS: Final = 896  # in all: a thousand descriptors are always allowed
 
 # --- one slot, byte offsets ---
 STATE: Final = 0x00  # u32, below

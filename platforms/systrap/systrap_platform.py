@@ -23,7 +23,7 @@ from platforms.base import Kind, Op
 from platforms.systrap import filter as guest_filter
 from platforms.systrap import layout
 from platforms.systrap.arena import Arena
-from platforms.systrap.context import Frame, SystrapContext
+from platforms.systrap.context import HAND_IN, Frame, SystrapContext
 from platforms.systrap.image import Image, load
 from protocol.logs import Log
 
@@ -37,6 +37,7 @@ _FAULT: Final = struct.Struct("<IIQ")
 _RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE: Final = 1
 _NOTIF: Final = struct.Struct("<QIIiIQ6Q")
+_CLONE_ROWS: Final = struct.Struct("<16Q")
 _RESP: Final = struct.Struct("<QqiI")
 _ADDFD_STRUCT: Final = struct.Struct("<QIIII")
 _CLONE_VM, _CLONE_FS, _CLONE_FILES, _CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
@@ -71,6 +72,8 @@ class SystrapAddressSpace:
         "_free",
         "_idle",
         "_next",
+        "_numbers",
+        "_numbers_made",
         "contexts",
         "cpu_seen_ns",
         "growing",
@@ -92,6 +95,8 @@ class SystrapAddressSpace:
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
         self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task: `keep`
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
+        self._numbers: list[int] = []  # free descriptors for files to be handed in
+        self._numbers_made = False
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
     def slot_offset(self, index: int) -> int:
@@ -129,6 +134,21 @@ class SystrapAddressSpace:
             raise MemoryError("no slot left")
         self._next += 1
         return self._next - 1
+
+    def take_number(self) -> int:
+        """A descriptor under which a file can be handed in; -1 when all are in use. `give_number` when it is closed."""
+        numbers = self._numbers
+        if not self._numbers_made:
+            self._numbers_made = True
+            numbers += range(layout.DONATED_FD + layout.DONATED_FDS - 1, layout.DONATED_FD - 1, -1)
+        if not numbers:
+            for context in self.contexts:
+                context.give_numbers_if_done()
+        return numbers.pop() if numbers else -1
+
+    def give_numbers(self, numbers: list[int]) -> None:
+        """Their files are closed, or will be replaced by the next to be handed in."""
+        self._numbers += numbers
 
     def add_region(self, chunk: int, region: int) -> None:
         """Slots `chunk` * SLOTS_PER_REGION and on are mapped."""
@@ -225,7 +245,7 @@ class _Child:
     may have chosen. `callers`: those that claim to be this child and came before the parent had its result.
     """
 
-    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "phase", "result")
+    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "result")
 
     def __init__(
         self,
@@ -240,7 +260,6 @@ class _Child:
         self.new_space = new_space
         self.nonce = nonce
         self.finish = finish
-        self.phase = 0  # of header, slots, hello: how many were let through
         self.result = 0  # the parent's clone: the child's id, 0 while it is not known
         self.callers: list[tuple[int, int, int, tuple[int, ...]]] = []  # notification, its thread, address, arguments
 
@@ -390,8 +409,7 @@ class SystrapPlatform:
         fd = self.arena.fd
         _host_mmap(layout.STUB_BASE, (len(self.image.code) + 4095) & ~4095, _PROT_RX, _MAP_PRIVATE_FIXED, text, 0)
         _host_mmap(layout.STUB_BASE + layout.GLOBAL, 4096, 1, _MAP_SHARED_FIXED, fd, 0)
-        _host_mmap(layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, fd, region)
-        _host_mmap(layout.STUB_BASE + layout.SLOTS, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, fd, region + layout.SLOT_SIZE)
+        _host_mmap(layout.STUB_BASE + layout.HEADER, layout.REGION_SIZE, 3, _MAP_SHARED_FIXED, fd, region)
         os.close(text)
 
     def _unmap_stub_here(self) -> None:
@@ -641,18 +659,15 @@ class SystrapPlatform:
         nonce = region_at if new_space else self._nonce << 32
         child = _Child(parent, context, new_space, nonce, finish)
         self._children[nonce] = child
-        slots_at = context.at - (context.index % layout.SLOTS_PER_REGION) * layout.SLOT_SIZE
         stack = context.slot_addr + layout.SLOT_SIZE - 64
         args = (flags, stack, 0, 0, 0)
         uc = arena.u64[(context.at + layout.UCONTEXT) // 8]
         header = region_at if new_space else -1
         row = (
             _NR_CLONE, *args, 0, 0,
-            context.slot_addr, uc, header & 0xFFFFFFFFFFFFFFFF, slots_at, _SLOTS_LENGTH, nonce, 0, 0,
+            context.slot_addr, uc, header & 0xFFFFFFFFFFFFFFFF, nonce, 0, 0, 0, 0,
         )  # fmt: skip
-        start = (parent.at + layout.OPS) // 8
-        for k, value in enumerate(row):
-            arena.u64[start + k] = value
+        _CLONE_ROWS.pack_into(arena.map, parent.at + layout.OPS, *row)
         parent.expect_clone(args, lambda results: self._parent_done(child, results))
         return context
 
@@ -759,7 +774,7 @@ class SystrapPlatform:
     def _judge(self, pid: int, nr: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
         """None: go on, it is what was posted. Else the negative errno to answer (0: done, do not carry it out)."""
         image = self.image
-        if ip in (image.child_header_ip, image.child_slots_ip, image.hello_ip):
+        if ip in (image.child_region_ip, image.hello_ip):
             return self._judge_child(pid, ip, args, ident)
         known = self.by_tid.get(pid)
         if known is None:
@@ -767,9 +782,8 @@ class SystrapPlatform:
         if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
             known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
-        host_fd = known.expected_fd()
-        if host_fd >= 0:
-            request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, args[4], 0))
+        for host_fd, number in known.expected_files():
+            request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, number, 0))
             while True:  # it waits for the guest's thread, and SIGCHLD may interrupt that
                 added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
                 if added != -errno.EINTR:
@@ -777,7 +791,7 @@ class SystrapPlatform:
             if added < 0:
                 return int(added)
         known.advance()
-        return None
+        return 0 if args == HAND_IN else None
 
     def _judge_child(self, pid: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
         """A thread that says it is a new one: as `_judge`, or _LATER (its parent's word is awaited)."""
@@ -792,13 +806,10 @@ class SystrapPlatform:
                 return self._refuse_child(pid)
             child.callers.append((ident, pid, ip, args))
             return _LATER
-        if (ip, args) != self._expected_of_child(child) or (not child.phase and not self._may_be(child, pid)):
+        if (ip, args) != self._expected_of_child(child) or not self._may_be(child, pid):
             return self._refuse_child(pid)
-        child.phase += 1
-        if ip == self.image.hello_ip:
-            self._child_started(child, pid)
-            return 0
-        return None
+        self._child_started(child, pid)
+        return None if child.new_space else 0
 
     def _refuse_child(self, pid: int) -> int:
         child = self._claims.get(pid)
@@ -820,18 +831,11 @@ class SystrapPlatform:
         return True
 
     def _expected_of_child(self, child: _Child) -> tuple[int, tuple[int, ...]]:
-        """The next call of a child, by how many it made: header, slots (both only with a new address space), hello."""
-        context, image = child.context, self.image
-        step = child.phase if child.new_space else 2
-        if step == 0:
-            at = (layout.STUB_BASE + layout.HEADER, layout.HEADER_SIZE, 1, _MAP_SHARED_FIXED, layout.ARENA_FD)
-            return image.child_header_ip, (*at, child.nonce)
-        if step == 1:
-            first = context.index - context.index % layout.SLOTS_PER_REGION
-            start = layout.STUB_BASE + layout.SLOTS + first * layout.SLOT_SIZE
-            offset = context.at - (context.index - first) * layout.SLOT_SIZE
-            return image.child_slots_ip, (start, _SLOTS_LENGTH, 3, _MAP_SHARED_FIXED, layout.ARENA_FD, offset)
-        return image.hello_ip, (context.slot_addr, child.nonce, 0, 0, _NO_FD, 0)
+        """The one call of a child: it maps its own header and slots, or (in its parent's memory) says hello."""
+        if child.new_space:
+            at = (layout.STUB_BASE + layout.HEADER, layout.REGION_SIZE, 3, _MAP_SHARED_FIXED, layout.ARENA_FD)
+            return self.image.child_region_ip, (*at, child.nonce)
+        return self.image.hello_ip, (child.context.slot_addr, child.nonce, 0, 0, _NO_FD, 0)
 
     # --- the loop's side ---
     def set_spin(self, pauses: int) -> None:

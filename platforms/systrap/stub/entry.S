@@ -10,7 +10,7 @@
 stub_table:
   .quad stub_main_entry, stub_fast_entry, stub_child_entry
   .quad stub_futex_ip, stub_ring_ip, stub_sigreturn_ip, stub_exit_ip, stub_close_ip
-  .quad stub_op_ip, stub_clone_ip, stub_child_header_ip, stub_child_slots_ip, stub_hello_ip, stub_take_frame_ip
+  .quad stub_op_ip, stub_clone_ip, stub_child_region_ip, stub_hello_ip, stub_take_frame_ip
   .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry
   .quad 0
 
@@ -199,39 +199,28 @@ stub_main_entry:
   ud2
 
 /* --- a new thread or process, straight after clone. No stack yet.
- *  rbx = new slot, rbp = its ucontext, r12 = offset of the header in the arena (negative: shares the address space),
- *  r13 = offset of the slots, r14 = their length, r15 = nonce. --- */
+ *  rbx = new slot, rbp = its ucontext, r12 = offset of its region in the arena (negative: shares the address space),
+ *  r13 = nonce. Each kind makes one call by which the Sentry learns who it is. --- */
   .globl stub_child_entry
 stub_child_entry:
   test %r12, %r12
   js 1f
-  mov $9, %eax
+  mov $9, %eax                /* its own header and slots over its parent's */
   movabs $(STUB_BASE + HEADER), %rdi
-  mov $HEADER_SIZE, %esi
-  mov $1, %edx
+  mov $REGION_SIZE, %esi
+  mov $3, %edx
   mov $0x11, %r10d
   mov $ARENA_FD, %r8d
   mov %r12, %r9
   syscall
-  .globl stub_child_header_ip
-stub_child_header_ip:
+  .globl stub_child_region_ip
+stub_child_region_ip:
   cmp %rdi, %rax
   jne stub_exit
-  mov $9, %eax
-  movabs $(STUB_BASE + SLOTS), %rdi
-  mov %r14, %rsi
-  mov $3, %edx
-  mov $0x11, %r10d
-  mov $ARENA_FD, %r8d
-  mov %r13, %r9
-  syscall
-  .globl stub_child_slots_ip
-stub_child_slots_ip:
-  cmp %rdi, %rax
-  jne stub_exit
-1: mov $9, %eax               /* never carried out: the Sentry answers it, and so learns who we are */
+  jmp 2f
+1: mov $9, %eax               /* never carried out: the Sentry answers it */
   mov %rbx, %rdi
-  mov %r15, %rsi
+  mov %r13, %rsi
   xor %edx, %edx
   xor %r10d, %r10d
   mov $-1, %r8
@@ -241,7 +230,7 @@ stub_child_slots_ip:
 stub_hello_ip:
   test %rax, %rax
   jnz stub_exit
-  wrgsbase %rbx
+2: wrgsbase %rbx
   mov %rbx, %rdi
   mov %rbp, %rsi
   jmp stub_enter
@@ -300,21 +289,17 @@ stub_op:
 stub_op_ip:
   ret
 
-/* (op): clone's five arguments in op[1..5]; the child's start values in op[8..13]. */
+/* (op): clone's five arguments in op[1..5]; the child's start values in op[8..11]. */
   .globl stub_clone
 stub_clone:
   push %rbx
   push %rbp
   push %r12
   push %r13
-  push %r14
-  push %r15
   mov 64(%rdi), %rbx
   mov 72(%rdi), %rbp
   mov 80(%rdi), %r12
   mov 88(%rdi), %r13
-  mov 96(%rdi), %r14
-  mov 104(%rdi), %r15
   mov 16(%rdi), %rsi
   mov 24(%rdi), %rdx
   mov 32(%rdi), %r10
@@ -326,8 +311,6 @@ stub_clone:
 stub_clone_ip:
   test %rax, %rax
   jz stub_child_entry
-  pop %r15
-  pop %r14
   pop %r13
   pop %r12
   pop %rbp

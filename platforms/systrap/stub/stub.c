@@ -61,7 +61,7 @@ void stub_wait(u64 slot) {
   __asm__ volatile("" ::: "memory");
 }
 
-/* Whether all succeeded. */
+/* Whether all succeeded. Then OP_COUNT is 0: the thread may go on without saying so. */
 static int run_ops(u64 slot) {
   u32 count = SLOT32(slot, OP_COUNT);
   for (u32 k = 0; k < count && k < MAX_OPS; k++) {
@@ -70,6 +70,7 @@ static int run_ops(u64 slot) {
     op[7] = (u64)result;
     if (result < 0 && result > -4096) return 0;
   }
+  SLOT32(slot, OP_COUNT) = 0;
   return 1;
 }
 
