@@ -50,12 +50,21 @@ class Registers:
 
     __slots__ = tuple(_REG_NAMES)
 
+    # fmt: off
     def __init__(self, values: Sequence[int]) -> None:
-        for name, value in zip(_REG_NAMES, values, strict=True):
-            setattr(self, name, value)
+        (self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15, self.rdi, self.rsi, self.rbp,
+         self.rbx, self.rdx, self.rax, self.rcx, self.rsp, self.rip, self.eflags, self.segments, self.err, self.trapno,
+         self.oldmask, self.cr2) = values
 
     def pack(self) -> bytes:
-        return _GREGS.pack(*[getattr(self, name) & _MASK for name in _REG_NAMES])
+        """As they lie in the slot; values are taken modulo 2**64."""
+        return _GREGS.pack(
+            self.r8 & _MASK, self.r9 & _MASK, self.r10 & _MASK, self.r11 & _MASK, self.r12 & _MASK, self.r13 & _MASK,
+            self.r14 & _MASK, self.r15 & _MASK, self.rdi & _MASK, self.rsi & _MASK, self.rbp & _MASK, self.rbx & _MASK,
+            self.rdx & _MASK, self.rax & _MASK, self.rcx & _MASK, self.rsp & _MASK, self.rip & _MASK,
+            self.eflags & _MASK, self.segments & _MASK, self.err & _MASK, self.trapno & _MASK, self.oldmask & _MASK,
+            self.cr2 & _MASK)
+    # fmt: on
 
 
 class Frame:
@@ -297,7 +306,7 @@ class SystrapContext:
         arena = self.platform.arena
         regs = self._regs
         if regs is not None:
-            regs.segments = _SEGMENTS_64  # type: ignore[attr-defined]
+            regs.segments = _SEGMENTS_64
             at = self.at + layout.REGS
             arena.map[at : at + 184] = regs.pack()
         arena.u32[self._command_i] = layout.COMMAND_RESTORE

@@ -37,6 +37,7 @@ _FAULT: Final = struct.Struct("<IIQ")
 _RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE: Final = 1
 _NOTIF: Final = struct.Struct("<QIIiIQ6Q")
+_NO_WINDOW: Final = bytes(layout.OPS)
 _CLONE_ROWS: Final = struct.Struct("<16Q")
 _RESP: Final = struct.Struct("<QqiI")
 _ADDFD_STRUCT: Final = struct.Struct("<QIIII")
@@ -72,8 +73,8 @@ class SystrapAddressSpace:
         "_free",
         "_idle",
         "_next",
+        "_next_number",
         "_numbers",
-        "_numbers_made",
         "contexts",
         "cpu_seen_ns",
         "growing",
@@ -95,13 +96,18 @@ class SystrapAddressSpace:
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
         self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task: `keep`
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
-        self._numbers: list[int] = []  # free descriptors for files to be handed in
-        self._numbers_made = False
+        self._numbers: list[int] = []  # descriptors for files to be handed in: those given back,
+        self._next_number = layout.DONATED_FD  # and the first that never was in use
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
     def slot_offset(self, index: int) -> int:
         chunk, within = divmod(index, layout.SLOTS_PER_REGION)
         return self.regions[chunk] * layout.REGION_SIZE + (within + 1) * layout.SLOT_SIZE
+
+    @property
+    def used_slots(self) -> int:
+        """How many slots of the first region anything may have been written to."""
+        return min(self._next, layout.SLOTS_PER_REGION)
 
     @property
     def header_offset(self) -> int:
@@ -136,12 +142,12 @@ class SystrapAddressSpace:
         return self._next - 1
 
     def take_number(self) -> int:
-        """A descriptor under which a file can be handed in; -1 when all are in use. `give_number` when it is closed."""
+        """A descriptor under which a file can be handed in, -1 when all are in use. Then `give_numbers`."""
         numbers = self._numbers
-        if not self._numbers_made:
-            self._numbers_made = True
-            numbers += range(layout.DONATED_FD + layout.DONATED_FDS - 1, layout.DONATED_FD - 1, -1)
         if not numbers:
+            if self._next_number < layout.DONATED_FD + layout.DONATED_FDS:
+                self._next_number += 1
+                return self._next_number - 1
             for context in self.contexts:
                 context.give_numbers_if_done()
         return numbers.pop() if numbers else -1
@@ -451,19 +457,18 @@ class SystrapPlatform:
             ranges.append((vvar, vdso, b"[vvar]"))
         return [*ranges, (vdso, end, b"[vdso]")]
 
-    def _prepare(self, space: SystrapAddressSpace, index: int) -> SystrapContext:
-        """A context on a fresh slot, with a frame of its own making."""
+    def _prepare(self, space: SystrapAddressSpace, index: int, fresh: bool = True) -> SystrapContext:
+        """A context on a fresh slot, with a frame of its own making; not `fresh`: another's will be copied there."""
         context = SystrapContext(self, space, index)
         arena = self.arena
-        at = context.at + Frame.UCONTEXT
-        frame = Frame.fresh(context.slot_addr)
-        arena.map[at : at + len(frame)] = frame
+        arena.map[context.at : context.at + layout.OPS] = _NO_WINDOW  # the region's last owner may have written there
+        if fresh:
+            at = context.at + Frame.UCONTEXT
+            frame = Frame.fresh(context.slot_addr)
+            arena.map[at : at + len(frame)] = frame
         arena.u64[(context.at + layout.UCONTEXT) // 8] = context.slot_addr + Frame.UCONTEXT
         arena.u64[(context.at + layout.SELF) // 8] = context.slot_addr
         arena.u32[context.state_i] = layout.BLOCKED
-        arena.u32[(context.at + layout.WAITING) // 4] = 0
-        arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
-        arena.u32[(context.at + layout.FLAGS) // 4] = 0
         context.has_full_frame = True
         return context
 
@@ -536,7 +541,8 @@ class SystrapPlatform:
         others = [chunk for chunk in parent.space.regions if chunk > 0]
         space = SystrapAddressSpace(self, self._allocate_region())
         # the first slots are what a child maps of its own; they lie over its parent's
-        context = self._prepare(space, space.take_slot(parent.index % layout.SLOTS_PER_REGION))
+        index = space.take_slot(parent.index % layout.SLOTS_PER_REGION)
+        context = self._prepare(space, index, fresh=not copy_frame)
 
         def started(result: int) -> None:
             if others and result >= 0:
@@ -556,7 +562,7 @@ class SystrapPlatform:
         """
         space = parent.space
         space.account_cpu(parent.tgid)
-        context = self._prepare(space, space.take_slot())
+        context = self._prepare(space, space.take_slot(), fresh=False)
         return self._clone(parent, context, _THREAD_FLAGS, finish, new_space=False, held=True, copy=True)
 
     def reuse_thread(self, parent: SystrapContext) -> SystrapContext | None:
@@ -738,8 +744,8 @@ class SystrapPlatform:
     def retire(self, space: SystrapAddressSpace) -> None:
         """`space` was released: its regions may be another's as soon as no host process can touch them."""
         if not space.pids:
-            for region in space.regions.values():
-                self.arena.free(region)
+            for chunk, region in space.regions.items():
+                self.arena.free(region, space.used_slots if not chunk else layout.SLOTS_PER_REGION)
             space.regions = {}
         space.retired = True
 

@@ -38,6 +38,7 @@ _SIGSYS_STATUS: Final = 31
 _SIGKILL: Final = 9
 _SIGILL: Final = 4
 _MAX_SITES: Final = 4096
+_MAX_NUMBER: Final = 1024  # of system calls whose names are remembered
 
 
 class Dispatcher:
@@ -52,6 +53,7 @@ class Dispatcher:
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
         self.trace: Tracer | None = None
         self.reap_wanted = False
+        self._missing_names: dict[int, str] = {}
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._serve = self._make_server()
 
@@ -283,11 +285,15 @@ class Dispatcher:
 
     def _missing(self, task: Task, nr: int) -> int:
         """ENOSYS, counted once for the program's end and the log."""
-        from protocol.abi.numbers_amd64 import NAMES
+        name = self._missing_names.get(nr)
+        if name is None:
+            from protocol.abi.numbers_amd64 import NAMES
 
-        name = NAMES.get(nr, f"syscall_{nr}" if nr < 1 << 16 else "syscall of another ABI")
-        if not self.kernel.missed[name]:
-            self.kernel.log.info("%s: %s is not implemented", task.comm.decode(errors="replace"), name)
+            name = NAMES.get(nr, f"syscall_{nr}" if nr < 1 << 16 else "syscall of another ABI")
+            if nr < _MAX_NUMBER:
+                self._missing_names[nr] = name
+            if not self.kernel.missed[name]:
+                self.kernel.log.info("%s: %s is not implemented", task.comm.decode(errors="replace"), name)
         self.kernel.missed[name] += 1
         return -errno.ENOSYS
 

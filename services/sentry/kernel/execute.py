@@ -36,6 +36,7 @@ _MAX_SCRIPTS: Final = 5
 _MS_NOSUID, _MS_NOEXEC = 2, 8
 _SIGKILL, _SIGSEGV = 9, 11
 _MAX_OPS: Final = 24
+_NEAR: Final = 4096  # bytes read at a time where argument strings lie
 _PIE_BASE: Final = 0x5555_5555_4000
 _STACK_MAX: Final = 1 << 30
 _STACK_DEFAULT: Final = 8 << 20
@@ -150,11 +151,21 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
     limit = _argument_limit(task)
     out = []
     total = 0
+    near, low = b"", 0  # memory read already and where it lies: strings mostly lie one behind the other
     for pointer in mm.read_pointers(addr, 1 << 22):
-        try:
-            text = mm.read_cstring(pointer, MAX_ARG_STRLEN)
-        except LinuxError as error:
-            raise LinuxError(errno.E2BIG if error.errno == errno.ENAMETOOLONG else error.errno) from None
+        at = pointer - low
+        end = near.find(b"\0", at) if 0 <= at < len(near) else -1
+        if end < 0:
+            low, at = pointer, 0
+            near = mm.read_some(pointer, _NEAR)
+            end = near.find(b"\0")
+        if end >= 0:
+            text = near[at:end]
+        else:
+            try:
+                text = mm.read_cstring(pointer, MAX_ARG_STRLEN)
+            except LinuxError as error:
+                raise LinuxError(errno.E2BIG if error.errno == errno.ENAMETOOLONG else error.errno) from None
         total += len(text) + 9
         if total > limit:
             raise LinuxError(errno.E2BIG)

@@ -96,13 +96,12 @@ class AddressSpace(UserMemory):
             setattr(child, name, getattr(self, name))
         if self.executable is not None:
             child.runs(self.executable)
-        for area in self.vmas:
+        child.vmas = self.vmas.share()
+        for area in [area for area in self.vmas if area.dont_fork or area.locked]:
             if area.dont_fork:
-                child.total_pages -= area.length // PAGE
-                continue
-            copy = area.part(area.start, area.end)
-            copy.locked = False
-            child.vmas.areas.append(copy)
+                child.total_pages -= child.vmas.remove(area.start, area.end) // PAGE
+            else:
+                child.vmas.isolate(area.start, area.end)[0].locked = False
         child.patcher = self.patcher.copy()
         return child
 
@@ -119,9 +118,7 @@ class AddressSpace(UserMemory):
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None
-        for area in self.vmas:
-            area.drop()
-        self.vmas.areas.clear()
+        self.vmas.clear()
         if self.space is not None:
             self.space.release()
 

@@ -125,12 +125,47 @@ class Vma:
 
 
 class VmaSet:
-    """Areas by address."""
+    """Areas by address.
 
-    __slots__ = ("areas",)
+    After fork(2) two sets share their areas (`share`) until one of them changes: a child that executes another program or
+    ends never pays for a copy. So areas are changed by the methods here, or after `isolate` gave them.
+    """
+
+    __slots__ = ("_sharing", "areas")
 
     def __init__(self) -> None:
         self.areas: list[Vma] = []
+        self._sharing: list[int] | None = None  # one number, common to the sets that share `areas`: how many they are
+
+    def share(self) -> VmaSet:
+        """A set with the same areas."""
+        if self._sharing is None:
+            self._sharing = [1]
+        self._sharing[0] += 1
+        other = VmaSet()
+        other.areas, other._sharing = self.areas, self._sharing
+        return other
+
+    def _own(self) -> None:
+        """Before a change: share no more."""
+        sharing = self._sharing
+        if sharing is not None:
+            self._sharing = None
+            if sharing[0] > 1:
+                sharing[0] -= 1
+                self.areas = [area.part(area.start, area.end) for area in self.areas]
+
+    def clear(self) -> None:
+        """Drop all."""
+        sharing = self._sharing
+        if sharing is not None and sharing[0] > 1:
+            sharing[0] -= 1
+            self._sharing = None
+            self.areas = []
+            return
+        for area in self.areas:
+            area.drop()
+        self.areas.clear()
 
     def __iter__(self) -> Iterator[Vma]:
         return iter(self.areas)
@@ -168,6 +203,7 @@ class VmaSet:
 
     def insert(self, area: Vma) -> Vma:
         """Add an area (its range must be free), merged with its neighbours where they are one."""
+        self._own()
         insort(self.areas, area, key=_start_of)
         k = bisect_right(self.areas, area.start, key=_start_of) - 1
         if k + 1 < len(self.areas) and self.areas[k + 1].continues(area):
@@ -184,6 +220,7 @@ class VmaSet:
 
     def isolate(self, start: int, end: int) -> list[Vma]:
         """Split so that [start, end) consists of whole areas; they are returned."""
+        self._own()
         found = []
         for area in self.overlapping(start, end):
             if area.start < start:
@@ -213,6 +250,7 @@ class VmaSet:
 
     def merge_around(self, start: int, end: int) -> None:
         """After attributes in [start, end) changed: join what is one area again."""
+        self._own()
         k = max(bisect_right(self.areas, start, key=_start_of) - 2, 0)
         while k + 1 < len(self.areas) and self.areas[k].start <= end:
             if self.areas[k + 1].continues(self.areas[k]):
