@@ -50,14 +50,24 @@ class Arena:
         return self._next - 1 - len(self._free)
 
     def free(self, region: int, used_slots: int = layout.SLOTS_PER_REGION) -> None:
-        """Give a region back; `used_slots` of its slots, from the first, were in use: its next owner sees zeros there.
+        """Give a region back: its next owner sees zeros. `used_slots` of its slots, from the first, were in use.
 
-        Few pages are cleared and kept, which is cheaper than to drop them and take them anew; not for many regions.
+        Few pages are cleared and kept, which is cheaper than to drop them and take them anew; not for many regions, and
+        not when the guest wrote to slots that were nobody's.
         """
         start = region * layout.REGION_SIZE
-        if used_slots <= _FEW_SLOTS and len(self._free) < _REGIONS_KEPT:
-            length = (used_slots + 1) * layout.SLOT_SIZE
+        length = (used_slots + 1) * layout.SLOT_SIZE
+        end = start + layout.REGION_SIZE
+        few = used_slots <= _FEW_SLOTS and len(self._free) < _REGIONS_KEPT
+        if few and self._next_data(start + length) >= end:
             self.map[start : start + length] = bytes(length)
         else:
             self.map.madvise(mmap.MADV_REMOVE, start, layout.REGION_SIZE)
         self._free.append(region)
+
+    def _next_data(self, at: int) -> int:
+        """Where the first page at or behind `at` is that was ever written."""
+        try:
+            return os.lseek(self.fd, at, os.SEEK_DATA)
+        except OSError:  # ENXIO: nowhere
+            return layout.REGIONS * layout.REGION_SIZE

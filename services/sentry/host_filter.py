@@ -44,7 +44,7 @@ ROWS: Final = (
     Row("preadv", "donated files, into a buffer"),
     Row("preadv2", "the same, as the interpreter calls it"),
     Row("pwrite64", "donated files open for writing"),
-    Row("lseek", "positions of inherited files"),
+    Row("lseek", "positions of inherited files, what a guest wrote of its region"),
     Row("fstat", "attributes of inherited files"),
     Row("newfstatat", "the same, as newer C libraries ask", (Argument(3, Compare.MASKED_EQ, 0x1000, 0x1000),)),
     Row("ftruncate", "sizes of memory files"),

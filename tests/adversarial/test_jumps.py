@@ -9,15 +9,16 @@ import pytest
 
 DIE = (
     "op_mmap_stub op_mmap_header op_mmap_across op_munmap_across op_munmap_all op_munmap_end op_protect_read "
-    "op_protect_write op_remove op_file op_munmap op_mprotect op_mremap op_madvise op_arena op_write op_execve "
-    "op_openat op_x32 clone_fork clone_thread clone_untrace clone_clone3 child_header child_header_elsewhere "
-    "child_slots hello hello_thread futex_wake futex_requeue futex_lock_pi futex_private futex_other_call "
+    "op_protect_write op_remove op_file_shared op_file_on_stub op_file_arena op_hand_in op_munmap op_mprotect "
+    "op_mremap op_madvise op_arena op_write op_execve "
+    "op_openat op_x32 clone_fork clone_thread clone_untrace clone_clone3 child_region child_region_elsewhere "
+    "child_region_own hello hello_thread futex_wake futex_requeue futex_lock_pi futex_private futex_other_call "
     "ring_other_fd ring_arena ring_longer ring_pwrite close_other_call exit_alone exit_group_there exit_leader "
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()
 HARMLESS = (
-    "op_mmap op_high_bits futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread".split()
-)
+    "op_mmap op_file op_high_bits futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread"
+).split()
 
 
 @pytest.mark.sandbox

@@ -127,8 +127,8 @@ class Vma:
 class VmaSet:
     """Areas by address.
 
-    After fork(2) two sets share their areas (`share`) until one of them changes: a child that executes another program or
-    ends never pays for a copy. So areas are changed by the methods here, or after `isolate` gave them.
+    After fork(2) two sets share their areas (`share`) until one of them changes: a child that ends or executes another
+    program never pays for a copy. So areas are changed by the methods here, or after `isolate` gave them.
     """
 
     __slots__ = ("_sharing", "areas")

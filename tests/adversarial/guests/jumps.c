@@ -25,6 +25,10 @@ static void op_file(void) {
   jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, DONATED_FD, 0);
   if (readable((void *)TARGET)) gained("a file");
 }
+static void op_file_shared(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_SHARED | MAP_FIXED, DONATED_FD, 0); }
+static void op_file_on_stub(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_BASE, 4096, 5, MAP_PRIVATE | MAP_FIXED, DONATED_FD, 0); }
+static void op_file_arena(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, ARENA_FD, 0); }
+static void op_hand_in(void) { jump(IP_op_ip, 0, SYS_mmap, 0, 0, 0, MAP_PRIVATE, -1, 0); }
 static void op_munmap(void) { jump(IP_op_ip, 0, SYS_munmap, STUB_BASE + SLOTS, SLOT_SIZE, 0, 0, 0, 0); }
 static void op_mprotect(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 7, 0, 0, 0); }
 static void op_mremap(void) { jump(IP_op_ip, 0, SYS_mremap, STUB_BASE, 4096, 4096, 3, TARGET, 0); }
@@ -51,12 +55,12 @@ static void clone_thread(void) {
 static void clone_untrace(void) { jump(IP_clone_ip, 1, SYS_clone, 0x10000000 | SIGCHLD, 0, 0, 0, 0, 0); }
 static void clone_clone3(void) { jump(IP_clone_ip, 1, 435, 0, 88, 0, 0, 0, 0); }
 
-static void child_header(void) {
-  jump(IP_child_header_ip, 0, SYS_mmap, STUB_BASE + HEADER, HEADER_SIZE, 1, 0x11, ARENA_FD, REGION_SIZE * 2L);
+static void child_region(void) {
+  jump(IP_child_region_ip, 0, SYS_mmap, STUB_BASE + HEADER, REGION_SIZE, 3, 0x11, ARENA_FD, REGION_SIZE * 2L);
 }
-static void child_header_elsewhere(void) { jump(IP_child_header_ip, 0, SYS_mmap, TARGET, 4096, 3, 0x11, ARENA_FD, 0); }
-static void child_slots(void) {
-  jump(IP_child_slots_ip, 0, SYS_mmap, STUB_BASE + SLOTS, SLOT_SIZE * SLOTS_PER_REGION, 3, 0x11, ARENA_FD, REGION_SIZE + SLOT_SIZE);
+static void child_region_elsewhere(void) { jump(IP_child_region_ip, 0, SYS_mmap, TARGET, 4096, 3, 0x11, ARENA_FD, 0); }
+static void child_region_own(void) {
+  jump(IP_child_region_ip, 0, SYS_mmap, STUB_BASE + HEADER, REGION_SIZE, 3, 0x11, ARENA_FD, REGION_SIZE);
 }
 static void hello(void) { jump(IP_hello_ip, 0, SYS_mmap, slot_address(), REGION_SIZE, 0, 0, -1, 0); }
 static void hello_thread(void) { jump(IP_hello_ip, 0, SYS_mmap, slot_address(), 2L << 32, 0, 0, -1, 0); }
@@ -94,9 +98,9 @@ static void close_doorbell(void) {
 static void close_arena(void) {
   jump(IP_close_ip, 0, SYS_close, ARENA_FD, 0, 0, 0, 0, 0);
   for (int k = 0; k < 5; k++) {
-    int pid = fork();
+    int pid = fork(), status = 0; /* a child without its own slots never runs */
     if (!pid) _exit(0);
-    if (pid > 0) _exit(1);
+    if (pid > 0 && (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status))) _exit(1);
   }
 }
 static void close_all(void) {
@@ -167,9 +171,9 @@ static void fake_slot(void) {
 #define A(n) {#n, n}
 const struct attack attacks[] = {
     A(op_mmap), A(op_mmap_stub), A(op_mmap_header), A(op_mmap_across), A(op_munmap_across),
-    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
-    A(child_header), A(child_header_elsewhere), A(child_slots), A(hello), A(hello_thread), A(futex_wake),
+    A(child_region), A(child_region_elsewhere), A(child_region_own), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
     A(futex_wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
     A(close_doorbell), A(close_arena), A(close_all), A(close_other_call), A(exit_alone), A(exit_group_there),

@@ -7,7 +7,6 @@
 
 static void write_text(void) { *(volatile char *)STUB_BASE = 0; }
 static void write_global(void) { *(volatile u32 *)(STUB_BASE + GLOBAL) = 1; }
-static void write_header(void) { *(volatile u32 *)(STUB_BASE + HEADER) = 1; }
 
 static void fill(int random) {
   u64 x = 88172645463325252ul;
@@ -184,7 +183,7 @@ static void gs_of_another_thread(void) {
 
 #define A(n) {#n, n}
 const struct attack attacks[] = {
-    A(write_text), A(write_global), A(write_header), A(zeros), A(garbage), A(garbage_then_fork), A(kinds),
+    A(write_text), A(write_global), A(zeros), A(garbage), A(garbage_then_fork), A(kinds),
     A(kinds_huge_number), A(kinds_odd_number), A(numbers_a), A(numbers_b), A(numbers_c), A(numbers_fast), A(ucontexts), A(ops_done_unasked),
     A(frame_taken_unasked), A(unknown_kind), A(race_mmap), A(race_clone_child), A(race_ops), A(race_ops_fork),
     A(race_slot), A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),

@@ -64,7 +64,7 @@ def test_shared_writable_mappings_are_counted_through_splits_and_forks() -> None
     mm.record(BASE, 4 * 4096, 1, True, file, Backing(3, 0, True, file, counted), 0)
     assert count[0] == 1
     child = mm.fork()
-    assert count[0] == 2
+    assert count[0] == 1  # one area, which both have until one of them changes
     mm.forget(BASE + 4096, BASE + 2 * 4096)
     assert count[0] == 3
     mm.forget(BASE, BASE + 4 * 4096)
@@ -95,3 +95,33 @@ def test_program_stays_unwritable_until_the_last_process_that_runs_it_ends() -> 
     mm.release()
     child.release()
     assert inode.deny_write == 0
+
+
+def test_forked_areas_are_each_ones_own_after_a_change() -> None:
+    mm = _space()
+    file: Any = _File().add_reference()
+    mm.record(BASE, 4 * 4096, 3, False, file, Backing(3, 0, True, file), 0)
+    mm.record(BASE + 8 * 4096, 4096, 3, False, None, None, 0)
+    child = mm.fork()
+    assert file.refs == 1
+    child.forget(BASE, BASE + 4096)
+    assert (mm.vmas.covered(BASE, BASE + 4096), child.vmas.covered(BASE, BASE + 4096)) == (True, False)
+    assert file.refs == 2
+    grandchild = mm.fork()
+    mm.release()
+    assert grandchild.vmas.covered(BASE, BASE + 4 * 4096)
+    assert file.refs == 2
+    grandchild.release()
+    child.release()
+    assert file.refs == 0
+
+
+def test_locked_areas_are_not_locked_in_a_forked_child_and_some_are_not_there() -> None:
+    mm = AddressSpace()
+    for page, name in ((0, "locked"), (2, "dont_fork")):
+        mm.record(BASE + page * 4096, 4096, 3, False, None, None, 0)
+        setattr(mm.vmas.isolate(BASE + page * 4096, BASE + (page + 1) * 4096)[0], name, True)
+    child = mm.fork()
+    assert [(area.start - BASE, area.locked) for area in child.vmas] == [(0, False)]
+    assert [(area.start - BASE, area.locked) for area in mm.vmas] == [(0, True), (2 * 4096, False)]
+    assert child.total_pages == mm.total_pages - 1
