@@ -28,6 +28,7 @@ _REG_NAMES: Final = (
 _GREGS: Final = struct.Struct("<23Q")
 ANSWER_WITH_COPY: Final = struct.Struct("<qQQ")  # RESULT, COPY_TO, COPY_LENGTH
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
+_ONE_OP: Final = struct.Struct("<7Q")
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
@@ -373,6 +374,15 @@ class SystrapContext:
         """
         platform = self.platform
         platform.trace_ops(self, ops)
+        self._position = 0
+        if len(ops) == 1 and ops[0].host_fd < 0:  # by far the most
+            nr, args, _ = ops[0]
+            self._expected = [] if is_direct(nr, args) else [(nr, args, ())]
+            self._first_row = 0
+            self._op_rows = 1
+            _ONE_OP.pack_into(platform.arena_map, self.at + layout.OPS, nr, *args)
+            platform.u32[self._op_count_i] = 1
+            return True
         rows: list[int] = []
         expected: list[_Expected] = []
         files: dict[int, int] = {}
@@ -404,8 +414,7 @@ class SystrapContext:
         self._numbers = list(files.values())
         self._first_row = first
         self._op_rows = len(ops)
-        self._position = 0
-        _OP_ROWS[count].pack_into(platform.arena_map, self.at + layout.OPS, *[value & _MASK for value in rows])
+        _OP_ROWS[count].pack_into(platform.arena_map, self.at + layout.OPS, *rows)
         platform.u32[self._op_count_i] = count
         return True
 

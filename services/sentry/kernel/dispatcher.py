@@ -277,6 +277,8 @@ class Dispatcher:
                 self._bug(task, error)
                 return
         if self.trace is not None:
+            if type(outcome) is FinalOps:
+                outcome = outcome.posted(context)
             self.trace.call(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
         if type(outcome) is int and not task.signal_pending:
             context.resume(outcome)
@@ -310,8 +312,11 @@ class Dispatcher:
         elif outcome is NO_RETURN:
             if not task.exiting and task.context is not None:
                 self.exit_to_user(task, None)
-        elif type(outcome) is FinalOps and not task.signal_pending:
-            self._leave(task, outcome)
+        elif type(outcome) is FinalOps:
+            if task.signal_pending:
+                self._complete(task, outcome.posted(task.context))
+            else:
+                self._leave(task, outcome)
         elif isinstance(outcome, StubOp):
             task.wait = outcome
             outcome.start(lambda thunk: self._finish(task, thunk))

@@ -140,7 +140,7 @@ class StubOp(Wait):
         self.start = start
 
 
-class FinalOps(StubOp):
+class FinalOps:
     """Operations of the platform with which a call ends: `result` when all succeed, else what `failed(results)` gives.
 
     So the thread may go back to the guest by itself when it has carried them out. `settled()` runs when that is known
@@ -151,17 +151,20 @@ class FinalOps(StubOp):
 
     def __init__(
         self,
-        context: Any,
         ops: Sequence[Op],
         result: int,
         failed: Callable[[list[int]], Outcome],
         settled: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(lambda complete: context.run_ops(ops, lambda results: complete(lambda: self.end(results))))
         self.ops = ops
         self.result = result
         self.failed = failed
         self.settled = settled
+
+    def posted(self, context: Any) -> StubOp:
+        """The same for a thread of which something else is wanted before it goes back: it reports, then the call ends."""
+        ops = self.ops
+        return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: self.end(results))))
 
     def end(self, results: list[int]) -> Outcome:
         """The call's outcome, by what the operations gave."""
@@ -180,4 +183,4 @@ class NoReturn:
 
 NO_RETURN: Final = NoReturn()
 
-Outcome: TypeAlias = int | Wait | NoReturn
+Outcome: TypeAlias = int | Wait | FinalOps | NoReturn

@@ -194,7 +194,7 @@ class AddressSpace(UserMemory):
         offset: int = 0,
         name: bytes = b"",
         result: int | None = None,
-    ) -> StubOp:
+    ) -> StubOp | FinalOps:
         """mmap(2) at exactly `addr` (chosen before), replacing what is there. `length` is whole pages."""
         backing: Backing | None = None
         shared = flags & 3 != mm_h.MAP_PRIVATE
@@ -207,9 +207,9 @@ class AddressSpace(UserMemory):
                 max_write = backing.max_prot_write and file.writable
                 if prot & mm_h.PROT_WRITE and not max_write:
                     raise LinuxError(errno.EPERM if file.writable else errno.EACCES)  # sealed, or open for reading
-        replaced = sum(
-            min(a.end, addr + length) - max(a.start, addr) for a in self.vmas.overlapping(addr, addr + length)
-        )
+        replaced = 0
+        for area in self.vmas.overlapping(addr, addr + length):
+            replaced += min(area.end, addr + length) - max(area.start, addr)
         private_data = not shared and bool(prot & mm_h.PROT_WRITE)
         self.check_limits((length - replaced) // PAGE, rlimits, private_data)
         op = self.map_op(addr, length, prot, flags, backing, offset)
@@ -233,7 +233,7 @@ class AddressSpace(UserMemory):
             return addr if result is None else result
 
         if at_once:
-            return FinalOps(context, [op], addr if result is None else result, failed)
+            return FinalOps([op], addr if result is None else result, failed)
         return self.perform(context, [op], mapped)
 
     def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
@@ -279,9 +279,12 @@ class AddressSpace(UserMemory):
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""
         self.window_high = 0
-        if self.patcher.seen:
-            self.patcher.forget(start, end)
-        for area in self.vmas.overlapping(start, end):
+        areas = self.vmas.overlapping(start, end)
+        if not areas:
+            return
+        for area in areas:
+            if area.prot & mm_h.PROT_EXEC and self.patcher.seen:
+                self.patcher.forget(start, end)
             if not area.shared and area.prot & mm_h.PROT_WRITE:
                 self.data_pages -= (min(end, area.end) - max(start, area.start)) // PAGE
         self.total_pages -= self.vmas.remove(start, end) // PAGE
@@ -318,7 +321,7 @@ class AddressSpace(UserMemory):
         self.window_high = 0
         return self._final(context, Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0)), protected)
 
-    def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp:
+    def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:
         """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so."""
 
         def failed(results: list[int]) -> Outcome:
@@ -331,7 +334,7 @@ class AddressSpace(UserMemory):
             return 0
 
         if self.alone():
-            return FinalOps(context, [op], 0, failed, settled)
+            return FinalOps([op], 0, failed, settled)
         return self.perform(context, [op], done)
 
     def set_brk(self, context: Any, wanted: int, rlimits: Any) -> Outcome:
@@ -373,7 +376,7 @@ class AddressSpace(UserMemory):
                 self.brk = before
             return self.brk
 
-        return FinalOps(context, [op], wanted, failed)
+        return FinalOps([op], wanted, failed)
 
     def remap(
         self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
@@ -440,6 +443,9 @@ class AddressSpace(UserMemory):
         return self.perform(context, ops, moved)
 
     def _with_result(self, outcome: Outcome, result: int) -> Outcome:
+        if isinstance(outcome, FinalOps):
+            outcome.result = result
+            return outcome
         if not isinstance(outcome, StubOp):
             return result
         start = outcome.start
@@ -471,7 +477,7 @@ class AddressSpace(UserMemory):
         ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
         if holes or len(ranges) > MAX_RANGES:
             return self.perform(context, ops, done)
-        return FinalOps(context, ops, 0, done)
+        return FinalOps(ops, 0, done)
 
     def name_area(self, start: int, length: int, name: bytes | None) -> None:
         """PR_SET_VMA_ANON_NAME (prctl(2)) of whole pages. EBADF: mapped from a file; ENOMEM: a hole."""
