@@ -30,7 +30,8 @@ class Kind:
 class Op(NamedTuple):
     """One change of an address space, carried out in it: a host system call whose arguments are all in registers.
 
-    Arguments are unsigned. `host_fd`: a host file to hand in for this mmap (its fd argument is then chosen by the platform), or -1.
+    Arguments are unsigned. `host_fd`: a host file to hand in for this mmap (its fd argument is then chosen by the
+    platform), or -1.
     """
 
     nr: int

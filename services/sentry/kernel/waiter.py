@@ -162,7 +162,7 @@ class FinalOps:
         self.settled = settled
 
     def posted(self, context: Any) -> StubOp:
-        """The same for a thread of which something else is wanted before it goes back: it reports, then the call ends."""
+        """The same for a thread that must not go back by itself: it reports, then the call ends."""
         ops = self.ops
         return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: self.end(results))))
 
