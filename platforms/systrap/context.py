@@ -20,13 +20,12 @@ from platforms.systrap.filter import is_direct
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["ANSWER_WITH_COPY", "Frame", "Registers", "SystrapContext"]
+__all__ = ["Frame", "Registers", "SystrapContext"]
 
 _REG_NAMES: Final = (
     "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags segments err trapno oldmask cr2"
 ).split()
 _GREGS: Final = struct.Struct("<23Q")
-ANSWER_WITH_COPY: Final = struct.Struct("<qQQ")  # RESULT, COPY_TO, COPY_LENGTH
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
@@ -248,14 +247,6 @@ class SystrapContext:
         text = self.platform.arena_map[at + layout.IN : at + layout.IN + length]
         end = text.find(b"\0")
         return text[:end] if end >= 0 else None
-
-    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
-        """Back to the guest with `result`; its stub first copies `data` (at most BUFFER_SIZE bytes) to `addr`."""
-        arena = self.platform.arena
-        start = self.at + layout.BUFFER
-        arena.map[start : start + len(data)] = data
-        ANSWER_WITH_COPY.pack_into(arena.map, self.at + layout.RESULT, result, addr, len(data))
-        self._go(layout.COPY_NOW)
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:

@@ -37,12 +37,13 @@ _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 class UserMemory:
     """Copies to and from the address space whose host process (any of its threads) is `vm_pid`."""
 
-    __slots__ = ("fast", "pending", "space", "window_high", "window_low")
+    __slots__ = ("fast", "pending", "pending_addr", "space", "window_high", "window_low")
 
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
         self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
-        self.pending: tuple[int, bytes] | None = None  # a write that travels back with the answer
+        self.pending: bytes | None = None  # a write that travels back with the answer,
+        self.pending_addr = 0  # and where it goes
         self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
 
     def _open_window(self, addr: int, count: int) -> bool:
@@ -51,11 +52,11 @@ class UserMemory:
 
     def flush(self) -> None:
         """Carry out a write that was to travel with an answer. EFAULT."""
-        waiting, self.pending = self.pending, None
-        if waiting is not None:
-            addr, data = waiting
-            if _vm_write(self.space.vm_pid, addr, _from_buffer(data), len(data)) != len(data):
-                raise LinuxError(errno.EFAULT)
+        data, self.pending = self.pending, None
+        if data is not None and _vm_write(
+            self.space.vm_pid, self.pending_addr, _from_buffer(data), len(data)
+        ) != len(data):
+            raise LinuxError(errno.EFAULT)
 
     def read(self, addr: int, count: int) -> bytes:
         """Exactly `count` bytes."""
@@ -81,11 +82,12 @@ class UserMemory:
         if self.fast is not None:
             if self.pending is not None:
                 self.flush()
-            end = addr + len(data)
-            if len(data) <= CARRIED_MAX and (
-                (self.window_low <= addr and end <= self.window_high) or self._open_window(addr, len(data))
+            count = len(data)
+            if count <= CARRIED_MAX and (
+                (self.window_low <= addr and addr + count <= self.window_high) or self._open_window(addr, count)
             ):
-                self.pending = (addr, bytes(data))
+                self.pending_addr = addr
+                self.pending = data if type(data) is bytes else bytes(data)
                 return
         buffer = _from_buffer(data)
         count = len(buffer)
