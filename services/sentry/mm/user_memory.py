@@ -53,9 +53,9 @@ class UserMemory:
     def flush(self) -> None:
         """Carry out a write that was to travel with an answer. EFAULT."""
         data, self.pending = self.pending, None
-        if data is not None and _vm_write(
-            self.space.vm_pid, self.pending_addr, _from_buffer(data), len(data)
-        ) != len(data):
+        if data is not None and _vm_write(self.space.vm_pid, self.pending_addr, _from_buffer(data), len(data)) != len(
+            data
+        ):
             raise LinuxError(errno.EFAULT)
 
     def read(self, addr: int, count: int) -> bytes:

@@ -143,6 +143,7 @@ def sys_readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> Ou
     text = inode.readlink_for(task)[:size]
     if inode.atime_ns <= inode.mtime_ns and not place.mount.flags & mt.MS_NOATIME and not place.dentry.dynamic:
         inode.atime_ns = inode.superblock.now()
+        inode.shown[0] = None
     task.mm.write(buf, text)
     return len(text)
 

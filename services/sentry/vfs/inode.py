@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import stat as stat_mod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.errors import LinuxError
 
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from services.sentry.vfs.path_walk import Path
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["DirectoryEntry", "Inode"]
+__all__ = ["NOT_SHOWN", "DirectoryEntry", "Inode"]
 
 DirectoryEntry = tuple[bytes, int, int]  # name, inode number, DT_* type
 
+NOT_SHOWN: Final[list[bytes | None]] = [None]
+"""What `Inode.shown` is as long as nothing is kept there. It always holds None, so that anybody may "void" it."""
+
 
 class Inode:
-    """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits."""
+    """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits.
+
+    shown   one cell: the struct stat that was packed last, None once an attribute changed since. A file system that
+            keeps one (`stat_cell`) stores None there whenever it stores to an attribute slot of the inode.
+    """
 
     __slots__ = (
         "atime_ns",
@@ -45,6 +52,7 @@ class Inode:
         "open_files",
         "pipe",
         "rdev",
+        "shown",
         "size",
         "socket",
         "superblock",
@@ -67,6 +75,7 @@ class Inode:
         self.size = 0
         self.blocks = 0  # of 512 bytes
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = now_ns
+        self.shown = NOT_SHOWN
         self.locks: object | None = None  # vfs/file_locks.py, made on first use
         self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
         self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
@@ -95,6 +104,17 @@ class Inode:
     # --- attributes ---
     def refresh(self) -> None:
         """Bring the attribute slots up to date before they are shown (dynamic and shared files)."""
+
+    def stat_cell(self) -> list[bytes | None] | None:
+        """`shown`, made fit to keep a struct stat. None: attributes may change without a store to their slots."""
+        return None
+
+    def own_cell(self) -> list[bytes | None]:
+        """`shown`, now a cell of this inode's."""
+        cell = self.shown
+        if cell is NOT_SHOWN:
+            cell = self.shown = [None]
+        return cell
 
     def set_attributes(
         self,

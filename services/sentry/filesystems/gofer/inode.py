@@ -31,7 +31,7 @@ from services.sentry.filesystems.gofer.open_regular import GoferFile, HostFile, 
 from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.directory_file import DirectoryFile
-from services.sentry.vfs.inode import DirectoryEntry, Inode
+from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.gofer.superblock import GoferSuperblock
@@ -101,6 +101,7 @@ class GoferInode(Inode):
         self.name = name
         self.fid = c.NOFID
         self.epoch = 0
+        self.shown = NOT_SHOWN
         self.locks = self.pipe = self.socket = self.watches = None
         self.open_files = self.writers = self.deny_write = 0
         self.host: HostFile | RemoteData | None = None
@@ -149,6 +150,7 @@ class GoferInode(Inode):
         self.mtime_ns = mtime * SECOND + mtime_nsec
         self.ctime_ns = ctime * SECOND + ctime_nsec
         self.btime_ns = btime * SECOND + btime_nsec
+        self.shown[0] = None
 
     # --- handles ---
     def handle(self) -> int:
@@ -213,6 +215,10 @@ class GoferInode(Inode):
         return True
 
     # --- attributes ---
+    def stat_cell(self) -> list[bytes | None] | None:
+        """None: the host file is asked at every stat, or the Gofer is."""
+        return None if self.dirty or self.gofer.revalidates else self.own_cell()
+
     def refresh(self) -> None:
         """As Inode.refresh. One fstat on the donated fd after writes; a round trip only under `revalidate`."""
         if self.dirty:
@@ -241,6 +247,7 @@ class GoferInode(Inode):
         self.atime_ns = status.st_atime_ns
         self.mtime_ns = status.st_mtime_ns
         self.ctime_ns = status.st_ctime_ns
+        self.shown[0] = None
         self.dirty = self.mapped
 
     def current_size(self) -> int:
@@ -252,12 +259,14 @@ class GoferInode(Inode):
     def written(self, end: int) -> None:
         """Data up to `end` was written to the host file."""
         self.dirty = True
+        self.shown[0] = None
         if end > self.size:
             self.size = end
 
     def mapped_shared(self) -> None:
         """A writable shared mapping may exist: size and times are asked of the host from now on."""
         self.mapped = self.dirty = True
+        self.shown[0] = None
 
     def reload(self) -> None:
         """Ask for all attributes (after a change that the Gofer made)."""
@@ -312,6 +321,7 @@ class GoferInode(Inode):
             raise LinuxError(error.errno or errno.EIO, "donated host file") from None
         self.size = size
         self.dirty = True
+        self.shown[0] = None
 
     # --- directories ---
     def lookup(self, name: bytes) -> Inode:
@@ -526,6 +536,7 @@ class GoferInode(Inode):
         gofer = self.gofer
         if self.is_dir or self.nlink <= 1:
             self.nlink = 0
+            self.shown[0] = None
             self.forget_children()
             gofer.donated.pop(self.qid_path, None)
             if gofer.inodes.get(self.qid_path) is self:

@@ -166,6 +166,7 @@ class OverlayDirectory(OverlayInode):
         self.mtime_ns = self.ctime_ns = self.overlay.now()
         if self.nlink > 1:
             self.nlink += subdirectories
+        self.shown[0] = None
 
     def _adopt(self, name: bytes, child: OverlayInode, cred: Credentials) -> OverlayInode:
         """Give a new inode its owner (inode_init_owner(): setgid directories pass their group on) and its name."""
@@ -228,6 +229,7 @@ class OverlayDirectory(OverlayInode):
         self.own()
         self.nlink = 0
         self.ctime_ns = self.overlay.now()
+        self.shown[0] = None
         if self.lower is not None:
             self.overlay.pinned.pop(id(self.lower), None)
 

@@ -18,7 +18,7 @@ from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.overlay.node import OverlayInode
 from services.sentry.filesystems.overlay.open_regular import OverlayFile
-from services.sentry.vfs.inode import Inode
+from services.sentry.vfs.inode import NOT_SHOWN, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.superblock import OverlaySuperblock
@@ -74,6 +74,16 @@ class OverlayRegular(OverlayInode):
         self.atime_ns = upper.atime_ns
         self.mtime_ns = upper.mtime_ns
         self.ctime_ns = upper.ctime_ns
+        self.shown[0] = None
+
+    def stat_cell(self) -> list[bytes | None] | None:
+        """Shared with the upper inode that holds the data, because its files change that inode's attributes."""
+        upper = self.upper
+        if upper is None:
+            return super().stat_cell()
+        cell = upper.stat_cell()
+        self.shown = NOT_SHOWN if cell is None else cell
+        return cell
 
     def set_attributes(
         self,
@@ -103,6 +113,7 @@ class OverlayRegular(OverlayInode):
             self.uid = uid
         if gid is not None:
             self.gid = gid
+        self.shown[0] = None
         self.refresh()
 
     def touch_ctime(self) -> None:
@@ -111,6 +122,7 @@ class OverlayRegular(OverlayInode):
             return
         self.ctime_ns = self.overlay.now()
         self.upper.set_attributes(ctime_ns=self.ctime_ns)
+        self.shown[0] = None
 
     # --- data ---
     def store(self) -> None:
@@ -145,6 +157,7 @@ class OverlayRegular(OverlayInode):
             self._own_xattrs()
         self.upper = upper
         self.blocks = upper.blocks
+        self.shown[0] = None
         opens, self.opens = self.opens, None
         for file in opens or ():
             file.switch(upper.open(_NOWHERE, file.flags, _NOBODY))

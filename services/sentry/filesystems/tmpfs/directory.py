@@ -57,11 +57,13 @@ class TmpfsDirectory(TmpfsNode):
         self.children[name] = (self.last_cookie, child)
         self.size += ENTRY_BYTES
         self.mtime_ns = self.ctime_ns = now
+        self.shown[0] = None
 
     def remove(self, name: bytes, now: int) -> None:
         del self.children[name]
         self.size -= ENTRY_BYTES
         self.mtime_ns = self.ctime_ns = now
+        self.shown[0] = None
 
     # --- making ---
     def create(self, name: bytes, mode: int, cred: Credentials, rdev: int = 0) -> Inode:
@@ -79,6 +81,7 @@ class TmpfsDirectory(TmpfsNode):
         child = TmpfsDirectory(self.superblock, mode, uid, gid)
         self.add(name, child, child.ctime_ns)
         self.nlink += 1
+        self.shown[0] = None
         return child
 
     def symlink(self, name: bytes, target: bytes, cred: Credentials) -> Inode:
@@ -91,6 +94,7 @@ class TmpfsDirectory(TmpfsNode):
         now = self.superblock.now()
         target.nlink += 1
         target.ctime_ns = now
+        target.shown[0] = None
         self.add(name, target, now)
 
     def tmpfile(self, mode: int, cred: Credentials) -> Inode:
@@ -105,6 +109,7 @@ class TmpfsDirectory(TmpfsNode):
         self.remove(name, now)
         child.nlink -= 1
         child.ctime_ns = now
+        child.shown[0] = None
 
     def rmdir(self, name: bytes, child: Inode) -> None:
         assert isinstance(child, TmpfsDirectory)
@@ -113,6 +118,7 @@ class TmpfsDirectory(TmpfsNode):
         self.remove(name, self.superblock.now())
         child.nlink = 0
         self.nlink -= 1
+        self.shown[0] = child.shown[0] = None
 
     def rename(
         self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int
@@ -127,6 +133,7 @@ class TmpfsDirectory(TmpfsNode):
             self.nlink += delta
             new_dir.nlink -= delta
             replaced.ctime_ns = now
+            replaced.shown[0] = None
         else:
             if isinstance(replaced, TmpfsDirectory):
                 new_dir.rmdir(new_name, replaced)
@@ -143,8 +150,9 @@ class TmpfsDirectory(TmpfsNode):
                 self.nlink -= 1
                 new_dir.nlink += 1
         child.ctime_ns = now
-        for directory in (self, new_dir):
-            directory.mtime_ns = directory.ctime_ns = now
+        child.shown[0] = None
+        self.mtime_ns = self.ctime_ns = new_dir.mtime_ns = new_dir.ctime_ns = now
+        self.shown[0] = new_dir.shown[0] = None
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
         return DirectoryFile(self, flags, dentry)
