@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi.stat_h import makedev
+from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.dentry import Dentry
 from services.sentry.vfs.path_cache import PathCaches
 
@@ -56,6 +57,7 @@ class Superblock:
     dev        device number of st_dev (allocated by the kernel: anonymous, major 0).
     dynamic    names may come and go by themselves: every lookup asks the inode, no path through it is cached.
     flags      MS_* of the instance (MS_RDONLY counts for every mount of it).
+    quiet_queue  the wait queue of all its regular files: none ever changes readiness.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Superblock:
         "positives",
         "prunable",
         "prune_at",
+        "quiet_queue",
         "root",
         "source",
         "type_name",
@@ -107,6 +110,7 @@ class Superblock:
         self.prune_at = 0
         self.prunable = not dynamic  # whether unused names may be forgotten and looked up again
         self.mounts = 0
+        self.quiet_queue = WaitQueue()
         self.root: Dentry
 
     def set_root(self, inode: Inode) -> Dentry:

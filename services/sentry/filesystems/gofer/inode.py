@@ -608,11 +608,10 @@ class GoferInode(Inode):
         return open_special(self, dentry, flags, task)
 
     def closed(self) -> None:
-        """One open file less; a host file that is not cached goes with the last one."""
-        if self.qid_path not in self.gofer.donated and self.open_files <= 1:
-            if self.dirty and self.nlink:
-                self.refresh_size()
-            self.host = None
+        """The last open file goes, and with it a host file that is not cached."""
+        if self.dirty and self.nlink:
+            self.refresh_size()
+        self.host = None
 
     def uncached(self) -> None:
         """The cache of host files dropped this one's; open files keep it."""

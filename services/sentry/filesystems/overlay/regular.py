@@ -37,7 +37,8 @@ _NOBODY = cast("Task", None)
 
 
 class OverlayRegular(OverlayInode):
-    """`upper`: the upper inode that holds the data, None while the lower does. `opens`: files open on the lower."""
+    """`upper`: the upper inode that holds the data, None while the lower does. `opens`: files open on the lower, which
+    take themselves out when they are released."""
 
     __slots__ = ("opens", "upper")
 
@@ -225,17 +226,15 @@ class OverlayRegular(OverlayInode):
                 raise LinuxError(errno.ESTALE, "the last name and user of this file went")
             if flags & fc.O_ACCMODE == fc.O_RDONLY:
                 file = OverlayFile(self, flags, self.lower.open(dentry, flags, task))
-                if self.opens is None:
-                    self.opens = {}
-                self.opens[file] = None
+                opens = self.opens
+                if opens is None:
+                    opens = self.opens = {}
+                opens[file] = None
                 return file
             self.copy_up(0 if flags & fc.O_TRUNC else None)
-        return OverlayFile(self, flags, cast(Inode, self.upper).open(dentry, flags, task))
-
-    def forget_open(self, file: OverlayFile) -> None:
-        """`file` is released."""
-        if self.opens is not None:
-            self.opens.pop(file, None)
+        upper = self.upper
+        assert upper is not None
+        return OverlayFile(self, flags, upper.open(dentry, flags, task))
 
     def release_last_link(self) -> None:
         upper, self.upper = self.upper, None

@@ -11,7 +11,7 @@ from protocol.abi import stat_h as st
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.memory_data import MAX_FILE_SIZE, MemoryData
 from services.sentry.filesystems.tmpfs.node import TmpfsNode
-from services.sentry.vfs.open_file import Backing, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -118,7 +118,7 @@ class TmpfsFile(OpenFile):
         self.inode = inode
         self.node = inode
         self.data = inode.data
-        self.flags = flags & ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
+        self.flags = flags & KEPT_FLAGS
         mode = flags & 3
         self.readable = mode != 1
         self.writable = mode != 0
