@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.directory_file import Listing
     from services.sentry.vfs.open_file import OpenFile
     from services.sentry.vfs.path_walk import Path
     from services.sentry.vfs.superblock import Superblock
@@ -35,6 +36,8 @@ class Inode:
 
     shown   one cell: the struct stat that was packed last, None once an attribute changed since. A file system that
             keeps one (`stat_cell`) stores None there whenever it stores to an attribute slot of the inode.
+    listing of a directory: what was read of it last (vfs/directory_file.py), if its file system keeps that; None since
+            a name came, went or changed.
     """
 
     __slots__ = (
@@ -61,6 +64,8 @@ class Inode:
         "writers",
         "__weakref__",
     )
+
+    listing: Listing | None = None
 
     def __init__(
         self, superblock: Superblock, ino: int, mode: int, uid: int = 0, gid: int = 0, now_ns: int = 0
@@ -134,6 +139,10 @@ class Inode:
         raise LinuxError(errno.EPERM, "attributes are fixed")
 
     # --- directories ---
+    def keep_listing(self, listing: Listing | None) -> bool:
+        """Keep it as `listing` until a change. False: this file system's directories change without saying so."""
+        return False
+
     def lookup(self, name: bytes) -> Inode:
         """The child called `name`. ENOENT: none. Never called with b'.' or b'..'."""
         raise LinuxError(errno.ENOENT)

@@ -182,6 +182,13 @@ class OpenFile:
         """
         raise LinuxError(errno.ENOTDIR)
 
+    def read_packed(self, room: int) -> tuple[bytes, int]:
+        """The entries from `offset` on as struct linux_dirent64, `room` bytes at most, and the offset behind them.
+
+        ENOTDIR for other kinds; EINVAL: not even one fits. b'' at the end. The caller then sets `offset`.
+        """
+        raise LinuxError(errno.ENOTDIR)
+
     # --- readiness ---
     def poll(self) -> int:
         """poll(2) bits true now."""

@@ -68,6 +68,7 @@ class Superblock:
         "dynamic",
         "flags",
         "kernel",
+        "listed",
         "magic",
         "mounts",
         "negatives",
@@ -110,6 +111,7 @@ class Superblock:
         self.prune_at = 0
         self.prunable = not dynamic  # whether unused names may be forgotten and looked up again
         self.mounts = 0
+        self.listed: deque[Inode] = deque()  # directories that keep a listing, the oldest first
         self.quiet_queue = WaitQueue()
         self.root: Dentry
 

@@ -30,7 +30,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.open_regular import GoferFile, HostFile, RemoteData
 from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.special_file import open_special
-from services.sentry.vfs.directory_file import DirectoryFile
+from services.sentry.vfs.directory_file import DirectoryFile, Listing
 from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class GoferInode(Inode):
         "fid",
         "gofer",
         "host",
+        "listing",
         "mapped",
         "name",
         "opening",
@@ -109,6 +110,7 @@ class GoferInode(Inode):
         self.target: bytes | None = None
         self.children: dict[bytes, Child] | None = None
         self.order: NameOrder | None = None
+        self.listing: Listing | None = None
         self.ahead: Ahead | None = None
         self.opening: Ahead | None = None
         self.complete = False
@@ -422,9 +424,17 @@ class GoferInode(Inode):
         self.gofer.cached -= len(self.children or ())
         self.children = None
         self.order = None
+        self.listing = None
         self.ahead = self.opening = None
         self.complete = False
         self.gofer.caching.pop(self.qid_path, None)
+
+    def keep_listing(self, listing: Listing | None) -> bool:
+        """False: the host changes the directory too."""
+        if self.gofer.revalidates:
+            return False
+        self.listing = listing
+        return True
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         """As Inode.entries. A listing brings attributes, so the stats that follow cost no round trip."""
@@ -448,6 +458,7 @@ class GoferInode(Inode):
         """The inode of what was just made here, given to whom it belongs (inode_init_owner())."""
         gofer = self.gofer
         child = self.adopt(name, gofer.checked(attributes))
+        self.listing = None
         if self.order is not None:
             self.order.add(name)
         gid = self.gid if self.mode & stat_mod.S_ISGID else cred.fsgid
@@ -497,6 +508,7 @@ class GoferInode(Inode):
         gofer, node = self.gofer, cast(GoferInode, target)
         gofer.call(gofer.client.link, self.handle(), node.handle(), name)
         self.remember(name, node)
+        self.listing = None
         if self.order is not None:
             self.order.add(name)
         node.reload()
@@ -519,6 +531,7 @@ class GoferInode(Inode):
 
     def _gone(self, name: bytes) -> None:
         """`name` leads nowhere any more."""
+        self.listing = None
         if self.children is not None and name in self.children:
             self.children[name] = None
         else:
@@ -564,6 +577,7 @@ class GoferInode(Inode):
             victim.lost_name(target, new_name)
         node.parent, node.name = target, new_name
         target.remember(new_name, node)
+        target.listing = None
         if target.order is not None:
             target.order.add(new_name)
         node.reload()

@@ -12,7 +12,7 @@ from protocol.abi.fcntl_h import RENAME_EXCHANGE, RENAME_WHITEOUT
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.node import TmpfsNode, TmpfsSpecial, TmpfsSymlink, owner_of_new
 from services.sentry.filesystems.tmpfs.regular import TmpfsRegular
-from services.sentry.vfs.directory_file import DirectoryFile
+from services.sentry.vfs.directory_file import DirectoryFile, Listing
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -31,16 +31,21 @@ ENTRY_BYTES: Final = 20
 class TmpfsDirectory(TmpfsNode):
     """children: name -> (cookie, inode), ascending cookies."""
 
-    __slots__ = ("children", "last_cookie")
+    __slots__ = ("children", "last_cookie", "listing")
 
     def __init__(self, superblock: TmpfsSuperblock, mode: int, uid: int, gid: int) -> None:
         super().__init__(superblock, st.S_IFDIR | mode & 0o7777, uid, gid)
         self.children: dict[bytes, tuple[int, Inode]] = {}
         self.last_cookie = 0
+        self.listing: Listing | None = None
         self.nlink = 2
         self.size = 2 * ENTRY_BYTES
 
     # --- names ---
+    def keep_listing(self, listing: Listing | None) -> bool:
+        self.listing = listing
+        return True
+
     def lookup(self, name: bytes) -> Inode:
         found = self.children.get(name)
         if found is None:
@@ -53,6 +58,7 @@ class TmpfsDirectory(TmpfsNode):
                 yield cookie, (name, child.ino, type_of_mode(child.mode))
 
     def add(self, name: bytes, child: Inode, now: int) -> None:
+        self.listing = None
         self.last_cookie += 1
         self.children[name] = (self.last_cookie, child)
         self.size += ENTRY_BYTES
@@ -60,6 +66,7 @@ class TmpfsDirectory(TmpfsNode):
         self.shown[0] = None
 
     def remove(self, name: bytes, now: int) -> None:
+        self.listing = None
         del self.children[name]
         self.size -= ENTRY_BYTES
         self.mtime_ns = self.ctime_ns = now
@@ -127,6 +134,7 @@ class TmpfsDirectory(TmpfsNode):
         now = self.superblock.now()
         if flags & RENAME_EXCHANGE:
             assert replaced is not None
+            self.listing = new_dir.listing = None
             self.children[name] = (self.children[name][0], replaced)
             new_dir.children[new_name] = (new_dir.children[new_name][0], child)
             delta = replaced.is_dir - child.is_dir

@@ -1,4 +1,4 @@
-"""The struct stat that an inode keeps: every change of what it shows voids it, whoever makes the change."""
+"""The struct stat and the listing that an inode keeps: every change of what they show voids them, whoever makes it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from services.sentry.kernel.credentials import Credentials
 from services.sentry.kernel.kernel import Kernel
 from services.sentry.vfs.attributes import pack_inode
 from services.sentry.vfs.dentry import Dentry
+from services.sentry.vfs.directory_file import KEPT, DirectoryFile, Listing
 from services.sentry.vfs.inode import NOT_SHOWN, Inode
 from services.sentry.vfs.superblock import Superblock
 from tests.unit.sentry.syscalls_files.harness import AT_FDCWD, Machine
@@ -64,6 +65,14 @@ def checked(machine: Machine) -> int:
             inode.shown[0] = None
             assert kept == pack_inode(inode), inode
         pack_inode(inode)
+    for file in machine.task.files.files.values():
+        if isinstance(file, DirectoryFile) and not file.dentry.deleted:
+            listing = file.inode.listing
+            if listing is not None:
+                found += 1
+                assert listing.packed == Listing(file.inode, listing.parent_ino).packed
+            file.offset = 0
+            file.read_packed(1 << 16)
     assert NOT_SHOWN == [None]
     return found
 
@@ -132,6 +141,7 @@ def test_whatever_changes_an_inode_voids_what_it_keeps(root: Callable[[Kernel], 
     assert machine.open(b"/file", 2) == 1
     assert machine.call("mkdir", b"/dir", 0o755) == 0
     assert machine.open(b"/dir") == 2
+    assert machine.open(b"/") == 3
     for path in (b"/low", b"/low_dir/inner", b"/low_link"):
         machine.stat(path, 0x100)
     checked(machine)
@@ -164,6 +174,28 @@ def test_a_changed_file_is_shown_changed() -> None:
     fd = machine.open(b"/file", 1)
     machine.write(fd, b"123")
     assert machine.stat(b"/file")[7] == 3  # type: ignore[index]
+
+
+def test_a_bounded_number_of_listings_is_kept() -> None:
+    machine = Machine()
+    for number in range(KEPT + 10):
+        machine.call("mkdir", b"/d%d" % number, 0o755)
+        assert machine.names(b"/d%d" % number) == [b".", b".."]
+    kept = [inode for inode in inodes_of(machine) if inode.listing is not None]
+    assert len(kept) == KEPT
+
+
+def test_a_moved_directory_shows_its_new_parent() -> None:
+    machine = Machine()
+    for path in (b"/a", b"/b", b"/a/c"):
+        machine.call("mkdir", path, 0o755)
+    fd = machine.open(b"/a/c")
+    file = machine.task.files.files[fd]
+    before, _ = file.read_packed(1 << 16)
+    machine.call("rename", b"/a/c", b"/b/c")
+    after, _ = file.read_packed(1 << 16)
+    assert before != after
+    assert int.from_bytes(after[24:32], "little") == machine.stat(b"/b")[1]  # type: ignore[index]
 
 
 SHOWN = {"nlink", "mode", "uid", "gid", "rdev", "size", "blocks", "atime_ns", "mtime_ns", "ctime_ns"}
