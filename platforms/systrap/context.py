@@ -27,7 +27,6 @@ _REG_NAMES: Final = (
 ).split()
 _GREGS: Final = struct.Struct("<23Q")
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
-_IN_SIZE: Final = layout.IN_SIZE
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
@@ -70,13 +69,14 @@ class SystrapContext:
     """See the module. `owner` is the kernel's: the task that runs here."""
 
     __slots__ = (
-        "_args_i",
+        "arena_map",
+        "args_i",
         "_command_i",
         "_done",
         "_expected",
         "_flags_i",
-        "_in_at",
-        "_in_length_i",
+        "in_at",
+        "in_length_i",
         "_position",
         "_regs",
         "_widths",
@@ -106,6 +106,7 @@ class SystrapContext:
         "state_pointer",
         "tgid",
         "tid",
+        "u64",
         "waiting_i",
     )
 
@@ -121,9 +122,12 @@ class SystrapContext:
         self._flags_i = (self.at + layout.FLAGS) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self.event_at = self.at + layout.KIND
-        self._in_at = self.at + layout.IN
-        self._in_length_i = (self.at + layout.IN_LENGTH) // 8
-        self._args_i = (self.at + layout.ARGS) // 8
+        # Where UserMemory finds what a patched call site brought along:
+        self.u64 = platform.u64
+        self.arena_map = platform.arena_map
+        self.in_at = self.at + layout.IN
+        self.in_length_i = (self.at + layout.IN_LENGTH) // 8
+        self.args_i = (self.at + layout.ARGS) // 8
         self.rip_i = (self.at + layout.REGS) // 8 + 16
         self.state_pointer = platform.pointer(platform.arena_address + self.at)
         self.tid = 0
@@ -227,32 +231,6 @@ class SystrapContext:
     def forget_registers(self) -> None:
         """The thread goes on: what was read of its registers is no longer true."""
         self._regs = None
-
-    # --- small copies that travel in the slot (patched call sites) ---
-    def brought(self, addr: int, count: int) -> bytes | None:
-        """The `count` bytes at `addr`, if the call site brought exactly them along."""
-        platform = self.platform
-        u64 = platform.u64
-        if u64[self._in_length_i] != count or u64[self._args_i + 1] != addr or not 0 < count <= _IN_SIZE:
-            return None
-        at = self._in_at
-        return platform.arena_map[at : at + count]
-
-    def brought_string(self, addr: int) -> bytes | None:
-        """The string at `addr` without its NUL, if the call site brought it along."""
-        platform = self.platform
-        u64 = platform.u64
-        length = u64[self._in_length_i]
-        if not 0 < length <= _IN_SIZE:
-            return None
-        first = self._args_i
-        if addr != u64[first + 1] and addr != u64[first]:
-            return None
-        if length == 1:
-            return b""
-        at = self._in_at
-        text = platform.arena_map[at : at + length - 1]
-        return text if 0 not in text else None  # else the guest changed it since
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:

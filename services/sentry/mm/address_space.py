@@ -273,7 +273,7 @@ class AddressSpace(UserMemory):
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""
-        self.window_high = 0
+        self.close_windows()
         if self.patcher.seen:
             self.patcher.forget(start, end)
         for area in self.vmas.overlapping(start, end):
@@ -310,7 +310,7 @@ class AddressSpace(UserMemory):
         def done(results: list[int]) -> int:
             if results[-1] < 0:
                 raise LinuxError(-results[-1])
-            self.window_high = 0
+            self.close_windows()
             for area in self.vmas.isolate(addr, end):
                 if not area.shared:
                     self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)

@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms._host import ffi, lib
+from platforms.systrap.layout import IN_SIZE
 from protocol.abi.limits import PATH_MAX
 from services.sentry.errors import LinuxError
 
@@ -35,9 +36,22 @@ _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 
 
 class UserMemory:
-    """Copies to and from the address space whose host process (any of its threads) is `vm_pid`."""
+    """Copies to and from the address space whose host process (any of its threads) is `vm_pid`.
 
-    __slots__ = ("fast", "pending", "pending_addr", "space", "window_high", "window_low")
+    What a patched call site brought along is taken from its slot without a call of the platform: `in_length_i` says how
+    much there is, `args_i` of which argument, `in_at` where (platforms/systrap/layout.py).
+    """
+
+    __slots__ = (
+        "fast",
+        "other_high",
+        "other_low",
+        "pending",
+        "pending_addr",
+        "space",
+        "window_high",
+        "window_low",
+    )
 
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
@@ -45,6 +59,20 @@ class UserMemory:
         self.pending: bytes | None = None  # a write that travels back with the answer,
         self.pending_addr = 0  # and where it goes
         self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
+        self.other_low = self.other_high = 0  # the window before: programs write to stack and heap by turns
+
+    def close_windows(self) -> None:
+        """What is mapped, or how, changed."""
+        self.window_high = self.other_high = 0
+
+    def _find_window(self, addr: int, count: int) -> bool:
+        """As _open_window, but the other window is tried first."""
+        low, high = self.other_low, self.other_high
+        self.other_low, self.other_high = self.window_low, self.window_high
+        if low <= addr and addr + count <= high:
+            self.window_low, self.window_high = low, high
+            return True
+        return self._open_window(addr, count)
 
     def _open_window(self, addr: int, count: int) -> bool:
         """Whether [addr, addr+count) is plain writable memory; the window is moved there. The address space knows."""
@@ -64,9 +92,10 @@ class UserMemory:
         if fast is not None:
             if self.pending is not None:
                 self.flush()
-            brought = fast.brought(addr, count)
-            if brought is not None:
-                return brought  # type: ignore[no-any-return]
+            u64 = fast.u64
+            if u64[fast.in_length_i] == count and u64[fast.args_i + 1] == addr and 0 < count <= IN_SIZE:
+                at = fast.in_at
+                return fast.arena_map[at : at + count]  # type: ignore[no-any-return]
         if count <= _SCRATCH_SIZE:
             if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
                 if count == 0:
@@ -84,7 +113,7 @@ class UserMemory:
                 self.flush()
             count = len(data)
             if count <= CARRIED_MAX and (
-                (self.window_low <= addr and addr + count <= self.window_high) or self._open_window(addr, count)
+                (self.window_low <= addr and addr + count <= self.window_high) or self._find_window(addr, count)
             ):
                 self.pending_addr = addr
                 self.pending = data if type(data) is bytes else bytes(data)
@@ -130,9 +159,17 @@ class UserMemory:
         if fast is not None:
             if self.pending is not None:
                 self.flush()
-            brought = fast.brought_string(addr)
-            if brought is not None and len(brought) < limit:
-                return brought  # type: ignore[no-any-return]
+            u64 = fast.u64
+            length = u64[fast.in_length_i]  # with the NUL
+            if 0 < length <= IN_SIZE and length <= limit:
+                first = fast.args_i
+                if u64[first + 1] == addr or u64[first] == addr:
+                    if length == 1:
+                        return b""
+                    at = fast.in_at
+                    brought: bytes = fast.arena_map[at : at + length - 1]
+                    if 0 not in brought:  # else the guest changed it since
+                        return brought
         out = b""
         pid = self.space.vm_pid
         while True:
