@@ -438,10 +438,18 @@ def _collect_or_wait(task: Task, epoll: EpollFile, addr: int, limit: int, timeou
 def sys_epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ms: int) -> Outcome:
     """epoll_wait(2). EINTR by any signal that ends the wait."""
     epoll = task.files.files.get(epfd)
-    if epoll.__class__ is EpollFile and epoll.ready and 0 < limit <= 0xFFFF:
-        count = epoll.report(task.mm, addr, limit)
-        if count:
-            return count
+    if epoll.__class__ is EpollFile and 0 < limit <= 0xFFFF:
+        ready = epoll.ready
+        if len(ready) == 1:  # as `report` does it, where the event is the same as last time
+            (item,) = ready
+            bits = item.file.poll() & item.mask
+            if bits and bits == item.packed_bits and not item.transient:
+                task.mm.write(addr, item.packed)
+                return 1
+        if ready:
+            count = epoll.report(task.mm, addr, limit)
+            if count:
+                return count
     timeout_ms = s32(timeout_ms)
     return _epoll_wait(task, epfd, addr, limit, None if timeout_ms < 0 else timeout_ms * 1_000_000)
 
