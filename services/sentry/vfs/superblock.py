@@ -107,7 +107,7 @@ class Superblock:
         self.now: Callable[[], int] = kernel.clock.realtime_ns
         self.caches = kernel.part(PathCaches)
         self.negatives: deque[tuple[Dentry, bytes]] = deque()
-        self.positives: deque[Dentry] = deque()
+        self.positives: dict[Dentry, None] = {}
         self.prune_at = 0
         self.prunable = not dynamic  # whether unused names may be forgotten and looked up again
         self.mounts = 0
