@@ -128,7 +128,7 @@ class OverlayRegular(OverlayInode):
     # --- data ---
     def store(self) -> None:
         """Make the upper inode that holds the data, with this file's attributes. ENOSPC: the upper is full."""
-        self.upper = self.overlay.new_data(self.ino, self.mode)
+        self.upper = self.overlay.new_data(self.mode)
         self.upper.set_attributes(
             uid=self.uid, gid=self.gid, atime_ns=self.atime_ns, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns
         )
@@ -137,7 +137,7 @@ class OverlayRegular(OverlayInode):
         """Move the data (its first `limit` bytes) up and switch every open file over. ENOSPC, EIO: unchanged."""
         self.own()
         lower = cast(Inode, self.lower)
-        upper = self.overlay.new_data(self.ino, self.mode)
+        upper = self.overlay.new_data(self.mode)
         try:
             size = self.size if limit is None else min(limit, self.size)
             if size:
@@ -152,7 +152,7 @@ class OverlayRegular(OverlayInode):
                 ctime_ns=self.ctime_ns,
             )
         except LinuxError:
-            self.overlay.drop_data(self.ino, upper)
+            self.overlay.drop_data(upper)
             raise
         if self.xattrs is None:
             self._own_xattrs()
@@ -239,7 +239,7 @@ class OverlayRegular(OverlayInode):
     def release_last_link(self) -> None:
         upper, self.upper = self.upper, None
         if upper is not None:
-            self.overlay.drop_data(self.ino, upper)
+            self.overlay.drop_data(upper)
 
 
 def _write_all(sink: OpenFile, data: bytes, at: int) -> None:
