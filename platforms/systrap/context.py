@@ -20,13 +20,12 @@ from platforms.systrap.filter import is_direct
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["ANSWER_WITH_COPY", "HAND_IN", "Frame", "Registers", "SystrapContext"]
+__all__ = ["HAND_IN", "Frame", "Registers", "SystrapContext"]
 
 _REG_NAMES: Final = (
     "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags segments err trapno oldmask cr2"
 ).split()
 _GREGS: Final = struct.Struct("<23Q")
-ANSWER_WITH_COPY: Final = struct.Struct("<qQQ")  # RESULT, COPY_TO, COPY_LENGTH
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _ONE_OP: Final = struct.Struct("<7Q")
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
@@ -87,6 +86,8 @@ class SystrapContext:
     """See the module. `owner` is the kernel's: the task that runs here."""
 
     __slots__ = (
+        "arena_map",
+        "args_i",
         "_command_i",
         "_done",
         "_expected",
@@ -96,6 +97,8 @@ class SystrapContext:
         "_numbers",
         "_op_count_i",
         "_op_rows",
+        "in_at",
+        "in_length_i",
         "_position",
         "_regs",
         "args",
@@ -124,6 +127,7 @@ class SystrapContext:
         "state_pointer",
         "tgid",
         "tid",
+        "u64",
         "waiting_i",
     )
 
@@ -140,6 +144,12 @@ class SystrapContext:
         self._op_count_i = (self.at + layout.OP_COUNT) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self.event_at = self.at + layout.KIND
+        # Where UserMemory finds what a patched call site brought along:
+        self.u64 = platform.u64
+        self.arena_map = platform.arena_map
+        self.in_at = self.at + layout.IN
+        self.in_length_i = (self.at + layout.IN_LENGTH) // 8
+        self.args_i = (self.at + layout.ARGS) // 8
         self.rip_i = (self.at + layout.REGS) // 8 + 16
         self.state_pointer = platform.pointer(platform.arena_address + self.at)
         self.tid = 0
@@ -246,41 +256,6 @@ class SystrapContext:
     def forget_registers(self) -> None:
         """The thread goes on: what was read of its registers is no longer true."""
         self._regs = None
-
-    # --- small copies that travel in the slot (patched call sites) ---
-    def brought(self, addr: int, count: int) -> bytes | None:
-        """The `count` bytes at `addr`, if the call site brought exactly them along."""
-        u64 = self.platform.u64
-        at = self.at
-        if u64[(at + layout.IN_LENGTH) >> 3] != count or u64[(at + layout.ARGS + 8) >> 3] != addr or not count:
-            return None
-        if count > layout.IN_SIZE:
-            return None
-        return self.platform.arena_map[at + layout.IN : at + layout.IN + count]
-
-    def brought_string(self, addr: int) -> bytes | None:
-        """The string at `addr` without its NUL, if the call site brought it along."""
-        u64 = self.platform.u64
-        at = self.at
-        length = u64[(at + layout.IN_LENGTH) >> 3]
-        if not 0 < length <= layout.IN_SIZE:
-            return None
-        if length == 1:
-            return b"" if addr in (u64[(at + layout.ARGS) >> 3], u64[(at + layout.ARGS + 8) >> 3]) else None
-        first = (at + layout.ARGS) >> 3
-        if addr != u64[first] and addr != u64[first + 1]:
-            return None
-        text = self.platform.arena_map[at + layout.IN : at + layout.IN + length]
-        end = text.find(b"\0")
-        return text[:end] if end >= 0 else None
-
-    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
-        """Back to the guest with `result`; its stub first copies `data` (at most BUFFER_SIZE bytes) to `addr`."""
-        arena = self.platform.arena
-        start = self.at + layout.BUFFER
-        arena.map[start : start + len(data)] = data
-        ANSWER_WITH_COPY.pack_into(arena.map, self.at + layout.RESULT, result, addr, len(data))
-        self._go(layout.COPY_NOW)
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:

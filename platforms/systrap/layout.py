@@ -59,14 +59,15 @@ COMMAND: Final = 0x14C  # u32, what the thread is to do next
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
-RESULT: Final = 0x168  # u64; the next two lie behind it, so that one store fills all three
+RESULT: Final = 0x168  # u64; the next two and COPY_DATA lie behind it, so that one store fills them all
 COPY_TO: Final = 0x170  # u64 guest address for COMMAND_COPY_OUT
 COPY_LENGTH: Final = 0x178  # u64
 IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a patched site brought along in IN
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32
-BUFFER: Final = 0x1000  # bytes to copy out to the guest
+COPY_DATA: Final = OPS  # bytes to copy out: behind COPY_LENGTH, in the room of operations, which come at other times
+BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
 IN: Final = 0x3000  # small buffers and path names, brought along
 IN_SIZE: Final = 0x1000
@@ -102,7 +103,7 @@ COMMAND_OPS: Final = 2  # carry out OPS, stop at the first failure
 COMMAND_EXIT: Final = 3  # end this host thread
 COMMAND_TAKE_FRAME: Final = 4  # leave the patched path: save everything in a signal frame
 COMMAND_CLONE: Final = 5  # OPS[0] = clone's arguments; OPS[1..] = the child's start values
-COMMAND_COPY_OUT: Final = 6  # copy BUFFER to COPY_TO, then as RETURN
+COMMAND_COPY_OUT: Final = 6  # copy COPY_DATA to COPY_TO, then as RETURN
 COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN without asking
 
 # --- global page ---

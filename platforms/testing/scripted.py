@@ -233,10 +233,6 @@ class ScriptedContext:
         self._kept.rax = result & 0xFFFFFFFFFFFFFFFF
         self._go(result)
 
-    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
-        self.space.write_from(addr, data, len(data))
-        self.resume(result)
-
     def resume_registers(self) -> None:
         rax = self._kept.rax
         result = rax - (1 << 64) if rax >> 63 else rax
@@ -373,6 +369,11 @@ class ScriptedPlatform:
                 self._advance(context)
 
     def _advance(self, context: ScriptedContext) -> None:
+        if self.u32[context.state_i] == layout.COPY_NOW:
+            addr, length = self.u64[context.result_i + 1], self.u64[context.result_i + 2]
+            data = context.at + layout.COPY_DATA
+            context.space.write_from(addr, self.arena_map[data : data + length], length)
+            self.u32[context.state_i] = layout.RETURN_NOW
         if self.u32[context.state_i] == layout.RETURN_NOW:
             self.u32[context.state_i] = layout.RUNNING
             context.step = self._next_step(context)

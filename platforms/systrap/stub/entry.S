@@ -99,10 +99,14 @@ stub_fast_common:
   jg 1b
   jmp fast_slow
 2: cmpl $RETURN_NOW, %gs:STATE
-  jne fast_slow
+  jne 3f
   mov %gs:RETURN, %rcx
   mov %gs:RESULT, %rax
   jmp *%rcx
+3: cmpl $COPY_NOW, %gs:STATE
+  jne fast_slow
+  mov %rsp, %gs:SAVED_RSP
+  jmp fast_copy
 
 /* Whatever takes longer: on the slot's signal stack, in C. */
 fast_slow:
@@ -142,7 +146,7 @@ stub_take_frame_ip:
 fast_copy:
   mov %gs:COPY_TO, %rdi
   mov %gs:SELF, %rsi
-  add $BUFFER, %rsi
+  add $COPY_DATA, %rsi
   mov %gs:COPY_LENGTH, %rcx
   .globl stub_copy_begin, stub_copy_end, stub_copy_fault
 stub_copy_begin:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from protocol.abi import epoll_h as ep
 from protocol.abi import fcntl_h as fc
@@ -20,6 +20,9 @@ from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitEntry
 from services.sentry.vfs.inode import Inode
 from services.sentry.vfs.open_file import OpenFile
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
 
 __all__ = ["EpollFile", "EpollItem"]
 
@@ -33,9 +36,25 @@ _pack_event: Final = ep.EPOLL_EVENT.pack
 
 
 class EpollItem:
-    """One watched file. `mask`: the poll bits reported (0 once EPOLLONESHOT fired); `data`: the guest's 64 bits."""
+    """One watched file. `mask`: the poll bits reported (0 once EPOLLONESHOT fired); `data`: the guest's 64 bits.
 
-    __slots__ = ("data", "edge", "entry", "epoll", "events", "fd", "file", "mask", "oneshot")
+    packed  the struct epoll_event that was reported last, for `packed_bits` (0: none yet).
+    """
+
+    __slots__ = (
+        "data",
+        "edge",
+        "entry",
+        "epoll",
+        "events",
+        "fd",
+        "file",
+        "mask",
+        "oneshot",
+        "packed",
+        "packed_bits",
+        "transient",
+    )
 
     def __init__(self, epoll: EpollFile, fd: int, file: OpenFile, events: int, data: int) -> None:
         self.epoll = epoll
@@ -50,6 +69,9 @@ class EpollItem:
         self.mask = self.entry.mask = (events & ~_PRIVATE) | _ALWAYS
         self.edge = bool(events & ep.EPOLLET)
         self.oneshot = bool(events & ep.EPOLLONESHOT)
+        self.transient = self.edge or self.oneshot  # leaves the ready list when it is reported
+        self.packed = b""
+        self.packed_bits = 0
 
     def _on_wake(self, mask: int) -> None:
         epoll = self.epoll
@@ -146,20 +168,32 @@ class EpollFile(OpenFile):
         return (item.file for item in self.items.values() if isinstance(item.file, EpollFile))
 
     # --- epoll_wait(2) ---
+    def report(self, mm: AddressSpace, addr: int, limit: int) -> int:
+        """Write what `collect` gives to `addr`: how many events. EFAULT."""
+        ready = self.ready
+        if len(ready) != 1:
+            events = self.collect(limit)
+            if events:
+                mm.write(addr, events)
+            return len(events) // 12
+        (item,) = ready
+        bits = item.file.poll() & item.mask
+        if not bits:
+            del ready[item]
+            return 0
+        if bits != item.packed_bits:
+            item.packed_bits = bits
+            item.packed = _pack_event(bits, item.data)
+        mm.write(addr, item.packed)
+        if item.transient:
+            del ready[item]
+            if item.oneshot:
+                item.mask = item.entry.mask = 0
+        return 1
+
     def collect(self, limit: int) -> bytes:
         """Up to `limit` packed struct epoll_event of items ready now, in the order they became so; b'': none."""
         ready = self.ready
-        if len(ready) == 1:
-            (item,) = ready
-            bits = item.file.poll() & item.mask
-            if bits:
-                if item.edge or item.oneshot:
-                    del ready[item]
-                    if item.oneshot:
-                        item.mask = item.entry.mask = 0
-                return _pack_event(bits, item.data)
-            del ready[item]
-            return b""
         out: list[bytes] = []
         for item in list(ready):
             del ready[item]

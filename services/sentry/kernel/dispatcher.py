@@ -12,6 +12,7 @@ One call, end to end: the platform's collect() finds a stopped context -> `_even
 from __future__ import annotations
 
 import errno
+import struct
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, FinalOps, Outcome, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
+from services.sentry.mm.user_memory import CARRIED_MAX
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -39,6 +41,7 @@ _SIGKILL: Final = 9
 _SIGILL: Final = 4
 _MAX_SITES: Final = 4096
 _MAX_NUMBER: Final = 1024  # of system calls whose names are remembered
+_NOT_PLAIN: Final = (None, 0)
 
 
 class Dispatcher:
@@ -51,10 +54,10 @@ class Dispatcher:
         self.handlers: list[Callable[..., Outcome] | None] = [row.handler if row else None for row in table]
         self.arity = [len(row.args.split()) if row else 0 for row in table]
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
-        self.trace: Tracer | None = None
         self.reap_wanted = False
         self._missing_names: dict[int, str] = {}
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
+        self._trace: Tracer | None = None
         self._serve = self._make_server()
 
     # --- the loop ---
@@ -108,47 +111,53 @@ class Dispatcher:
     def _make_server(self) -> Callable[[Any], None]:
         """`serve(context)`: one event. A plain system call is all done in its one frame.
 
-        A closure, because what it needs a dozen times a microsecond is then in local cells.
+        A closure, because what it needs a dozen times a microsecond is then in local cells. What can wait comes after
+        the store to the state word: the guest goes on meanwhile.
         """
-        platform, handlers, arity, need_frame = self.platform, self.handlers, self.arity, self.need_frame
-        size = len(handlers)
+        platform, serve_other = self.platform, self._serve_other
+        every = [(row.handler, len(row.args.split())) if row else _NOT_PLAIN for row in self.rows]
+        plain = [
+            _NOT_PLAIN if row and row.name in _NEED_FRAME else each for row, each in zip(self.rows, every, strict=True)
+        ]
+        size = len(every)
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
         u64 = platform.u64
+        packers: list[Callable[..., None] | None] = [None] * (CARRIED_MAX + 1)
+
+        def packer(count: int) -> Callable[..., None]:
+            """What writes RESULT, COPY_TO, COPY_LENGTH and `count` bytes of COPY_DATA (platforms/systrap/layout.py)."""
+            made = packers[count] = struct.Struct(f"<qQQ{count}s").pack_into
+            return made
 
         def serve(context: Any) -> None:
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
-            if not 0 < kind < 3 or task is None or nr >= size or self.trace is not None:
-                self._serve_other(context, kind, nr)
+            if not 0 < kind < 3 or task is None or nr >= size:
+                serve_other(context, kind, nr)
                 return
             if context.awaiting and not context.left(kind):
-                self._serve_other(context, kind, nr)
+                serve_other(context, kind, nr)
                 return
             mm = task.mm
-            handler = handlers[nr]
+            handler, count = (plain if kind == 1 else every)[nr]
             if handler is None or mm is None:
-                self._serve_other(context, kind, nr)
+                serve_other(context, kind, nr)
                 return
-            if kind == 2:  # layout.SYSCALL: it trapped, and is counted; the full frame is there
+            if kind == 1:  # layout.SYSCALL_FAST
+                mm.fast = context
+            else:  # it trapped, and is counted; the full frame is there
                 rip = u64[context.rip_i]
                 seen = mm.patcher.seen
-                count = seen.get(rip, 0) + 1
-                if count == 1 and len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
+                times = seen.get(rip, 0) + 1
+                if times == 1 and len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
                     seen.clear()
-                seen[rip] = count
-                if not count % HOT and self._patch_when_hot(task, context, rip, nr):
+                seen[rip] = times
+                if not times % HOT and self._patch_when_hot(task, context, rip, nr):
                     return
                 context.has_full_frame = True
-            elif need_frame[nr]:
-                self._serve_other(context, kind, nr)
-                return
-            else:
-                mm.fast = context
-                context.has_full_frame = False
+                context.nr = context.orig_rax = nr
             context.in_guest = False
-            context.nr = context.orig_rax = nr
             try:
-                count = arity[nr]
                 if count == 3:
                     outcome = handler(task, a0, a1, a2)
                 elif count == 2:
@@ -171,28 +180,55 @@ class Dispatcher:
                 mm.fast = mm.pending = None
                 self._bug(task, error)
                 return
-            mm.fast = None
-            if type(outcome) is int and not task.signal_pending and context.owner is task and not -517 < outcome < -511:
-                if mm.pending is None:
+            if (
+                outcome.__class__ is int
+                and (outcome >= 0 or not -517 < outcome < -511)
+                and not task.signal_pending
+                and context.owner is task
+            ):
+                data = mm.pending
+                if data is None:
                     i64[context.result_i] = outcome
-                    context.in_guest = True
-                    context._regs = None
                     u32[context.state_i] = 4  # layout.RETURN_NOW
-                    if u32[context.waiting_i]:
-                        wake(context)
-                    return
-                (addr, data), mm.pending = mm.pending, None
-                context.resume_with_copy(outcome, addr, data)
+                else:
+                    length = len(data)
+                    pack = packers[length] or packer(length)
+                    pack(arena_map, context.result_i << 3, outcome, mm.pending_addr, length, data)
+                    u32[context.state_i] = 6  # layout.COPY_NOW
+                    mm.pending = None
+                mm.fast = None
+                context.in_guest = True
+                context._regs = None
+                if u32[context.waiting_i]:
+                    wake(context)
                 return
+            mm.fast = None
             if mm.pending is not None:
                 try:
                     mm.flush()
                 except LinuxError as error:
                     outcome = -error.errno
+            if kind == 1:
+                context.has_full_frame = False
+                context.nr = context.orig_rax = nr
             context.args = (a0, a1, a2, a3, a4, a5)
             self._complete(task, outcome)
 
         return serve
+
+    @property
+    def trace(self) -> Tracer | None:
+        """What is told of every call (--strace); while there is one, none is served in one frame."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, tracer: Tracer | None) -> None:
+        self._trace = tracer
+        self._serve = self._make_server() if tracer is None else self._serve_traced
+
+    def _serve_traced(self, context: Any) -> None:
+        kind, nr, *_ = self.platform.event(self.platform.arena_map, context.event_at)
+        self._serve_other(context, kind, nr)
 
     def _serve_other(self, context: Any, kind: int, nr: int) -> None:
         """Every event but the hot one: a trap, a fault, an internal event, or nonsense that the platform judges."""

@@ -93,7 +93,7 @@ class FdTable:
         else:
             self.cloexec.discard(fd)
         if old is not None:
-            if task is not None:
+            if task is not None and old.inode.locks is not None:
                 old.flush(task)
             old.close_reference()
 
@@ -131,12 +131,17 @@ class FdTable:
         return file
 
     def close(self, fd: int, task: Task) -> None:
-        """close(2): EBADF, and what the file's flush reports; the number is free in any case."""
-        file = self.remove(fd)
-        try:
+        """close(2). EBADF: none."""
+        file = self.files.pop(fd, None)
+        if file is None:
+            raise LinuxError(errno.EBADF)
+        if self.cloexec:
+            self.cloexec.discard(fd)
+        if fd < self._lowest:
+            self._lowest = fd
+        if file.inode.locks is not None:
             file.flush(task)
-        finally:
-            file.close_reference()
+        file.close_reference()
 
     def close_range(self, first: int, last: int, task: Task) -> None:
         """close_range(2): close every fd in first..last; errors of single files are not reported."""

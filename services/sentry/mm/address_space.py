@@ -126,7 +126,7 @@ class AddressSpace(UserMemory):
         areas = self.vmas.overlapping(addr, addr + count)
         low = high = addr
         for area in areas:
-            if area.reserved or not area.prot & mm_h.PROT_WRITE or (area.shared and area.file is not None):
+            if area.reserved or not area.prot & mm_h.PROT_WRITE or (area.file is not None and not self._is_whole(area)):
                 break
             if low == high:
                 low = high = area.start
@@ -137,6 +137,15 @@ class AddressSpace(UserMemory):
             return False
         self.window_low, self.window_high = low, high
         return True
+
+    def _is_whole(self, area: Vma) -> bool:
+        """Whether every page of a file's area is there, now and later: only the running program's own data, for nobody
+        may make that file shorter. A page beyond the end of its file faults.
+        """
+        inode = area.file.inode if area.file is not None else None
+        if inode is None or inode is not self.executable or area.shared:
+            return False
+        return bool(area.offset + area.length <= inode.size + PAGE - 1)
 
     # --- placing ---
     def find_free(self, length: int, hint: int = 0) -> int:
@@ -278,7 +287,7 @@ class AddressSpace(UserMemory):
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""
-        self.window_high = 0
+        self.close_windows()
         areas = self.vmas.overlapping(start, end)
         if not areas:
             return
@@ -311,14 +320,14 @@ class AddressSpace(UserMemory):
                 raise LinuxError(errno.EACCES)
 
         def protected() -> None:
-            self.window_high = 0
+            self.close_windows()
             for area in self.vmas.isolate(addr, end):
                 if not area.shared:
                     self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)
                 area.prot = prot
             self.vmas.merge_around(addr, end)
 
-        self.window_high = 0
+        self.close_windows()
         return self._final(context, Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0)), protected)
 
     def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:

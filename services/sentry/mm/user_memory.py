@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms._host import ffi, lib
+from platforms.systrap.layout import IN_SIZE
 from protocol.abi.limits import PATH_MAX
 from services.sentry.errors import LinuxError
 
@@ -35,15 +36,43 @@ _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 
 
 class UserMemory:
-    """Copies to and from the address space whose host process (any of its threads) is `vm_pid`."""
+    """Copies to and from the address space whose host process (any of its threads) is `vm_pid`.
 
-    __slots__ = ("fast", "pending", "space", "window_high", "window_low")
+    What a patched call site brought along is taken from its slot without a call of the platform: `in_length_i` says how
+    much there is, `args_i` of which argument, `in_at` where (platforms/systrap/layout.py).
+    """
+
+    __slots__ = (
+        "fast",
+        "other_high",
+        "other_low",
+        "pending",
+        "pending_addr",
+        "space",
+        "window_high",
+        "window_low",
+    )
 
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
         self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
-        self.pending: tuple[int, bytes] | None = None  # a write that travels back with the answer
+        self.pending: bytes | None = None  # a write that travels back with the answer,
+        self.pending_addr = 0  # and where it goes
         self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
+        self.other_low = self.other_high = 0  # the window before: programs write to stack and heap by turns
+
+    def close_windows(self) -> None:
+        """What is mapped, or how, changed."""
+        self.window_high = self.other_high = 0
+
+    def _find_window(self, addr: int, count: int) -> bool:
+        """As _open_window, but the other window is tried first."""
+        low, high = self.other_low, self.other_high
+        self.other_low, self.other_high = self.window_low, self.window_high
+        if low <= addr and addr + count <= high:
+            self.window_low, self.window_high = low, high
+            return True
+        return self._open_window(addr, count)
 
     def _open_window(self, addr: int, count: int) -> bool:
         """Whether [addr, addr+count) is plain writable memory; the window is moved there. The address space knows."""
@@ -51,11 +80,11 @@ class UserMemory:
 
     def flush(self) -> None:
         """Carry out a write that was to travel with an answer. EFAULT."""
-        waiting, self.pending = self.pending, None
-        if waiting is not None:
-            addr, data = waiting
-            if _vm_write(self.space.vm_pid, addr, _from_buffer(data), len(data)) != len(data):
-                raise LinuxError(errno.EFAULT)
+        data, self.pending = self.pending, None
+        if data is not None and _vm_write(self.space.vm_pid, self.pending_addr, _from_buffer(data), len(data)) != len(
+            data
+        ):
+            raise LinuxError(errno.EFAULT)
 
     def read(self, addr: int, count: int) -> bytes:
         """Exactly `count` bytes."""
@@ -63,9 +92,10 @@ class UserMemory:
         if fast is not None:
             if self.pending is not None:
                 self.flush()
-            brought = fast.brought(addr, count)
-            if brought is not None:
-                return brought  # type: ignore[no-any-return]
+            u64 = fast.u64
+            if u64[fast.in_length_i] == count and u64[fast.args_i + 1] == addr and 0 < count <= IN_SIZE:
+                at = fast.in_at
+                return fast.arena_map[at : at + count]  # type: ignore[no-any-return]
         if count <= _SCRATCH_SIZE:
             if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
                 if count == 0:
@@ -81,11 +111,12 @@ class UserMemory:
         if self.fast is not None:
             if self.pending is not None:
                 self.flush()
-            end = addr + len(data)
-            if len(data) <= CARRIED_MAX and (
-                (self.window_low <= addr and end <= self.window_high) or self._open_window(addr, len(data))
+            count = len(data)
+            if count <= CARRIED_MAX and (
+                (self.window_low <= addr and addr + count <= self.window_high) or self._find_window(addr, count)
             ):
-                self.pending = (addr, bytes(data))
+                self.pending_addr = addr
+                self.pending = data if type(data) is bytes else bytes(data)
                 return
         buffer = _from_buffer(data)
         count = len(buffer)
@@ -128,9 +159,17 @@ class UserMemory:
         if fast is not None:
             if self.pending is not None:
                 self.flush()
-            brought = fast.brought_string(addr)
-            if brought is not None and len(brought) < limit:
-                return brought  # type: ignore[no-any-return]
+            u64 = fast.u64
+            length = u64[fast.in_length_i]  # with the NUL
+            if 0 < length <= IN_SIZE and length <= limit:
+                first = fast.args_i
+                if u64[first + 1] == addr or u64[first] == addr:
+                    if length == 1:
+                        return b""
+                    at = fast.in_at
+                    brought: bytes = fast.arena_map[at : at + length - 1]
+                    if 0 not in brought:  # else the guest changed it since
+                        return brought
         out = b""
         pid = self.space.vm_pid
         while True:

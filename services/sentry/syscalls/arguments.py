@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["AT_FDCWD", "fd_arg", "s32", "s64", "u32"]
+__all__ = ["AT_FDCWD", "CWD_FORMS", "fd_arg", "s32", "s64", "u32"]
 
 AT_FDCWD = -100
+CWD_FORMS = frozenset((0xFFFFFF9C, 0xFFFFFFFFFFFFFF9C))
+"""AT_FDCWD as it comes in a register: from `mov $imm,%edi`, or sign-extended."""
 
 
 def s32(value: int) -> int:

@@ -15,7 +15,7 @@ from protocol.abi.statfs_h import pack_statfs
 from protocol.abi.time_h import TIMESPEC, TIMEVAL
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import ANY, Wait
-from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, s64, u32
+from services.sentry.syscalls.arguments import AT_FDCWD, CWD_FORMS, fd_arg, s32, s64, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.attributes import (
     UTIME_OMIT,
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ROWS"]
 
-ENOENT: Final = errno.ENOENT
+NO_ENTRY: Final = -errno.ENOENT
+"""Returned, not raised, where absence is an everyday answer: an exception costs as much as all the rest."""
 _AT_STAT: Final = fc.AT_SYMLINK_NOFOLLOW | fc.AT_NO_AUTOMOUNT | fc.AT_EMPTY_PATH | fc.AT_STATX_SYNC_TYPE
 _ID_NONE: Final = 0xFFFFFFFF
 
@@ -60,22 +61,28 @@ def _inode_at(task: Task, dirfd: int, name: bytes, flags: int) -> tuple[Inode, M
 def sys_newfstatat(task: Task, dirfd: int, path: int, buf: int, flags: int) -> Outcome:
     mm = task.mm
     name = mm.read_cstring(path)
+    if flags == 0x1000 and not name:  # AT_EMPTY_PATH: how C libraries spell fstat(2)
+        file = task.files.files.get(dirfd)
+        if file is not None:
+            opened = file.inode
+            mm.write(buf, opened.shown[0] or pack_inode(opened))
+            return 0
     fs = task.fs
-    if not flags & ~0x100 and fs.cache_cred is task.cred and (dirfd & 0xFFFFFFFF == 0xFFFFFF9C or name[:1] == b"/"):
-        entry = (fs.unfollowed if flags & 0x100 else fs.followed).get(name)
-        if entry is not None:
+    if (flags == 0 or flags == 0x100) and fs.cache_cred is task.cred:
+        entry = (fs.unfollowed if flags else fs.followed).get(name)
+        if entry is not None and (dirfd in CWD_FORMS or name[0] == 47):
             _, dentry, seq = entry
             if dentry.seq == seq:
                 inode = dentry.inode
                 if inode is None:
-                    raise LinuxError(ENOENT)
-                mm.write(buf, pack_inode(inode))
+                    return NO_ENTRY
+                mm.write(buf, inode.shown[0] or pack_inode(inode))
                 return 0
     flags = s32(flags)
     if flags & ~_AT_STAT:
         raise LinuxError(errno.EINVAL)
     found, _, _ = _inode_at(task, s32(dirfd), name, flags)
-    mm.write(buf, pack_inode(found))
+    mm.write(buf, found.shown[0] or pack_inode(found))
     return 0
 
 
@@ -92,7 +99,8 @@ def sys_fstat(task: Task, fd: int, buf: int) -> Outcome:
         file = task.files.files[fd]
     except KeyError:
         file = task.files.get(fd_arg(fd))
-    task.mm.write(buf, pack_inode(file.inode))
+    inode = file.inode
+    task.mm.write(buf, inode.shown[0] or pack_inode(inode))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import fcntl_h as fc
 from protocol.abi import mount_h as mt
 from protocol.abi.capability_h import CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
-from protocol.abi.dirent_h import DIRENT64_HEAD, pack_dirent
+from protocol.abi.dirent_h import pack_dirent
 from protocol.records import replace
 from services.sentry.errors import LinuxError
 from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, u32
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from services.sentry.vfs.inode import Inode
 
 __all__ = ["ROWS"]
-
-_HEAD_PACK: Final = DIRENT64_HEAD.pack
 
 
 def _base(task: Task, dirfd: int, name: bytes) -> Path:
@@ -143,6 +141,7 @@ def sys_readlinkat(task: Task, dirfd: int, path: int, buf: int, size: int) -> Ou
     text = inode.readlink_for(task)[:size]
     if inode.atime_ns <= inode.mtime_ns and not place.mount.flags & mt.MS_NOATIME and not place.dentry.dynamic:
         inode.atime_ns = inode.superblock.now()
+        inode.shown[0] = None
     task.mm.write(buf, text)
     return len(text)
 
@@ -250,23 +249,10 @@ def sys_getdents64(task: Task, fd: int, buf: int, size: int) -> Outcome:
     file = task.files.get(fd_arg(fd))
     if not file.readable:
         raise LinuxError(errno.EBADF)
-    room = u32(size)
-    records = []
-    position = None
-    for following, (name, ino, kind) in file.read_entries():
-        length = (len(name) + 27) & ~7  # 19 bytes of head and a NUL, rounded up to eight
-        if length > room:
-            if position is None:
-                raise LinuxError(errno.EINVAL)
-            break
-        room -= length
-        records.append((_HEAD_PACK(ino, following, length, kind) + name).ljust(length, b"\0"))
-        position = following
-    if position is None:
-        return 0
-    data = b"".join(records)
-    task.mm.write(buf, data)
-    file.offset = position
+    data, following = file.read_packed(u32(size))
+    if data:
+        task.mm.write(buf, data)
+        file.offset = following
     return len(data)
 
 

@@ -419,19 +419,17 @@ def _epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ns: int | 
 
 def _collect_or_wait(task: Task, epoll: EpollFile, addr: int, limit: int, timeout_ns: int | None) -> Outcome:
     if epoll.ready:
-        events = epoll.collect(limit)
-        if events:
-            task.mm.write(addr, events)
-            return len(events) // 12
+        count = epoll.report(task.mm, addr, limit)
+        if count:
+            return count
     if timeout_ns == 0:
         return 0
 
     def attempt() -> int:
-        found = epoll.collect(limit)
-        if not found:
+        count = epoll.report(task.mm, addr, limit)
+        if not count:
             raise WouldBlock
-        task.mm.write(addr, found)
-        return len(found) // 12
+        return count
 
     deadline = None if timeout_ns is None else _deadline(task, timeout_ns)
     return Wait(attempt, ((epoll.queue, po.POLLIN),), deadline_ns=deadline, restart=0)
@@ -439,12 +437,19 @@ def _collect_or_wait(task: Task, epoll: EpollFile, addr: int, limit: int, timeou
 
 def sys_epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ms: int) -> Outcome:
     """epoll_wait(2). EINTR by any signal that ends the wait."""
-    epoll = task.files.files.get(epfd & 0xFFFFFFFF)
-    if type(epoll) is EpollFile and epoll.ready and 0 < limit <= 0xFFFF:
-        events = epoll.collect(limit)
-        if events:
-            task.mm.write(addr, events)
-            return len(events) // 12
+    epoll = task.files.files.get(epfd)
+    if epoll.__class__ is EpollFile and 0 < limit <= 0xFFFF:
+        ready = epoll.ready
+        if len(ready) == 1:  # as `report` does it, where the event is the same as last time
+            (item,) = ready
+            bits = item.file.poll() & item.mask
+            if bits and bits == item.packed_bits and not item.transient:
+                task.mm.write(addr, item.packed)
+                return 1
+        if ready:
+            count = epoll.report(task.mm, addr, limit)
+            if count:
+                return count
     timeout_ms = s32(timeout_ms)
     return _epoll_wait(task, epfd, addr, limit, None if timeout_ms < 0 else timeout_ms * 1_000_000)
 

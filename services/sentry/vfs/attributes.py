@@ -30,7 +30,7 @@ SIGXFSZ: Final = 25
 
 
 def pack_inode(inode: Inode) -> bytes:
-    """A struct stat (stat(2))."""
+    """A struct stat (stat(2)), packed anew: callers look at `inode.shown` first. It is kept there if it may be."""
     inode.refresh()
     superblock = inode.superblock
     modified = inode.mtime_ns
@@ -45,7 +45,7 @@ def pack_inode(inode: Inode) -> bytes:
         asec, ansec = msec, mnsec
     else:
         asec, ansec = divmod(accessed, SECOND)
-    return _STAT_PACK(
+    packed = _STAT_PACK(
         superblock.dev,
         inode.ino,
         inode.nlink,
@@ -63,6 +63,10 @@ def pack_inode(inode: Inode) -> bytes:
         csec,
         cnsec,
     )
+    cell = inode.stat_cell()
+    if cell is not None:
+        cell[0] = packed
+    return packed
 
 
 def pack_inode_x(inode: Inode, mount: Mount | None, mount_root: bool) -> bytes:

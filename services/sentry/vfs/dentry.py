@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import MutableMapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
@@ -123,13 +124,16 @@ class Dentry:
         self.seq += 1
         if self.parent.children.get(self.name) is self:
             del self.parent.children[self.name]
-        if self.inode is not None and self.children:
-            self.superblock.invalidate_paths()
+        if self.inode is not None:
+            self.superblock.positives.pop(self, None)
+            if self.children:
+                self.superblock.invalidate_paths()
 
     def unlinked(self) -> None:
         """The name was removed: this dentry stays with those who hold it, a negative one takes its place."""
         self.seq += 1
         self.deleted = True
+        self.superblock.positives.pop(self, None)
         inode = self.inode
         if self.ascended or (inode is not None and inode.mode & 0o170000 == 0o120000):
             self.superblock.invalidate_paths()
@@ -185,19 +189,23 @@ def remember_present(dentry: Dentry) -> None:
     """Note a present name of a prunable superblock; when there are too many, forget the oldest that nobody uses."""
     superblock = dentry.superblock
     positives = superblock.positives
-    positives.append(dentry)
-    if len(positives) <= max(POSITIVE_LIMIT, superblock.prune_at):
+    positives[dentry] = None
+    if len(positives) <= POSITIVE_LIMIT or len(positives) <= superblock.prune_at:
         return
     superblock.invalidate_paths()  # cached paths hold references
-    for _ in range(len(positives) // 4):
-        old = positives.popleft()
+    oldest = list(islice(positives, len(positives) // 4))
+    for old in oldest:
+        del positives[old]
+    oldest.reverse()
+    while oldest:
+        old = oldest.pop()
         if old.parent.children.get(old.name) is not old:
             continue
         if old.mounted or old.children or sys.getrefcount(old) > UNUSED_REFERENCES:
             if old.children and all(child.inode is None for child in old.children.values()):
                 for child in list(old.children.values()):
                     child.drop()
-            positives.append(old)
+            positives[old] = None
         else:
             old.drop()
     superblock.prune_at = len(positives) + len(positives) // 4  # where most are in use, do not look again too soon

@@ -1,19 +1,21 @@
 """Open directories: getdents64(2), lseek(2) on a directory. One class for every file system.
 
 The entries are listed once, when reading starts at 0, and served from that list: what is added or removed meanwhile may
-or may not show (readdir(3)), and a large directory costs linear time over all calls. Cookies: 0 '.', 1 '..', then those
-of the file system plus 2.
+or may not show (readdir(3)), and a large directory costs linear time over all calls. A file system that tells of
+every change keeps the list with the inode (`Inode.keep_listing`), for the next who reads the directory. Cookies: 0 '.',
+1 '..', then those of the file system plus 2.
 """
 
 from __future__ import annotations
 
 import errno
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from protocol.abi import fcntl_h as fc
-from protocol.abi.dirent_h import DT_DIR
+from protocol.abi.dirent_h import DT_DIR, pack_dirent64
 from services.sentry.errors import LinuxError
 from services.sentry.vfs.open_file import OpenFile
 
@@ -24,46 +26,89 @@ if TYPE_CHECKING:
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.inode import DirectoryEntry, Inode
 
-__all__ = ["DirectoryFile"]
+__all__ = ["DirectoryFile", "Listing"]
 
 MAX_OFFSET = 0x7FFFFFFFFFFFFFFF
+KEPT = 64
+"""Listings that the directories of one superblock keep: those made last."""
+
+
+class Listing:
+    """What a directory shows, '.' and '..' included: `entries`, and the same as struct linux_dirent64 in `packed`.
+
+    cookies  the position of each entry, and that of the end
+    ends     where each entry's record ends in `packed`
+    """
+
+    __slots__ = ("cookies", "ends", "entries", "packed", "parent_ino")
+
+    def __init__(self, inode: Inode, parent_ino: int) -> None:
+        self.parent_ino = parent_ino
+        self.entries: list[DirectoryEntry] = [(b".", inode.ino, DT_DIR), (b"..", parent_ino, DT_DIR)]
+        self.cookies = [0, 1]
+        at = 0
+        for cookie, entry in inode.entries(0):
+            self.entries.append(entry)
+            self.cookies.append(at + 2)
+            at = cookie
+        self.cookies.append(at + 2)
+        following = iter(self.cookies)
+        next(following)
+        records = [pack_dirent64(ino, next(following), kind, name) for name, ino, kind in self.entries]
+        self.packed = b"".join(records)
+        self.ends = list(accumulate(map(len, records)))
 
 
 class DirectoryFile(OpenFile):
     """offset: the cookie of the next entry."""
 
-    __slots__ = ("cookies", "dentry", "listing")
+    __slots__ = ("dentry", "listing")
 
     def __init__(self, inode: Inode, flags: int, dentry: Dentry) -> None:
         super().__init__(inode, flags)
         self.dentry = dentry
-        self.listing: list[DirectoryEntry] | None = None
-        self.cookies: list[int] = []
+        self.listing: Listing | None = None
 
-    def _list(self) -> list[DirectoryEntry]:
+    def _list(self) -> Listing:
+        """What is read from `offset` on. ENOENT: the directory was removed."""
+        if self.dentry.deleted:
+            raise LinuxError(errno.ENOENT)
+        listing = self.listing
+        if listing is not None and self.offset:
+            return listing
         inode = self.inode
-        inode.refresh()
-        parent = self.dentry.parent.inode or inode
-        listing: list[DirectoryEntry] = [(b".", inode.ino, DT_DIR), (b"..", parent.ino, DT_DIR)]
-        cookies = [0, 1]
-        at = 0
-        for cookie, entry in inode.entries(0):
-            listing.append(entry)
-            cookies.append(at + 2)
-            at = cookie
-        cookies.append(at + 2)
-        self.listing, self.cookies = listing, cookies
+        parent_ino = (self.dentry.parent.inode or inode).ino
+        listing = inode.listing
+        if listing is None or listing.parent_ino != parent_ino:
+            inode.refresh()
+            listing = Listing(inode, parent_ino)
+            if inode.keep_listing(listing):
+                listed = inode.superblock.listed
+                listed.append(inode)
+                if len(listed) > KEPT:
+                    listed.popleft().keep_listing(None)
+        self.listing = listing
         return listing
 
     def read_entries(self) -> Iterator[tuple[int, DirectoryEntry]]:
         """Entries from `offset` on. ENOENT: the directory was removed."""
-        if self.dentry.deleted:
-            raise LinuxError(errno.ENOENT)
-        listing = self.listing
-        if listing is None or self.offset == 0:
-            listing = self._list()
-        first = bisect_left(self.cookies, self.offset, 0, len(listing))
-        return zip(self.cookies[first + 1 :], listing[first:], strict=True)
+        listing = self._list()
+        entries, cookies = listing.entries, listing.cookies
+        first = bisect_left(cookies, self.offset, 0, len(entries))
+        return zip(cookies[first + 1 :], entries[first:], strict=True)
+
+    def read_packed(self, room: int) -> tuple[bytes, int]:
+        """As OpenFile.read_packed. ENOENT: the directory was removed."""
+        listing = self._list()
+        ends = listing.ends
+        first = bisect_left(listing.cookies, self.offset, 0, len(ends))
+        if first == len(ends):
+            return b"", self.offset
+        start = ends[first - 1] if first else 0
+        stop = bisect_right(ends, start + room, first)
+        if stop == first:
+            raise LinuxError(errno.EINVAL)
+        return listing.packed[start : ends[stop - 1]], listing.cookies[stop]
 
     def seek(self, offset: int, whence: int) -> int:
         if whence == fc.SEEK_CUR:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import stat as stat_mod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.errors import LinuxError
 
@@ -18,17 +18,27 @@ if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.dentry import Dentry
+    from services.sentry.vfs.directory_file import Listing
     from services.sentry.vfs.open_file import OpenFile
     from services.sentry.vfs.path_walk import Path
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["DirectoryEntry", "Inode"]
+__all__ = ["NOT_SHOWN", "DirectoryEntry", "Inode"]
 
 DirectoryEntry = tuple[bytes, int, int]  # name, inode number, DT_* type
 
+NOT_SHOWN: Final[list[bytes | None]] = [None]
+"""What `Inode.shown` is as long as nothing is kept there. It always holds None, so that anybody may "void" it."""
+
 
 class Inode:
-    """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits."""
+    """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits.
+
+    shown   one cell: the struct stat that was packed last, None once an attribute changed since. A file system that
+            keeps one (`stat_cell`) stores None there whenever it stores to an attribute slot of the inode.
+    listing of a directory: what was read of it last (vfs/directory_file.py), if its file system keeps that; None since
+            a name came, went or changed.
+    """
 
     __slots__ = (
         "atime_ns",
@@ -45,6 +55,7 @@ class Inode:
         "open_files",
         "pipe",
         "rdev",
+        "shown",
         "size",
         "socket",
         "superblock",
@@ -53,6 +64,8 @@ class Inode:
         "writers",
         "__weakref__",
     )
+
+    listing: Listing | None = None
 
     def __init__(
         self, superblock: Superblock, ino: int, mode: int, uid: int = 0, gid: int = 0, now_ns: int = 0
@@ -67,6 +80,7 @@ class Inode:
         self.size = 0
         self.blocks = 0  # of 512 bytes
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = now_ns
+        self.shown = NOT_SHOWN
         self.locks: object | None = None  # vfs/file_locks.py, made on first use
         self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
         self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
@@ -96,6 +110,17 @@ class Inode:
     def refresh(self) -> None:
         """Bring the attribute slots up to date before they are shown (dynamic and shared files)."""
 
+    def stat_cell(self) -> list[bytes | None] | None:
+        """`shown`, made fit to keep a struct stat. None: attributes may change without a store to their slots."""
+        return None
+
+    def own_cell(self) -> list[bytes | None]:
+        """`shown`, now a cell of this inode's."""
+        cell = self.shown
+        if cell is NOT_SHOWN:
+            cell = self.shown = [None]
+        return cell
+
     def set_attributes(
         self,
         *,
@@ -114,6 +139,10 @@ class Inode:
         raise LinuxError(errno.EPERM, "attributes are fixed")
 
     # --- directories ---
+    def keep_listing(self, listing: Listing | None) -> bool:
+        """Keep it as `listing` until a change. False: this file system's directories change without saying so."""
+        return False
+
     def lookup(self, name: bytes) -> Inode:
         """The child called `name`. ENOENT: none. Never called with b'.' or b'..'."""
         raise LinuxError(errno.ENOENT)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from services.sentry.vfs.inode import DirectoryEntry, Inode
     from services.sentry.vfs.path_walk import Path
 
-__all__ = ["Backing", "OpenFile"]
+__all__ = ["KEPT_FLAGS", "Backing", "OpenFile"]
+
+KEPT_FLAGS: Final = ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
+"""Of open(2)'s flags, those that F_GETFL shows."""
 
 
 class Backing(NamedTuple):
@@ -76,7 +79,7 @@ class OpenFile:
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode
-        self.flags = flags & ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
+        self.flags = flags & KEPT_FLAGS
         mode = flags & fc.O_ACCMODE
         self.readable = mode != fc.O_WRONLY
         self.writable = mode != fc.O_RDONLY
@@ -99,8 +102,8 @@ class OpenFile:
 
     def close_reference(self) -> None:
         """One holder less. The last one ends it: epolls, locks and the unlinked inode go with it."""
-        self.refs -= 1
-        if self.refs <= 0:
+        self.refs = refs = self.refs - 1
+        if refs <= 0:
             if self.epoll_links:
                 for item in list(self.epoll_links):
                     item.detach()
@@ -120,7 +123,7 @@ class OpenFile:
         """The last reference went. Never raises."""
 
     def flush(self, task: Task) -> None:
-        """close(2) of one descriptor (POSIX locks go, errors of delayed writes are reported)."""
+        """close(2) of one descriptor: POSIX locks go. Called only if the inode has `locks`."""
         if self.inode.locks is not None:
             drop_owner_locks(self.inode, task.files)
 
@@ -176,6 +179,13 @@ class OpenFile:
         """Entries from `offset` on, with '.' and '..' first: (next offset, entry). ENOTDIR for other kinds.
 
         The caller stops when its buffer is full and then sets `offset`.
+        """
+        raise LinuxError(errno.ENOTDIR)
+
+    def read_packed(self, room: int) -> tuple[bytes, int]:
+        """The entries from `offset` on as struct linux_dirent64, `room` bytes at most, and the offset behind them.
+
+        ENOTDIR for other kinds; EINVAL: not even one fits. b'' at the end. The caller then sets `offset`.
         """
         raise LinuxError(errno.ENOTDIR)
 

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi.stat_h import makedev
+from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.dentry import Dentry
 from services.sentry.vfs.path_cache import PathCaches
 
@@ -56,6 +57,7 @@ class Superblock:
     dev        device number of st_dev (allocated by the kernel: anonymous, major 0).
     dynamic    names may come and go by themselves: every lookup asks the inode, no path through it is cached.
     flags      MS_* of the instance (MS_RDONLY counts for every mount of it).
+    quiet_queue  the wait queue of all its regular files: none ever changes readiness.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class Superblock:
         "dynamic",
         "flags",
         "kernel",
+        "listed",
         "magic",
         "mounts",
         "negatives",
@@ -74,6 +77,7 @@ class Superblock:
         "positives",
         "prunable",
         "prune_at",
+        "quiet_queue",
         "root",
         "source",
         "type_name",
@@ -103,10 +107,12 @@ class Superblock:
         self.now: Callable[[], int] = kernel.clock.realtime_ns
         self.caches = kernel.part(PathCaches)
         self.negatives: deque[tuple[Dentry, bytes]] = deque()
-        self.positives: deque[Dentry] = deque()
+        self.positives: dict[Dentry, None] = {}
         self.prune_at = 0
         self.prunable = not dynamic  # whether unused names may be forgotten and looked up again
         self.mounts = 0
+        self.listed: deque[Inode] = deque()  # directories that keep a listing, the oldest first
+        self.quiet_queue = WaitQueue()
         self.root: Dentry
 
     def set_root(self, inode: Inode) -> Dentry:

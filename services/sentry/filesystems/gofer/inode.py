@@ -30,8 +30,8 @@ from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.open_regular import GoferFile, HostFile, RemoteData
 from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.special_file import open_special
-from services.sentry.vfs.directory_file import DirectoryFile
-from services.sentry.vfs.inode import DirectoryEntry, Inode
+from services.sentry.vfs.directory_file import DirectoryFile, Listing
+from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.gofer.superblock import GoferSuperblock
@@ -81,6 +81,7 @@ class GoferInode(Inode):
         "fid",
         "gofer",
         "host",
+        "listing",
         "mapped",
         "name",
         "opening",
@@ -101,6 +102,7 @@ class GoferInode(Inode):
         self.name = name
         self.fid = c.NOFID
         self.epoch = 0
+        self.shown = NOT_SHOWN
         self.locks = self.pipe = self.socket = self.watches = None
         self.open_files = self.writers = self.deny_write = 0
         self.host: HostFile | RemoteData | None = None
@@ -108,6 +110,7 @@ class GoferInode(Inode):
         self.target: bytes | None = None
         self.children: dict[bytes, Child] | None = None
         self.order: NameOrder | None = None
+        self.listing: Listing | None = None
         self.ahead: Ahead | None = None
         self.opening: Ahead | None = None
         self.complete = False
@@ -149,6 +152,7 @@ class GoferInode(Inode):
         self.mtime_ns = mtime * SECOND + mtime_nsec
         self.ctime_ns = ctime * SECOND + ctime_nsec
         self.btime_ns = btime * SECOND + btime_nsec
+        self.shown[0] = None
 
     # --- handles ---
     def handle(self) -> int:
@@ -213,6 +217,10 @@ class GoferInode(Inode):
         return True
 
     # --- attributes ---
+    def stat_cell(self) -> list[bytes | None] | None:
+        """None: the host file is asked at every stat, or the Gofer is."""
+        return None if self.dirty or self.gofer.revalidates else self.own_cell()
+
     def refresh(self) -> None:
         """As Inode.refresh. One fstat on the donated fd after writes; a round trip only under `revalidate`."""
         if self.dirty:
@@ -241,6 +249,7 @@ class GoferInode(Inode):
         self.atime_ns = status.st_atime_ns
         self.mtime_ns = status.st_mtime_ns
         self.ctime_ns = status.st_ctime_ns
+        self.shown[0] = None
         self.dirty = self.mapped
 
     def current_size(self) -> int:
@@ -252,12 +261,14 @@ class GoferInode(Inode):
     def written(self, end: int) -> None:
         """Data up to `end` was written to the host file."""
         self.dirty = True
+        self.shown[0] = None
         if end > self.size:
             self.size = end
 
     def mapped_shared(self) -> None:
         """A writable shared mapping may exist: size and times are asked of the host from now on."""
         self.mapped = self.dirty = True
+        self.shown[0] = None
 
     def reload(self) -> None:
         """Ask for all attributes (after a change that the Gofer made)."""
@@ -312,6 +323,7 @@ class GoferInode(Inode):
             raise LinuxError(error.errno or errno.EIO, "donated host file") from None
         self.size = size
         self.dirty = True
+        self.shown[0] = None
 
     # --- directories ---
     def lookup(self, name: bytes) -> Inode:
@@ -412,9 +424,17 @@ class GoferInode(Inode):
         self.gofer.cached -= len(self.children or ())
         self.children = None
         self.order = None
+        self.listing = None
         self.ahead = self.opening = None
         self.complete = False
         self.gofer.caching.pop(self.qid_path, None)
+
+    def keep_listing(self, listing: Listing | None) -> bool:
+        """False: the host changes the directory too."""
+        if self.gofer.revalidates:
+            return False
+        self.listing = listing
+        return True
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         """As Inode.entries. A listing brings attributes, so the stats that follow cost no round trip."""
@@ -438,6 +458,7 @@ class GoferInode(Inode):
         """The inode of what was just made here, given to whom it belongs (inode_init_owner())."""
         gofer = self.gofer
         child = self.adopt(name, gofer.checked(attributes))
+        self.listing = None
         if self.order is not None:
             self.order.add(name)
         gid = self.gid if self.mode & stat_mod.S_ISGID else cred.fsgid
@@ -487,6 +508,7 @@ class GoferInode(Inode):
         gofer, node = self.gofer, cast(GoferInode, target)
         gofer.call(gofer.client.link, self.handle(), node.handle(), name)
         self.remember(name, node)
+        self.listing = None
         if self.order is not None:
             self.order.add(name)
         node.reload()
@@ -509,6 +531,7 @@ class GoferInode(Inode):
 
     def _gone(self, name: bytes) -> None:
         """`name` leads nowhere any more."""
+        self.listing = None
         if self.children is not None and name in self.children:
             self.children[name] = None
         else:
@@ -526,6 +549,7 @@ class GoferInode(Inode):
         gofer = self.gofer
         if self.is_dir or self.nlink <= 1:
             self.nlink = 0
+            self.shown[0] = None
             self.forget_children()
             gofer.donated.pop(self.qid_path, None)
             if gofer.inodes.get(self.qid_path) is self:
@@ -553,6 +577,7 @@ class GoferInode(Inode):
             victim.lost_name(target, new_name)
         node.parent, node.name = target, new_name
         target.remember(new_name, node)
+        target.listing = None
         if target.order is not None:
             target.order.add(new_name)
         node.reload()
@@ -597,11 +622,10 @@ class GoferInode(Inode):
         return open_special(self, dentry, flags, task)
 
     def closed(self) -> None:
-        """One open file less; a host file that is not cached goes with the last one."""
-        if self.qid_path not in self.gofer.donated and self.open_files <= 1:
-            if self.dirty and self.nlink:
-                self.refresh_size()
-            self.host = None
+        """The last open file goes, and with it a host file that is not cached."""
+        if self.dirty and self.nlink:
+            self.refresh_size()
+        self.host = None
 
     def uncached(self) -> None:
         """The cache of host files dropped this one's; open files keep it."""

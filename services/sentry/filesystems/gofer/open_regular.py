@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.open_file import Backing, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.gofer.inode import GoferInode
@@ -105,14 +105,31 @@ class GoferFile(OpenFile):
     seekable = True
 
     def __init__(self, inode: GoferInode, flags: int, host: HostFile | RemoteData) -> None:
-        super().__init__(inode, flags)
+        # The base class's fields, as in TmpfsFile: every frame of an open counts, and the queue is never woken.
+        self.inode = inode
         self.node = inode
         self.host = host
         self.fd = host.fd
+        self.flags = flags & KEPT_FLAGS
+        mode = flags & 3
+        self.readable = mode != 1
+        self.writable = mode != 0
+        self.path = None
+        self.offset = 0
+        self.refs = 0
+        self.queue = inode.gofer.quiet_queue
+        self.async_owner = None
+        self.async_entry = None
+        self.locks_owner = None
+        self.epoll_links = None
+        inode.open_files += 1
+        if mode:
+            inode.writers += 1
 
     def release(self) -> None:
-        self.node.closed()
-        super().release()
+        node = self.node
+        if node.open_files <= 1 and node.qid_path not in node.gofer.donated:
+            node.closed()
 
     # --- reading ---
     def read(self, count: int) -> bytes:

@@ -382,6 +382,7 @@ class GoferSuperblock(Superblock):
         self.cached += len(names) - len(old)
         node.children = names
         node.order = NameOrder(names)
+        node.listing = None
         node.complete = not self.revalidates
         node.touched = True
         self.caching[node.qid_path] = node

@@ -22,7 +22,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.overlay.node import OverlayInode
 from services.sentry.filesystems.overlay.regular import OverlayRegular
-from services.sentry.vfs.directory_file import DirectoryFile
+from services.sentry.vfs.directory_file import DirectoryFile, Listing
 from services.sentry.vfs.inode import DirectoryEntry, Inode
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ RENAME_WHITEOUT = 4
 class OverlayDirectory(OverlayInode):
     """See the module docstring. `first`: the only lower, or None when there are none or several (then see `lowers`)."""
 
-    __slots__ = ("first", "lowers", "names", "order", "shadowed", "whiteouts")
+    __slots__ = ("first", "listing", "lowers", "names", "order", "shadowed", "whiteouts")
 
     def __init__(self, overlay: OverlaySuperblock, ino: int, lowers: tuple[Inode, ...], mode: int = 0) -> None:
         super().__init__(overlay, ino, lowers[0] if lowers else None, mode)
@@ -52,6 +52,7 @@ class OverlayDirectory(OverlayInode):
         self.names: dict[bytes, OverlayInode] = {}
         self.whiteouts: set[bytes] | frozenset[bytes] = frozenset()
         self.order: NameOrder | None = None
+        self.listing: Listing | None = None
         self.shadowed: list[frozenset[bytes]] | None = None
         if not lowers:
             self.nlink = 2
@@ -65,6 +66,13 @@ class OverlayDirectory(OverlayInode):
         return self.first is not None and not self.names and not self.whiteouts
 
     # --- reading ---
+    def keep_listing(self, listing: Listing | None) -> bool:
+        """False: a lower may change."""
+        fixed = self.overlay.lowers_fixed
+        if fixed:
+            self.listing = listing
+        return fixed
+
     def lookup(self, name: bytes) -> Inode:
         """The child called `name`. ENOENT: absent, removed here, or hidden by a layer's whiteout."""
         if self.names:
@@ -148,11 +156,13 @@ class OverlayDirectory(OverlayInode):
         """Show `child` as `name`. If a lower shows that name, the caller has hidden it."""
         if self.order is None:
             self.order = NameOrder()
+        self.listing = None
         self.names[name] = child
         self.order.add(name)
 
     def _hide(self, name: bytes) -> None:
         """Show nothing as `name`."""
+        self.listing = None
         if self.names.pop(name, None) is not None:
             cast(NameOrder, self.order).discard(name)
             return
@@ -166,6 +176,7 @@ class OverlayDirectory(OverlayInode):
         self.mtime_ns = self.ctime_ns = self.overlay.now()
         if self.nlink > 1:
             self.nlink += subdirectories
+        self.shown[0] = None
 
     def _adopt(self, name: bytes, child: OverlayInode, cred: Credentials) -> OverlayInode:
         """Give a new inode its owner (inode_init_owner(): setgid directories pass their group on) and its name."""
@@ -228,6 +239,7 @@ class OverlayDirectory(OverlayInode):
         self.own()
         self.nlink = 0
         self.ctime_ns = self.overlay.now()
+        self.shown[0] = None
         if self.lower is not None:
             self.overlay.pinned.pop(id(self.lower), None)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.special_file import open_special
-from services.sentry.vfs.inode import Inode
+from services.sentry.vfs.inode import NOT_SHOWN, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.superblock import OverlaySuperblock
@@ -51,6 +51,7 @@ class OverlayInode(Inode):
         self.overlay = overlay
         self.ino = ino
         self.lower = lower
+        self.shown = NOT_SHOWN
         self.locks = self.pipe = self.socket = self.watches = None
         self.open_files = self.writers = self.deny_write = 0
         self.xattrs: dict[bytes, bytes] | None = None
@@ -78,6 +79,11 @@ class OverlayInode(Inode):
         self.mtime_ns = lower.mtime_ns
         self.ctime_ns = lower.ctime_ns
         self.btime_ns = lower.btime_ns
+        self.shown[0] = None
+
+    def stat_cell(self) -> list[bytes | None] | None:
+        """None: the lower may change by itself."""
+        return self.own_cell() if self.owned or self.overlay.lowers_fixed else None
 
     def refresh(self) -> None:
         """Repeat the lower's attributes if those may have changed under us and none was changed here."""
@@ -86,6 +92,7 @@ class OverlayInode(Inode):
         lower = cast(Inode, self.lower)
         lower.refresh()
         self.mode = self.mode & 0o170000 | lower.mode & 0o7777
+        self.shown[0] = None
         self._show(lower)
 
     # --- state that has to stay ---
@@ -105,12 +112,14 @@ class OverlayInode(Inode):
         """One more name."""
         self.own()
         self.nlink += 1
+        self.shown[0] = None
         self.touch_ctime()
 
     def unlinked(self) -> None:
         """One name less. Without names only open files lead here, and they hold their own reference."""
         self.own()
         self.nlink -= 1
+        self.shown[0] = None
         self.touch_ctime()
         if self.nlink <= 0 and self.lower is not None:
             self.overlay.pinned.pop(id(self.lower), None)
@@ -119,6 +128,7 @@ class OverlayInode(Inode):
         """The status changed now."""
         self.own()
         self.ctime_ns = self.overlay.now()
+        self.shown[0] = None
 
     # --- attributes ---
     def set_attributes(
@@ -147,6 +157,7 @@ class OverlayInode(Inode):
         if mtime_ns is not None:
             self.mtime_ns = mtime_ns
         self.ctime_ns = self.overlay.now() if ctime_ns is None else ctime_ns
+        self.shown[0] = None
 
     # --- symbolic links ---
     def readlink(self) -> bytes:

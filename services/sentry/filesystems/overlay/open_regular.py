@@ -8,9 +8,9 @@ flags included.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from services.sentry.vfs.open_file import OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, OpenFile
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.regular import OverlayRegular
@@ -45,13 +45,25 @@ class OverlayFile(OpenFile):
     seekable = True
 
     def __init__(self, inode: OverlayRegular, flags: int, inner: OpenFile) -> None:
-        self._mapped: list[OpenFile] = []
-        self._bind(inner)
-        super().__init__(inode, flags)
+        # The base class's fields (but the position), as in TmpfsFile: every frame of an open counts.
+        inner.refs += 1
+        self._inner = inner
+        self._mapped: list[OpenFile] | None = None
+        self.inode = inode
+        self.flags = flags & KEPT_FLAGS
+        mode = flags & 3
+        self.readable = mode != 1
+        self.writable = mode != 0
+        self.path = None
+        self.refs = 0
         self.queue = inner.queue
-
-    def _bind(self, inner: OpenFile) -> None:
-        self._inner = inner.add_reference()
+        self.async_owner = None
+        self.async_entry = None
+        self.locks_owner = None
+        self.epoll_links = None
+        inode.open_files += 1
+        if mode:
+            inode.writers += 1
 
     def __getattr__(self, name: str) -> object:
         """A data method that is used for the first time: an empty slot leads here."""
@@ -78,9 +90,9 @@ class OverlayFile(OpenFile):
         for name in _BOUND:
             with suppress(AttributeError):
                 delattr(self, name)
-        self._bind(inner)
+        self._inner = inner.add_reference()
         if mapped:
-            self._mapped.append(old)
+            self._mapped = [*(self._mapped or ()), old]
         else:
             old.close_reference()
 
@@ -89,9 +101,13 @@ class OverlayFile(OpenFile):
         self._inner.set_flags(flags)
 
     def release(self) -> None:
-        cast("OverlayRegular", self.inode).forget_open(self)
-        for inner in (self._inner, *self._mapped):
-            inner.close_reference()
+        opens = self.inode.opens  # type: ignore[attr-defined]
+        if opens is not None:
+            opens.pop(self, None)
+        self._inner.close_reference()
+        if self._mapped is not None:
+            for inner in self._mapped:
+                inner.close_reference()
 
 
 def _is_bound(file: OverlayFile, name: str) -> bool:

@@ -18,7 +18,7 @@ from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.overlay.node import OverlayInode
 from services.sentry.filesystems.overlay.open_regular import OverlayFile
-from services.sentry.vfs.inode import Inode
+from services.sentry.vfs.inode import NOT_SHOWN, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.superblock import OverlaySuperblock
@@ -37,7 +37,8 @@ _NOBODY = cast("Task", None)
 
 
 class OverlayRegular(OverlayInode):
-    """`upper`: the upper inode that holds the data, None while the lower does. `opens`: files open on the lower."""
+    """`upper`: the upper inode that holds the data, None while the lower does. `opens`: files open on the lower, which
+    take themselves out when they are released."""
 
     __slots__ = ("opens", "upper")
 
@@ -74,6 +75,16 @@ class OverlayRegular(OverlayInode):
         self.atime_ns = upper.atime_ns
         self.mtime_ns = upper.mtime_ns
         self.ctime_ns = upper.ctime_ns
+        self.shown[0] = None
+
+    def stat_cell(self) -> list[bytes | None] | None:
+        """Shared with the upper inode that holds the data, because its files change that inode's attributes."""
+        upper = self.upper
+        if upper is None:
+            return super().stat_cell()
+        cell = upper.stat_cell()
+        self.shown = NOT_SHOWN if cell is None else cell
+        return cell
 
     def set_attributes(
         self,
@@ -103,6 +114,7 @@ class OverlayRegular(OverlayInode):
             self.uid = uid
         if gid is not None:
             self.gid = gid
+        self.shown[0] = None
         self.refresh()
 
     def touch_ctime(self) -> None:
@@ -111,11 +123,12 @@ class OverlayRegular(OverlayInode):
             return
         self.ctime_ns = self.overlay.now()
         self.upper.set_attributes(ctime_ns=self.ctime_ns)
+        self.shown[0] = None
 
     # --- data ---
     def store(self) -> None:
         """Make the upper inode that holds the data, with this file's attributes. ENOSPC: the upper is full."""
-        self.upper = self.overlay.new_data(self.ino, self.mode)
+        self.upper = self.overlay.new_data(self.mode)
         self.upper.set_attributes(
             uid=self.uid, gid=self.gid, atime_ns=self.atime_ns, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns
         )
@@ -124,7 +137,7 @@ class OverlayRegular(OverlayInode):
         """Move the data (its first `limit` bytes) up and switch every open file over. ENOSPC, EIO: unchanged."""
         self.own()
         lower = cast(Inode, self.lower)
-        upper = self.overlay.new_data(self.ino, self.mode)
+        upper = self.overlay.new_data(self.mode)
         try:
             size = self.size if limit is None else min(limit, self.size)
             if size:
@@ -139,12 +152,13 @@ class OverlayRegular(OverlayInode):
                 ctime_ns=self.ctime_ns,
             )
         except LinuxError:
-            self.overlay.drop_data(self.ino, upper)
+            self.overlay.drop_data(upper)
             raise
         if self.xattrs is None:
             self._own_xattrs()
         self.upper = upper
         self.blocks = upper.blocks
+        self.shown[0] = None
         opens, self.opens = self.opens, None
         for file in opens or ():
             file.switch(upper.open(_NOWHERE, file.flags, _NOBODY))
@@ -212,22 +226,20 @@ class OverlayRegular(OverlayInode):
                 raise LinuxError(errno.ESTALE, "the last name and user of this file went")
             if flags & fc.O_ACCMODE == fc.O_RDONLY:
                 file = OverlayFile(self, flags, self.lower.open(dentry, flags, task))
-                if self.opens is None:
-                    self.opens = {}
-                self.opens[file] = None
+                opens = self.opens
+                if opens is None:
+                    opens = self.opens = {}
+                opens[file] = None
                 return file
             self.copy_up(0 if flags & fc.O_TRUNC else None)
-        return OverlayFile(self, flags, cast(Inode, self.upper).open(dentry, flags, task))
-
-    def forget_open(self, file: OverlayFile) -> None:
-        """`file` is released."""
-        if self.opens is not None:
-            self.opens.pop(file, None)
+        upper = self.upper
+        assert upper is not None
+        return OverlayFile(self, flags, upper.open(dentry, flags, task))
 
     def release_last_link(self) -> None:
         upper, self.upper = self.upper, None
         if upper is not None:
-            self.overlay.drop_data(self.ino, upper)
+            self.overlay.drop_data(upper)
 
 
 def _write_all(sink: OpenFile, data: bytes, at: int) -> None:

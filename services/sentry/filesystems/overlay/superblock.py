@@ -1,7 +1,7 @@
 """The overlay's superblock: its layers, the table of wrappers, inode numbers, the store of changed data.
 
 Owns: `wrappers` (lower inode -> overlay inode, weak: what is in use), `pinned` (the same for those that differ from
-their lower file, strong), and the flat directory of the upper that holds regular files' data by overlay inode number.
+their lower file, strong), and the nameless files of the upper that hold regular files' data.
 Both tables are keyed by the identity of the lower inode object, which its wrapper keeps alive; so lowers must give one
 object per file as long as it is referenced (gofer and tmpfs do), and two names of a lower file share one overlay
 inode: hard links survive copy-up.
@@ -47,6 +47,9 @@ class _StoreOwner:
     fsgid = 0
     groups: tuple[int, ...] = ()
     cap_effective = (1 << 41) - 1
+
+
+_STORE_OWNER = cast("Credentials", _StoreOwner())
 
 
 class OverlaySuperblock(Superblock):
@@ -147,22 +150,21 @@ class OverlaySuperblock(Superblock):
             return True
 
     # --- the store ---
-    def new_data(self, ino: int, mode: int) -> Inode:
-        """An empty regular file of the upper for the overlay file number `ino`. ENOSPC."""
-        root = self._store()
-        return root.create(b"%x" % ino, stat_mod.S_IFREG | mode & 0o7777, _store_owner())
-
-    def drop_data(self, ino: int, data: Inode) -> None:
-        """Give up what `new_data` made."""
-        self._store().unlink(b"%x" % ino, data)
-        if not data.open_files:
-            data.release_last_link()
-
-    def _store(self) -> Inode:
+    def new_data(self, mode: int) -> Inode:
+        """An empty regular file of the upper, which no name leads to: the overlay's inode holds it. ENOSPC."""
         root = self.upper.root.inode
         if root is None:
             raise LinuxError(errno.EIO, "overlay upper")
-        return root
+        child = root.tmpfile(stat_mod.S_IFREG | mode & 0o7777, _STORE_OWNER)
+        child.nlink = 1  # until drop_data: it must outlive its open files
+        return child
+
+    def drop_data(self, data: Inode) -> None:
+        """Give up what `new_data` made: it goes with its last open file."""
+        data.nlink = 0
+        data.shown[0] = None
+        if not data.open_files:
+            data.release_last_link()
 
     def statfs(self) -> Statfs:
         """Space is the upper's (overlayfs.rst has it so)."""
@@ -174,10 +176,6 @@ class OverlaySuperblock(Superblock):
     def release(self) -> None:
         for layer in (self.upper, *self.lowers):
             layer.release()
-
-
-def _store_owner() -> Credentials:
-    return cast("Credentials", _StoreOwner())
 
 
 def _is_whiteout(inode: Inode) -> bool:

@@ -12,7 +12,7 @@ from protocol.abi.fcntl_h import RENAME_EXCHANGE, RENAME_WHITEOUT
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.node import TmpfsNode, TmpfsSpecial, TmpfsSymlink, owner_of_new
 from services.sentry.filesystems.tmpfs.regular import TmpfsRegular
-from services.sentry.vfs.directory_file import DirectoryFile
+from services.sentry.vfs.directory_file import DirectoryFile, Listing
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -31,16 +31,21 @@ ENTRY_BYTES: Final = 20
 class TmpfsDirectory(TmpfsNode):
     """children: name -> (cookie, inode), ascending cookies."""
 
-    __slots__ = ("children", "last_cookie")
+    __slots__ = ("children", "last_cookie", "listing")
 
     def __init__(self, superblock: TmpfsSuperblock, mode: int, uid: int, gid: int) -> None:
         super().__init__(superblock, st.S_IFDIR | mode & 0o7777, uid, gid)
         self.children: dict[bytes, tuple[int, Inode]] = {}
         self.last_cookie = 0
+        self.listing: Listing | None = None
         self.nlink = 2
         self.size = 2 * ENTRY_BYTES
 
     # --- names ---
+    def keep_listing(self, listing: Listing | None) -> bool:
+        self.listing = listing
+        return True
+
     def lookup(self, name: bytes) -> Inode:
         found = self.children.get(name)
         if found is None:
@@ -53,15 +58,19 @@ class TmpfsDirectory(TmpfsNode):
                 yield cookie, (name, child.ino, type_of_mode(child.mode))
 
     def add(self, name: bytes, child: Inode, now: int) -> None:
+        self.listing = None
         self.last_cookie += 1
         self.children[name] = (self.last_cookie, child)
         self.size += ENTRY_BYTES
         self.mtime_ns = self.ctime_ns = now
+        self.shown[0] = None
 
     def remove(self, name: bytes, now: int) -> None:
+        self.listing = None
         del self.children[name]
         self.size -= ENTRY_BYTES
         self.mtime_ns = self.ctime_ns = now
+        self.shown[0] = None
 
     # --- making ---
     def create(self, name: bytes, mode: int, cred: Credentials, rdev: int = 0) -> Inode:
@@ -79,6 +88,7 @@ class TmpfsDirectory(TmpfsNode):
         child = TmpfsDirectory(self.superblock, mode, uid, gid)
         self.add(name, child, child.ctime_ns)
         self.nlink += 1
+        self.shown[0] = None
         return child
 
     def symlink(self, name: bytes, target: bytes, cred: Credentials) -> Inode:
@@ -91,6 +101,7 @@ class TmpfsDirectory(TmpfsNode):
         now = self.superblock.now()
         target.nlink += 1
         target.ctime_ns = now
+        target.shown[0] = None
         self.add(name, target, now)
 
     def tmpfile(self, mode: int, cred: Credentials) -> Inode:
@@ -105,6 +116,7 @@ class TmpfsDirectory(TmpfsNode):
         self.remove(name, now)
         child.nlink -= 1
         child.ctime_ns = now
+        child.shown[0] = None
 
     def rmdir(self, name: bytes, child: Inode) -> None:
         assert isinstance(child, TmpfsDirectory)
@@ -113,6 +125,7 @@ class TmpfsDirectory(TmpfsNode):
         self.remove(name, self.superblock.now())
         child.nlink = 0
         self.nlink -= 1
+        self.shown[0] = child.shown[0] = None
 
     def rename(
         self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int
@@ -121,12 +134,14 @@ class TmpfsDirectory(TmpfsNode):
         now = self.superblock.now()
         if flags & RENAME_EXCHANGE:
             assert replaced is not None
+            self.listing = new_dir.listing = None
             self.children[name] = (self.children[name][0], replaced)
             new_dir.children[new_name] = (new_dir.children[new_name][0], child)
             delta = replaced.is_dir - child.is_dir
             self.nlink += delta
             new_dir.nlink -= delta
             replaced.ctime_ns = now
+            replaced.shown[0] = None
         else:
             if isinstance(replaced, TmpfsDirectory):
                 new_dir.rmdir(new_name, replaced)
@@ -143,8 +158,9 @@ class TmpfsDirectory(TmpfsNode):
                 self.nlink -= 1
                 new_dir.nlink += 1
         child.ctime_ns = now
-        for directory in (self, new_dir):
-            directory.mtime_ns = directory.ctime_ns = now
+        child.shown[0] = None
+        self.mtime_ns = self.ctime_ns = new_dir.mtime_ns = new_dir.ctime_ns = now
+        self.shown[0] = new_dir.shown[0] = None
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
         return DirectoryFile(self, flags, dentry)

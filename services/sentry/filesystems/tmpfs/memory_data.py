@@ -91,6 +91,11 @@ class MemoryData:
         self.host: HostMemory | None = None
         self.dense = True
 
+    @property
+    def counts_pages(self) -> bool:
+        """Whether `pages` is true without asking the host."""
+        return self.host is None or (self.dense and not self.host.exact)
+
     # --- reading ---
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes; b'' at and beyond the end."""
@@ -393,9 +398,10 @@ class MemoryData:
 
     def settle(self) -> None:
         """Make `pages` what the host counts (sparse or mapped files)."""
-        if self.host is None or (self.dense and not self.host.exact):
+        host = self.host
+        if host is None or (self.dense and not host.exact):  # as counts_pages says
             return
-        now = self.host.pages()
+        now = host.pages()
         if now < self.pages:
             self.quota.uncharge(self.pages - now)
         elif now > self.pages:

@@ -46,6 +46,9 @@ class TmpfsNode(Inode):
         super().__init__(superblock, superblock.charge_inode(), mode, uid, gid, superblock.now())
         self.xattrs: dict[bytes, bytes] | None = None
 
+    def stat_cell(self) -> list[bytes | None] | None:
+        return self.own_cell()
+
     def set_attributes(
         self,
         *,
@@ -70,6 +73,7 @@ class TmpfsNode(Inode):
         if mtime_ns is not None:
             self.mtime_ns = mtime_ns
         self.ctime_ns = self.superblock.now() if ctime_ns is None else ctime_ns
+        self.shown[0] = None
 
     def resize(self, size: int) -> None:
         raise LinuxError(errno.EINVAL)
@@ -96,6 +100,7 @@ class TmpfsNode(Inode):
             raise LinuxError(errno.ENODATA)
         xattrs[name] = value
         self.ctime_ns = self.superblock.now()
+        self.shown[0] = None
 
     def list_xattr(self) -> list[bytes]:
         return list(self.xattrs or ())
@@ -105,6 +110,7 @@ class TmpfsNode(Inode):
             raise LinuxError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA)
         del self.xattrs[name]
         self.ctime_ns = self.superblock.now()
+        self.shown[0] = None
 
 
 class TmpfsSymlink(TmpfsNode):

@@ -11,7 +11,7 @@ from protocol.abi import stat_h as st
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.memory_data import MAX_FILE_SIZE, MemoryData
 from services.sentry.filesystems.tmpfs.node import TmpfsNode
-from services.sentry.vfs.open_file import Backing, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -42,11 +42,17 @@ class TmpfsRegular(TmpfsNode):
     def refresh(self) -> None:
         self.data.settle()
         self.blocks = self.data.pages * 8
+        self.shown[0] = None
+
+    def stat_cell(self) -> list[bytes | None] | None:
+        """None: the host counts the pages (sparse and mapped files)."""
+        return self.own_cell() if self.data.counts_pages else None
 
     def touch_written(self) -> None:
         """After a change of contents."""
         self.size = self.data.size
         self.mtime_ns = self.ctime_ns = self.superblock.now()
+        self.shown[0] = None
 
     def resize(self, size: int) -> None:
         """EPERM: a seal; EFBIG: too long."""
@@ -112,7 +118,7 @@ class TmpfsFile(OpenFile):
         self.inode = inode
         self.node = inode
         self.data = inode.data
-        self.flags = flags & ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
+        self.flags = flags & KEPT_FLAGS
         mode = flags & 3
         self.readable = mode != 1
         self.writable = mode != 0
@@ -136,6 +142,7 @@ class TmpfsFile(OpenFile):
             self.fresh = False
         else:
             self.inode.atime_ns = self.node.superblock.now()
+            self.inode.shown[0] = None
 
     # --- reading ---
     def read(self, count: int) -> bytes:
@@ -191,6 +198,7 @@ class TmpfsFile(OpenFile):
             node.check_write(offset + count)
         data = self.data
         done = data.write_from(mm, addr, count, offset)
+        node.shown[0] = None
         if done:
             node.size = data.size
             node.mtime_ns = node.ctime_ns = node.superblock.now()
@@ -225,4 +233,5 @@ class TmpfsFile(OpenFile):
     def mmap_backing(self) -> Backing:
         """Moves the contents to host memory. `max_prot_write` is false on a file sealed against writing."""
         node = self.node
+        node.shown[0] = None  # from now on the host counts the pages
         return Backing(self.data.export(), 0, not node.seals & WRITE_SEALS, node, node.count_writable)

@@ -11,7 +11,6 @@ from protocol.abi.statfs_h import RAMFS_MAGIC, TMPFS_MAGIC
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.directory import TmpfsDirectory
 from services.sentry.filesystems.tmpfs.regular import TmpfsFile, TmpfsRegular
-from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.superblock import Statfs, Superblock
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ DEFAULT_MEMORY: Final = 4 << 30
 
 
 class TmpfsSuperblock(Superblock):
-    """max_pages, max_inodes: 0 means unlimited. `quiet_queue` serves every file: none ever changes readiness."""
+    """max_pages, max_inodes: 0 means unlimited."""
 
-    __slots__ = ("last_ino", "max_inodes", "max_pages", "quiet_queue", "root_mode", "used_inodes", "used_pages")
+    __slots__ = ("last_ino", "max_inodes", "max_pages", "root_mode", "used_inodes", "used_pages")
 
     def __init__(
         self,
@@ -42,7 +41,6 @@ class TmpfsSuperblock(Superblock):
         super().__init__(kernel, type_name, magic, source=source, flags=flags)
         memory = int(getattr(kernel, "memory_bytes", 0)) or DEFAULT_MEMORY
         self.prunable = False
-        self.quiet_queue = WaitQueue()
         self.last_ino = 0
         self.used_pages = 0
         self.used_inodes = 0

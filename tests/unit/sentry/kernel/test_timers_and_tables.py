@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ class FakeFile:
         self.refs = 0
         self.released = 0
         self.flushed = 0
+        self.inode = SimpleNamespace(locks=object())  # with locks, so that a close is told
 
     def add_reference(self) -> FakeFile:
         self.refs += 1

@@ -20,6 +20,11 @@ from services.sentry.vfs.open_file import Backing, OpenFile
 from services.sentry.vfs.superblock import Superblock
 
 
+def nameless(superblock: Any) -> dict[int, MemoryInode]:
+    made: dict[int, MemoryInode] = superblock.nameless
+    return made
+
+
 class MemoryInode(Inode):
     """One file; everything is in plain attributes."""
 
@@ -96,8 +101,16 @@ class MemoryInode(Inode):
         self.order.discard(name)
         child.nlink -= 1
 
+    def tmpfile(self, mode: int, cred: Any) -> Inode:
+        """Shows in `nameless` of the file system until it is released."""
+        made = MemoryInode(self.superblock, mode)
+        made.nlink = 0
+        nameless(self.superblock)[made.ino] = made
+        return made
+
     def release_last_link(self) -> None:
         self.released = True
+        nameless(self.superblock).pop(self.ino, None)
 
     def readlink(self) -> bytes:
         return self.target
@@ -159,14 +172,15 @@ class MemoryFile(OpenFile):
 
 
 class MemorySuperblock(Superblock):
-    """`full`: writes give ENOSPC."""
+    """`full`: writes give ENOSPC. `nameless`: the files that tmpfile made, by number, while they are there."""
 
-    __slots__ = ("full", "numbers")
+    __slots__ = ("full", "nameless", "numbers")
 
     def __init__(self, kernel: Any) -> None:
         super().__init__(kernel, b"memory", 1)
         self.numbers = 0
         self.full = False
+        self.nameless: dict[int, MemoryInode] = {}
         self.set_root(MemoryInode(self, stat.S_IFDIR | 0o755))
 
     @property

@@ -141,7 +141,7 @@ def test_chmod_and_chown_keep_the_data_in_the_lower() -> None:
     del file
     file = root.lookup(b"file")
     assert (file.mode, file.uid, file.mtime_ns) == (stat.S_IFREG | 0o600, 5, 7)
-    assert not world.upper.top.children
+    assert not world.upper.nameless
     write(file, b"x")
     file.refresh()
     assert (file.mode & 0o7777, file.uid) == (0o600, 5)
@@ -153,7 +153,7 @@ def test_truncation_copies_only_what_remains() -> None:
     file = root.lookup(b"file")
     file.set_attributes(size=3)
     assert content(file) == b"low"
-    (data,) = world.upper.top.children.values()
+    (data,) = world.upper.nameless.values()
     assert data.size == 3
 
 
@@ -166,7 +166,7 @@ def test_full_upper_leaves_the_file_as_it_was() -> None:
         file.open(NONE, os.O_WRONLY, NONE)
     assert refused.value.errno == errno.ENOSPC
     assert content(file) == b"lower data"
-    assert not world.upper.top.children
+    assert not world.upper.nameless
 
 
 def test_unlink_and_create_again_is_a_new_file() -> None:
@@ -270,14 +270,14 @@ def test_data_goes_from_the_upper_with_the_last_name() -> None:
     root = world.mount()
     new = root.create(b"new", REG, CRED)
     write(new, b"data")
-    assert len(world.upper.top.children) == 1
+    assert len(world.upper.nameless) == 1
     root.unlink(b"new", new)
     new.release_last_link()
-    assert not world.upper.top.children
+    assert not world.upper.nameless
     other = root.create(b"other", REG, CRED)
     root.unlink(b"other", other)
     del other
-    assert not world.upper.top.children
+    assert not world.upper.nameless
 
 
 def test_unnamed_file_can_be_given_a_name() -> None:
@@ -360,7 +360,7 @@ def test_sparse_lower_file_stays_sparse() -> None:
     root = world.mount()
     file = root.lookup(b"sparse")
     write(file, b"start")
-    (data,) = world.upper.top.children.values()
+    (data,) = world.upper.nameless.values()
     assert data.size == 1 << 33
     assert os.fstat(data.fd).st_blocks < 10000
     assert os.pread(data.fd, 10, (1 << 33) - 3) == b"end"

@@ -18,6 +18,7 @@ from services.sentry.kernel.waiter import Wait
 from services.sentry.syscalls.table import build
 from services.sentry.vfs.fs_context import FsContext
 from services.sentry.vfs.mounts import MountNamespace
+from services.sentry.vfs.superblock import Superblock
 
 FAMILIES = (
     "read_write",
@@ -120,12 +121,18 @@ class Memory:
 class Machine:
     """A kernel with one task; `call(name, *args)` gives the result or -errno, bytes arguments become pointers."""
 
-    def __init__(self, *, uid: int = 0, root_options: bytes = b"mode=755") -> None:
+    def __init__(
+        self,
+        *,
+        uid: int = 0,
+        root_options: bytes = b"mode=755",
+        root: Callable[[Kernel], Superblock] | None = None,
+    ) -> None:
         self.kernel = Kernel(Config(), HostClock())
-        self.superblock = TmpfsSuperblock(self.kernel, options=root_options)
+        self.superblock = root(self.kernel) if root else TmpfsSuperblock(self.kernel, options=root_options)
         self.mounts = MountNamespace(self.superblock)
-        root = self.mounts.root_path()
-        fs = FsContext(self.mounts, root, root, 0o022)
+        top = self.mounts.root_path()
+        fs = FsContext(self.mounts, top, top, 0o022)
         self.kernel.mounts = self.mounts
         self.task = self.kernel.new_init(Credentials.for_user(uid, uid), fs, FdTable(1024))
         self.memory = Memory()

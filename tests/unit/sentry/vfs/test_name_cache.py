@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import weakref
 
 import pytest
 
@@ -125,3 +126,18 @@ def test_unused_present_names_are_forgotten_and_open_ones_are_not(
     machine.call("unlink", b"/d/0")
     path = machine.task.files.get(kept).path
     assert path is not None and path.dentry.deleted
+
+
+def test_a_removed_file_is_not_kept_by_the_cache_of_names(machine: Machine) -> None:
+    machine.superblock.prunable = True
+    machine.make(b"/d/gone")
+    inode = machine.superblock.root.children[b"d"].children[b"gone"].inode
+    assert inode is not None
+    used = machine.superblock.used_inodes  # type: ignore[attr-defined]
+    last_user = weakref.ref(inode)
+    del inode
+    before = len(machine.superblock.positives)
+    machine.call("unlink", b"/d/gone")
+    assert len(machine.superblock.positives) == before - 1
+    assert machine.superblock.used_inodes == used - 1  # type: ignore[attr-defined]
+    assert last_user() is None
