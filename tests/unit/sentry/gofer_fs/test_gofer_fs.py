@@ -13,6 +13,8 @@ import pytest
 
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.superblock import REVALIDATE, GoferSuperblock, make_gofer
+from services.sentry.vfs.attributes import pack_inode
+from services.sentry.vfs.directory_file import Listing
 from tests.unit.sentry.gofer_fs.gofer_child import Counter, TinyKernel, gofer_of, start_child, stop
 
 NONE: Any = None
@@ -438,3 +440,56 @@ def test_removed_directory_is_no_longer_counted(tree: Path) -> None:
         assert list(made.entries(0)) == []
         gofer.root_inode.rmdir(b"new", made)
         assert gofer.cached == sum(len(d.children or ()) for d in gofer.caching.values())
+
+
+def test_kept_stat_and_listing_follow_every_change(tree: Path) -> None:
+    """What is kept is what would be packed now, after each change; and it is kept at all."""
+    with gofer_of(tree, read_only=False) as gofer:
+        root: Any = gofer.root_inode
+        directory: Any = root.lookup(b"a")
+        file: Any = directory.lookup(b"file")
+        writer = opened(file, os.O_RDWR)
+        kept = 0
+
+        def check() -> None:
+            nonlocal kept
+            for inode in (root, directory, file):
+                packed = inode.shown[0]
+                if packed is not None:
+                    kept += 1
+                    inode.shown[0] = None
+                    assert pack_inode(inode) == packed
+                pack_inode(inode)
+            for inode in (root, directory):
+                listing = inode.listing
+                if listing is not None:
+                    kept += 1
+                    assert Listing(inode, 1).packed == listing.packed
+                assert inode.keep_listing(Listing(inode, 1))
+
+        changes: list[Any] = [
+            lambda: writer.write(b"longer than before"),
+            lambda: writer.truncate(3),
+            lambda: file.set_attributes(mode=0o600),
+            lambda: file.set_attributes(mtime_ns=10**18),
+            lambda: directory.link(b"second", file),
+            lambda: directory.unlink(b"second", file),
+            lambda: directory.rename(b"file", file, root, b"moved", None, 0),
+            lambda: root.create(b"new", REG, CRED),
+            lambda: root.unlink(b"new", root.lookup(b"new")),
+            lambda: directory.mkdir(b"sub", 0o755, CRED),
+            lambda: directory.rmdir(b"sub", directory.lookup(b"sub")),
+            lambda: directory.symlink(b"sym", b"x", CRED),
+            lambda: root.unlink(b"moved", file),
+            lambda: writer.write(b"still open"),
+        ]
+        check()
+        for change in changes:
+            change()
+            check()
+        assert kept > 2 * len(changes)
+        writer.close_reference()
+    with gofer_of(tree, policy=REVALIDATE) as shared:
+        assert not shared.root_inode.keep_listing(None)
+        pack_inode(shared.root_inode)
+        assert shared.root_inode.shown[0] is None
