@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Dispatcher"]
 
 _BURST_NS: Final = 1_000_000
-_NEED_FRAME: Final = frozenset(("clone", "clone3", "fork", "vfork", "execve", "execveat", "rt_sigreturn", "arch_prctl"))
+_NEED_FRAME: Final = frozenset(
+    ("clone", "clone3", "fork", "vfork", "execve", "execveat", "rt_sigreturn", "arch_prctl", "sigaltstack")
+)
 _SIGSYS_STATUS: Final = 31
 _SIGKILL: Final = 9
 _SIGILL: Final = 4
