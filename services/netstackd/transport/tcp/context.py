@@ -1,19 +1,22 @@
-"""What TCP shares with the layer below: the route of a connection, and the context that all connections of a stack share.
+"""What TCP shares with the layer below: the route of a connection, and the context that all connections share.
 
 Contract with the stack (transport/demux.py, stack.py):
-- It keeps one table: flow -> `Connection` (an `Endpoint` or a `TimeWait`), and listeners by local address. A `flow` is any
-  bytes that name the two ends the same way for every segment (local address, local port, remote address, remote port).
+- It keeps one table: flow -> an `Endpoint` or a `TimeWait`, and listeners by local address. A `flow` is any bytes that
+  name the two ends the same way for every segment (local address and port, remote address and port).
 - A segment for a known flow: `connection.on_segment(segment, now)`. False (a TimeWait alone answers so) means that the
   connection has just made room: take it out of the table and treat the segment as one of no known flow, handing the
   TimeWait to the listener as `reuse`.
 - Else a listener: `listener.on_segment(segment, flow, route, now)`; an Endpoint that comes back goes into the table.
 - Else `segment.reset_for(segment)`.
 - After a batch `context.flush(now)` lets everyone say what is due: acks are coalesced, data goes out in large segments.
-- Timers: `deadline` of every Connection and Listener is the earliest time at which `on_timer(now)` has to be called; it may
-  be early, never late. `context.schedule(thing)` is called whenever a deadline became earlier than it was at the last
-  call; a stack with a heap pushes (thing.deadline, thing) and drops entries whose time does not match any more.
+- Timers: `deadline` of each of these and of a Listener is the earliest time at which `on_timer(now)` has to be
+  called; it may be early, never late. `context.schedule(thing)` is called whenever a deadline became earlier than it
+  was at the last call; a stack with a heap pushes (thing.deadline, thing) and drops entries whose time does not match
+  any more.
 - `context.on_done(endpoint, successor)`: the flow is over; the table's entry becomes `successor` (a TimeWait) or goes.
-- ICMP errors: `endpoint.on_error(kind, mtu, now)` with the quoted sequence number checked by `endpoint.owns_sequence`.
+- ICMP errors: `endpoint.on_error(kind, mtu, now)`, kinds of path_mtu.py, once `endpoint.owns_sequence(quoted)` is true
+  and the route knows the new path MTU.
+- Events (`on_event`) are collected and told inside `flush` alone.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ class Route(Protocol):
     """How the segments of one connection leave. Made by the stack; TCP asks no more than this."""
 
     gso_max: int  # payload bytes that one Segment may carry; 0: no more than one MSS
+    peer: bytes  # names the local and the remote address, without ports: what keyed cookies are made of
 
     def mss_for_path(self) -> int:
         """Path MTU less the IP header and 20 bytes of TCP header: payload plus TCP options of one packet."""
@@ -56,9 +60,17 @@ class Route(Protocol):
 
 
 class Schedulable(Protocol):
+    """An Endpoint, a TimeWait or a Listener: who has a deadline."""
+
     deadline: int
 
     def on_timer(self, now: int) -> None: ...
+
+
+class Flushable(Protocol):
+    """An Endpoint or a Listener: who may have something to say at the end of a batch."""
+
+    def flush(self, now: int) -> None: ...
 
 
 class TcpContext:
@@ -71,16 +83,18 @@ class TcpContext:
         counters: Counters | None = None,
         parameters: Parameters | None = None,
         *,
-        on_done: Callable[[Endpoint, TimeWait | None], None] | None = None,
+        on_done: Callable[[Endpoint | TimeWait, TimeWait | None], None] | None = None,
         schedule: Callable[[Schedulable], None] | None = None,
     ) -> None:
         self.rng = rng
         self.secret = secret
-        self.counters = Counters() if counters is None else counters
+        self.counters: list[int] = (Counters() if counters is None else counters).values
         self.parameters = Parameters() if parameters is None else parameters
-        self.on_done: Callable[[Endpoint, TimeWait | None], None] = on_done or (lambda _endpoint, _successor: None)
+        self.on_done: Callable[[Endpoint | TimeWait, TimeWait | None], None] = on_done or (
+            lambda _endpoint, _successor: None
+        )
         self.schedule: Callable[[Schedulable], None] = schedule or (lambda _thing: None)
-        self.pending: list[Endpoint] = []  # endpoints that have something to say at the next flush
+        self.pending: list[Flushable] = []  # who has something to say at the next flush
         self.fast_open_cookies: dict[bytes, FastOpenMemory] = {}
         self.time_wait_count = 0
         self.orphan_count = 0
@@ -93,8 +107,8 @@ class TcpContext:
         if not pending:
             return
         self.pending = []
-        for endpoint in pending:
-            endpoint.flush(now)
+        for item in pending:
+            item.flush(now)
 
     def keyed_hash(self, purpose: bytes, data: bytes, size: int = 8) -> int:
         """A keyed hash (blake2s, 480 ns) as an int of `size` bytes; `purpose` keeps its uses apart."""
