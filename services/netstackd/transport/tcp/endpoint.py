@@ -431,6 +431,9 @@ class Endpoint:
             return -self.take_error()
         if self.send_shutdown or not states.CAN_SEND_DATA >> self.state & 1:
             return -errno.EPIPE
+        if self.state == SYN_SENT or (self.state == SYN_RECEIVED and not self.syn_data_acked):
+            self.write_blocked = True  # not connected yet; fast open's data goes with `connect`
+            return 0
         room = self.sndbuf - (self.send.end - self.send.first)
         lowat = self.options.notsent_lowat or self.p.notsent_lowat
         unsent = self.send.end - self.snd_nxt

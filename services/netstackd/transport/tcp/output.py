@@ -86,7 +86,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     while True:
         nxt = endpoint.snd_nxt
         waiting = end - nxt
-        if not waiting:
+        if waiting <= 0:
             if endpoint.fin_queued and not endpoint.fin_sent and (nxt < window_end or not endpoint.sent):
                 _send_fin(endpoint, now)
             break

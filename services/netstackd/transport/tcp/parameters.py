@@ -63,7 +63,7 @@ class Parameters:
         # Path MTU black holes (RFC 4821): 0 never, 1 when one is suspected.
         self.mtu_probing = 1
         self.base_mss = 1024
-        self.mtu_probe_floor = 48
+        self.mtu_probe_floor = 512  # below that no path is; Linux goes down to 48
         # Keepalive (RFC 9293 3.8.4).
         self.keepalive_time = 7200 * SECOND
         self.keepalive_interval = 75 * SECOND

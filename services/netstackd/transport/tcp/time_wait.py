@@ -31,6 +31,7 @@ class TimeWait:
 
     __slots__ = (
         "_ack_at",
+        "_ends_at",
         "context",
         "deadline",
         "flow",
@@ -59,7 +60,7 @@ class TimeWait:
         self.ts_recent = endpoint.ts_recent
         self.ts_recent_at = endpoint.ts_recent_at
         self.ts_offset = endpoint.ts_offset
-        self.deadline = now + TIME_WAIT_LENGTH
+        self.deadline = self._ends_at = now + TIME_WAIT_LENGTH
         self._ack_at = -NEVER
 
     def on_segment(self, segment: Segment, now: int) -> bool:
@@ -83,7 +84,7 @@ class TimeWait:
             return False
         if flags & ACK:
             if flags & FIN and not stale:
-                self.deadline = now + TIME_WAIT_LENGTH  # RFC 9293 3.10.7.4, eighth: restart the 2 MSL time-out
+                self._ends_at = now + TIME_WAIT_LENGTH  # RFC 9293 3.10.7.4, eighth: restart the 2 MSL time-out
             self._acknowledge(now)
         return True
 
@@ -112,9 +113,12 @@ class TimeWait:
         return (self.snd_nxt + 65535 + 2) & MASK
 
     def on_timer(self, now: int) -> None:
-        if now >= self.deadline:
+        if self.deadline == NEVER:
+            return
+        if now >= self._ends_at:
             self._end()
         else:
+            self.deadline = self._ends_at
             self.context.schedule(self)
 
     def on_error(self, kind: int, mtu: int, now: int) -> None:
