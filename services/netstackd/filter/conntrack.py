@@ -270,7 +270,7 @@ class Connection:
 
 
 class Related:
-    """An ICMP error about a packet of `cause`'s direction; `direction` is the one it travels with."""
+    """An ICMP error: `direction` is the one it travels with. `made_here`: by our own stack, not by a host beyond."""
 
     __slots__ = ("direction", "made_here", "state", "steps", "steps_for")
 
@@ -366,6 +366,7 @@ class Tracker:
         self._timer = timers.new(self._expire)
         self._invalid = Verdictless(INVALID)
         self._untracked = Verdictless(UNTRACKED)
+        self._own_error = Verdictless(RELATED)  # about a connection that never came to be
         self.new_mapping: Callable[[Packet, Connection], bool] | None = None  # full-cone inbound, filter/nat.py
         self.on_event: Callable[[str, Connection], None] | None = None  # "new", "destroy"
         self.count = 0
@@ -572,11 +573,9 @@ class Tracker:
 
     def _track_error(self, packet: Packet) -> Related | Verdictless:
         """An ICMP error goes with the connection whose packet it quotes, the other way."""
-        cause = packet.ct
-        if isinstance(cause, Direction):  # our own stack made it, about a packet of this direction
-            related = packet.ct = Related(cause.other, made_here=True)
-            return related
         quote = quote_untrusted(packet)
+        if packet.iface is None:
+            return self._track_own_error(packet, quote)
         if quote is None:
             return self._refuse(packet)
         if quote.proto in (PROTO_ICMP, PROTO_ICMPV6):
@@ -591,6 +590,28 @@ class Tracker:
             return self._refuse(packet)
         related = packet.ct = Related(direction)
         return related
+
+    def _track_own_error(self, packet: Packet, quote: Quote | None) -> Related | Verdictless:
+        """Our own stack made it, about a packet that it was forwarding, or that was for it.
+
+        Such a quote shows the packet half translated: its destination is the new one already, its source not yet. So
+        either it looks as the packet came in, or the answer to it is what comes in the other way.
+        """
+        if quote is not None:
+            table = self._tables[packet.version]
+            here: Direction | None = None
+            if quote.proto in (PROTO_ICMP, PROTO_ICMPV6):
+                here = table.get((quote.src, quote.dst, quote.sport, quote.dport, quote.proto))
+            else:
+                here = table.get((quote.src, quote.dst, quote.sport, quote.dport, quote.proto))
+                if here is None:
+                    back = table.get((quote.dst, quote.src, quote.dport, quote.sport, quote.proto))
+                    here = back.other if back is not None else None
+            if here is not None:
+                related = packet.ct = Related(here.other, made_here=True)
+                return related
+        packet.ct = self._own_error
+        return self._own_error
 
     # -- the table --
 

@@ -153,6 +153,26 @@ class Nat:
             compiled.connections += 1
             return
 
+    def preview_destination(self, packet: Packet, connection: Connection) -> None:
+        """`choose_destination` for a connection that will not begin: counts nothing, holds nothing."""
+        counts = [compiled.connections for compiled in self.rules]
+        self.choose_destination(packet, connection)
+        self.abandon(connection)
+        for compiled, before in zip(self.rules, counts, strict=True):
+            compiled.connections = before
+
+    def preview_source(self, packet: Packet, connection: Connection) -> int | None:
+        """The address that `choose_source` would choose; None: the packet's own."""
+        if connection.hairpin and packet.out is not None and packet.out is packet.iface:
+            return self._address_on(packet.out, packet.version, packet.next_hop)
+        for compiled in self._source.candidates(packet):
+            if compiled.rule.kind == ACCEPT:
+                return None
+            address = self._source_address(compiled.rule, packet)
+            if address is not None:
+                return address
+        return None
+
     def _fits_own(self, rule: NatRule, packet: Packet) -> bool:
         """A forward on an interface means that interface's addresses, from there or, with hairpin, from anywhere."""
         iface = packet.iface

@@ -61,6 +61,11 @@ class _SocketLink(Link):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
 
+    @property
+    def listening(self) -> bool:
+        """Whether the link waits for peers."""
+        return self._listener is not None
+
     def _accept(self) -> None:
         assert self._listener is not None
         try:
