@@ -14,14 +14,17 @@ Counters named as in struct rtnl_link_stats64. `rx_packets` and `rx_bytes` are t
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.ethernet import NO_ADDRESS
 from services.netstackd.wire.ethernet import text as mac_text
+from services.netstackd.wire.numbers import ETHERTYPE_VLAN
 
 if TYPE_CHECKING:
     from services.netstackd.network.addresses import Address
+    from services.netstackd.network.routes import Destination
 
 ETHERNET: Final = 0
 IP: Final = 1
@@ -41,6 +44,8 @@ TX_QUEUE_LIMIT: Final = 1000
 
 MIN_MTU_IPV4: Final = 68
 MIN_MTU_IPV6: Final = 1280
+
+_TAG: Final = Struct("!HH")
 
 
 class Interface:
@@ -62,11 +67,10 @@ class Interface:
         self.vlans: dict[int, Interface] = {}  # VLAN interfaces on this one, by identifier
         self.up = False  # administratively
         self.carrier = True
-        self.promiscuous = False  # the link is to hand over frames for others, and bridges are fed with them
+        self.promiscuous = False  # the link is to hand over frames for others
         self.all_multicast = False
         self.multicast_macs: dict[bytes, int] = {}  # link groups to receive, with how many want each
         self.on_multicast_change: Callable[[Interface], None] | None = None  # told when multicast_macs changed
-        self.bridge: Callable[[Packet], bool] | None = None  # takes received frames first; True: it has taken it
         self.tx: list[Packet] = []
         self.addresses: list[Address] = []
         self.link: Any = None  # the link object that moves frames; for the edge alone
@@ -98,6 +102,10 @@ class Interface:
         self.mtu6 = 0  # the same; 0: mtu
         self.router_solicitations = 3
 
+        # What routing decided for packets that come in here, by (source, destination); see routing.py.
+        self.input_cache4: dict[tuple[int, int], Destination] = {}
+        self.input_cache6: dict[tuple[int, int], Destination] = {}
+
         # struct rtnl_link_stats64
         self.rx_packets = 0
         self.rx_bytes = 0
@@ -115,7 +123,29 @@ class Interface:
     @property
     def running(self) -> bool:
         """Up, with a carrier: packets may go out."""
-        return self.up and self.carrier
+        parent = self.parent
+        return self.up and self.carrier and (parent is None or parent.running)
+
+    @property
+    def device(self) -> Interface:
+        """The interface whose `tx` its packets go into: itself, or what a VLAN stands on."""
+        iface = self
+        while iface.parent is not None:
+            iface = iface.parent
+        return iface
+
+    def tags(self) -> bytes:
+        """The 802.1Q tags that come behind the link addresses, outermost first."""
+        if self.parent is None:
+            return b""
+        return self.parent.tags() + _TAG.pack(ETHERTYPE_VLAN, self.vlan_id)
+
+    def link_header(self, destination: bytes, ethertype: int) -> bytes:
+        """The header of frames from here to a link address; b"" where frames have none."""
+        device = self.device
+        if device.kind != ETHERNET:
+            return b""
+        return destination + self.mac + self.tags() + ethertype.to_bytes(2, "big")
 
     @property
     def effective_mtu6(self) -> int:
