@@ -1,7 +1,7 @@
 """Seeded transfers over bad links: every byte arrives, both ends finish, no timer is left.
 
-SENTRIO_NETSIM_RUNS=5000 runs more seeds than the default; SENTRIO_NETSIM_FIRST chooses where they begin. A failure names
-its seed, and `pytest -k 'seed[17]'`... is the same run again.
+SENTRIO_NETSIM_RUNS=5000 runs more seeds than the default; SENTRIO_NETSIM_FIRST chooses where they begin. A failure
+names its seed, and `pytest -k 'seed[17]'`... is the same run again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from services.netstackd.transport.tcp.parameters import MILLISECOND, SECOND, NEVER, Parameters
+from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER, SECOND, Parameters
 from tests.netstack.netsim.transfer import Outcome, settle, transfer
 from tests.netstack.netsim.world import PathRules, World
 
@@ -98,5 +98,3 @@ def test_every_byte_arrives_and_nothing_is_left(seed: int) -> None:
     assert world.server.listener is not None and not world.server.listener.requests
     for side in (client, server):
         assert side.endpoint is not None and side.endpoint.deadline == NEVER
-
-

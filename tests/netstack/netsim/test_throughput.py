@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.transport.tcp.parameters import MILLISECOND, SECOND, Parameters
+from services.netstackd.transport.tcp.parameters import MILLISECOND, SECOND, Options, Parameters
 from services.netstackd.transport.tcp.segment import Segment
 from tests.netstack.netsim.transfer import Outcome, transfer
 from tests.netstack.netsim.world import PathRules, World
@@ -55,13 +55,12 @@ class Losing:
 
 
 @pytest.mark.parametrize("algorithm", ["cubic", "reno"])
-@pytest.mark.parametrize("gso", [0, 64000])
-def test_a_bottleneck_with_a_queue_is_filled(algorithm: str, gso: int) -> None:
+def test_a_bottleneck_with_a_queue_is_filled(algorithm: str) -> None:
     def choose(p: Parameters) -> None:
         p.congestion = algorithm
 
     rate = 20 * MEGABIT
-    forth = PathRules(delay=20 * MILLISECOND, rate=rate, queue_bytes=rate // 25, gso=0)
+    forth = PathRules(delay=20 * MILLISECOND, rate=rate, queue_bytes=rate // 25)
     size = 10_000_000
     world, outcome = upload(size, forth, parameters=choose)
     assert rate_of(outcome, size) > 0.85 * rate * 1448 / 1520
@@ -176,17 +175,21 @@ def test_ecn_marks_instead_of_drops() -> None:
     assert rate_of(outcome, 6_000_000) > 0.8 * rate
 
 
-def test_pacing_keeps_a_shallow_queue_from_overflowing() -> None:
-    def paced(p: Parameters) -> None:
-        p.pacing = True
-
+def test_a_pacing_rate_below_the_bottleneck_never_fills_a_shallow_queue() -> None:
     rate = 20 * MEGABIT
-    overflow = {}
-    for name, change in (("paced", paced), ("burst", lambda _: None)):
-        forth = PathRules(delay=20 * MILLISECOND, rate=rate, queue_bytes=15_000)
-        world, outcome = upload(2_000_000, forth, parameters=change)
-        overflow[name] = world.forth.count.overflowed
-    assert overflow["paced"] < overflow["burst"] / 2
+    overflowed = []
+    for limit in (rate * 9 // 10, 0):
+        forth = PathRules(delay=20 * MILLISECOND, rate=rate, queue_bytes=16_000)
+        world = World(1, forth, PathRules(delay=20 * MILLISECOND))
+        client_options = Options(Parameters())
+        client_options.max_pacing_rate = limit
+        outcome = transfer(world, 3_000_000, 0, chunk=65536, options=client_options)
+        assert outcome.finished
+        overflowed.append(world.forth.count.overflowed)
+        if limit:
+            assert rate_of(outcome, 3_000_000) > 0.7 * limit
+    assert overflowed[0] == 0
+    assert overflowed[1] > 0
 
 
 def test_a_path_mtu_black_hole_is_found() -> None:

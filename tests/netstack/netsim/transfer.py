@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from services.netstackd.transport.tcp.endpoint import Endpoint
-from services.netstackd.transport.tcp.parameters import SECOND
+from services.netstackd.transport.tcp.parameters import SECOND, Options
 from services.netstackd.transport.tcp.states import CLOSED, SYN_SENT
 from tests.netstack.netsim.world import Host, World
 
@@ -95,13 +95,14 @@ def transfer(
     chunk: int = 16384,
     read_chunk: int = 65536,
     seed: int = 0,
+    options: Options | None = None,
 ) -> Outcome:
     client = Side(world.client, upload, seed, chunk, read_chunk)
     server = Side(world.server, download, seed + 1, chunk, read_chunk)
     world.client.user, world.server.user = client.act, server.act
     world.listen()
     begun = world.now
-    client.endpoint = world.connect()
+    client.endpoint = world.connect(options)
 
     def over() -> bool:
         return (client.ended and server.ended) or bool(client.error and server.error)

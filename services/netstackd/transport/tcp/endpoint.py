@@ -177,6 +177,7 @@ class Endpoint:
         "timer",
         "timer_at",
         "total_retrans",
+        "transmissions",
         "ts_offset",
         "ts_ok",
         "ts_recent",
@@ -227,6 +228,7 @@ class Endpoint:
         self.fin_queued = False
         self.fin_sent = False
         self.sent: list[Sent] = []
+        self.transmissions = 0
         self.sacked_bytes = 0
         self.lost_bytes = 0
         self.retrans_bytes = 0

@@ -53,7 +53,7 @@ def active_open(endpoint: Endpoint, data: bytes, now: int) -> None:
     _send_syn(endpoint, size, now)
     if size:
         endpoint.counters[_FAST_OPEN_ACTIVE] += 1
-        endpoint.sent.append(Sent(endpoint.snd_nxt, endpoint.snd_nxt + size, now))
+        endpoint.sent.append(Sent(endpoint.snd_nxt, endpoint.snd_nxt + size, now, 1))
         endpoint.snd_nxt += size
     timers.start_retransmit(endpoint, now)
 
@@ -67,7 +67,8 @@ def begin_sending(endpoint: Endpoint, iss: int, now: int) -> None:
     endpoint.nagle_small_end = iss
     endpoint.cwnd_limited_end = iss
     endpoint.send = SendBuffer(iss + 1)
-    endpoint.sent = [Sent(iss, iss + 1, now, SYN_BIT)]
+    endpoint.sent = [Sent(iss, iss + 1, now, 0, SYN_BIT)]
+    endpoint.transmissions = 1
     endpoint.ts_offset = timestamp_offset(endpoint.context, endpoint.flow)
     advertised = endpoint.route.advertised_mss()
     if endpoint.options.maxseg:

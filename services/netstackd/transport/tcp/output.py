@@ -168,7 +168,8 @@ def send_data(endpoint: Endpoint, seq: int, end: int, mss: int, now: int) -> Non
     fin = endpoint.fin_queued and end == endpoint.send.end and end + 1 <= endpoint.snd_una + endpoint.snd_wnd
     size = end - seq
     flags = ACK
-    record = Sent(seq, end, now)
+    order = endpoint.transmissions = endpoint.transmissions + 1
+    record = Sent(seq, end, now, order)
     if size % mss:
         endpoint.nagle_small_end = end
     if end == endpoint.send.end:
@@ -192,7 +193,8 @@ def send_data(endpoint: Endpoint, seq: int, end: int, mss: int, now: int) -> Non
 
 def _send_fin(endpoint: Endpoint, now: int) -> None:
     seq = endpoint.snd_nxt
-    record = Sent(seq, seq + 1, now, FIN_BIT)
+    order = endpoint.transmissions = endpoint.transmissions + 1
+    record = Sent(seq, seq + 1, now, order, FIN_BIT)
     endpoint.sent.append(record)
     endpoint.snd_nxt = seq + 1
     endpoint.fin_sent = True
@@ -297,6 +299,7 @@ def retransmit(endpoint: Endpoint, index: int, budget: int, now: int) -> int:
         endpoint.retrans_bytes += size
     record.flags |= RETRANSMITTED | EVER_RETRANSMITTED
     record.sent_at = now
+    record.order = endpoint.transmissions = endpoint.transmissions + 1
     if not endpoint.retrans_stamp:
         endpoint.retrans_stamp = now
     if endpoint.undo_retrans < 0:

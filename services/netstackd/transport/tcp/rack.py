@@ -22,11 +22,10 @@ WINDOW_PERSIST: Final = 16  # recoveries for which a widened window is kept
 class Rack:
     """Names as in section 5.2, without the prefix."""
 
-    __slots__ = ("_dsack_round", "end_seq", "reo_wnd_mult", "reo_wnd_persist", "reordering", "rtt", "segs", "xmit_at")
+    __slots__ = ("_dsack_round", "order", "reo_wnd_mult", "reo_wnd_persist", "reordering", "rtt", "segs")
 
     def __init__(self, reordering: int) -> None:
-        self.xmit_at = 0  # when the most recently sent of the delivered segments was sent
-        self.end_seq = 0
+        self.order = -1  # of the most recently sent among the delivered (RACK.xmit_ts and end_seq in one)
         self.rtt = 0
         self.reordering = False  # RACK.reordering_seen
         self.reo_wnd_mult = 1
@@ -45,9 +44,8 @@ class Rack:
             # The ack may be of the original: the timestamp says so, or it came faster than any round trip could.
             if echo_age > rtt + MILLISECOND or rtt < min_rtt:
                 return
-        if sent_at > self.xmit_at or (sent_at == self.xmit_at and record.end > self.end_seq):
-            self.xmit_at = sent_at
-            self.end_seq = record.end
+        if record.order > self.order:
+            self.order = record.order
             self.rtt = rtt
         elif not self.rtt:
             self.rtt = rtt
@@ -80,19 +78,17 @@ def detect(endpoint: Endpoint, now: int) -> int:
     if not rack.rtt:
         return 0
     allowed = rack.rtt + reordering_window(endpoint)
-    xmit_at = rack.xmit_at
-    end_seq = rack.end_seq
+    order = rack.order
     timeout = 0
     for record in endpoint.sent:
         flags = record.flags
         if flags & SACKED or flags & (LOST | RETRANSMITTED) == LOST:
             continue
-        sent_at = record.sent_at
-        if sent_at > xmit_at or (sent_at == xmit_at and record.end >= end_seq):
-            if record.first_at > xmit_at:
+        if record.order > order:
+            if record.first_order > order:
                 break  # everything behind it was sent later still
             continue
-        remaining = sent_at + allowed - now
+        remaining = record.sent_at + allowed - now
         if remaining <= 0:
             scoreboard.mark_lost(endpoint, record)
         elif remaining > timeout:

@@ -25,15 +25,19 @@ LEFT_NETWORK: Final = SACKED | LOST
 
 
 class Sent:
-    """[seq, end) was last sent at `sent_at`. `first_at` is when it was sent first."""
+    """[seq, end) was last sent at `sent_at`, as the `order`-th transmission of the connection; first as `first_order`.
 
-    __slots__ = ("end", "first_at", "flags", "sent_at", "seq")
+    RACK asks which of two was sent later. A whole batch leaves at one clock reading, so time alone cannot say.
+    """
 
-    def __init__(self, seq: int, end: int, sent_at: int, flags: int = 0) -> None:
+    __slots__ = ("end", "first_order", "flags", "order", "sent_at", "seq")
+
+    def __init__(self, seq: int, end: int, sent_at: int, order: int, flags: int = 0) -> None:
         self.seq = seq
         self.end = end
         self.sent_at = sent_at
-        self.first_at = sent_at
+        self.order = order
+        self.first_order = order
         self.flags = flags
 
     def __repr__(self) -> str:
@@ -53,8 +57,8 @@ def index_of(sent: list[Sent], seq: int) -> int:
 def split(endpoint: Endpoint, index: int, at: int) -> None:
     """Cut the record in two at the sequence number `at`, which lies inside it."""
     record = endpoint.sent[index]
-    tail = Sent(at, record.end, record.sent_at, record.flags & ~SYN_BIT)
-    tail.first_at = record.first_at
+    tail = Sent(at, record.end, record.sent_at, record.order, record.flags & ~SYN_BIT)
+    tail.first_order = record.first_order
     record.end = at
     record.flags &= ~FIN_BIT
     endpoint.sent.insert(index + 1, tail)
@@ -119,7 +123,8 @@ def _absorb(record: Sent, following: Sent) -> None:
     record.end = following.end
     record.flags |= following.flags
     record.sent_at = max(record.sent_at, following.sent_at)
-    record.first_at = min(record.first_at, following.first_at)
+    record.order = max(record.order, following.order)
+    record.first_order = min(record.first_order, following.first_order)
 
 
 def clear_sacked(endpoint: Endpoint) -> None:

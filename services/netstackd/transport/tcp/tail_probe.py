@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from services.netstackd.counters import COUNTER
 from services.netstackd.transport.tcp import loss_recovery, output, scoreboard
 from services.netstackd.transport.tcp.parameters import DELAYED_ACK_MAX, MILLISECOND, SECOND
+from services.netstackd.transport.tcp.scoreboard import FIN_BIT
 
 if TYPE_CHECKING:
     from services.netstackd.transport.tcp.endpoint import Endpoint
@@ -51,10 +52,10 @@ def send(endpoint: Endpoint, now: int) -> None:
     else:
         sent = endpoint.sent
         last = sent[-1]
-        size = last.end - last.seq
-        if size > mss:
-            # Its last MSS, or what is left over a whole number of them.
-            scoreboard.split(endpoint, len(sent) - 1, last.end - ((size - 1) % mss + 1))
+        payload = last.end - last.seq - (1 if last.flags & FIN_BIT else 0)
+        if payload > mss:
+            # Its last MSS, or what is left over a whole number of them, and the FIN if it has one.
+            scoreboard.split(endpoint, len(sent) - 1, last.seq + payload - ((payload - 1) % mss + 1))
         output.retransmit(endpoint, len(sent) - 1, mss, now)
         endpoint.tail_probe_retrans = True
     endpoint.tail_probe_end = endpoint.snd_nxt

@@ -164,7 +164,7 @@ def timed_out(endpoint: Endpoint, boundary: int, now: int) -> bool:
     RTO (Linux counts time, not packets: tcp_retries2 15 is 924.6 s); TCP_USER_TIMEOUT is the limit where it is set."""
     if not endpoint.retransmits:
         return False
-    start = endpoint.retrans_stamp or (endpoint.sent[0].first_at if endpoint.sent else now)
+    start = endpoint.retrans_stamp or now
     limit = endpoint.options.user_timeout
     if not limit:
         base = endpoint.p.rto_min
