@@ -32,6 +32,7 @@ SEALED: Final = (
     Row("setsockopt", "buffers of an accepted peer", (Argument(1, Compare.EQ, _SOL_SOCKET),)),
     Row("close", "clients that left, links that were removed"),
     Row("shutdown", "the end of a client"),
+    Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
     Row("brk", "memory of the interpreter"),
     Row("mmap", "memory of the interpreter, never executable", NOT_EXECUTABLE),
     Row("munmap", "memory of the interpreter"),

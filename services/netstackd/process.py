@@ -136,7 +136,7 @@ class RouterProcess:
     def run(self) -> int:
         """Turn until the end; returns the exit status."""
         self._keeper.notify(READY, [])
-        self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=os.getpid())
+        self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
         self._router.loop.run()
         return EXIT_OK
 

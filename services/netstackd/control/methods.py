@@ -63,6 +63,7 @@ class Methods:
     ) -> None:
         self._router = router
         self.source = source  # the configuration file's name and text
+        self.pid = os.getpid()  # may not be asked for after the seal
         self._reload = reload
         self._stop = stop
 
@@ -104,7 +105,7 @@ class Methods:
         """Who we are, and how long."""
         router = self._router
         return {
-            "pid": os.getpid(),
+            "pid": self.pid,
             "uptime": (router.loop.now - router.started) // SECOND,
             "turns": router.loop.turns,
             "interfaces": len(router.interfaces),
