@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from services.netstackd.network.interface import Interface
-    from services.netstackd.network.routes import Destination
 
 # Room for an Ethernet header with one VLAN tag (14 + 4), in front of every locally made IP header.
 HEADROOM: Final = 18
@@ -46,13 +45,28 @@ Payload = bytes | bytearray | memoryview  # what `body` may be
 
 
 class Packet:
-    """See the module. Fields that input fills in are 0, b"" or None until then."""
+    """See the module. Fields that input fills in are 0, b"" or None until then; those that every IP packet has
+
+        src dst     addresses           tos     the traffic class, of both versions
+        ttl         the hop limit       next_hop    the address on the link that it goes out by
+
+    and those of every received packet (ethertype, and of a frame link_src and link_dst) are not set at all before, as
+    each assignment counts here.
+    """
+
+    src: int
+    dst: int
+    tos: int
+    ttl: int
+    next_hop: int
+    ethertype: int
+    link_src: bytes
+    link_dst: bytes
 
     __slots__ = (
         "body",
         "csum",
         "ct",
-        "dest",
         "dport",
         "dst",
         "end",
@@ -98,25 +112,16 @@ class Packet:
         self.gso_type = GSO_NONE
         self.version = 0  # 4, 6; 0 for what is not IP
         self.proto = 0  # the transport protocol (behind IPv6 extension headers)
-        self.src = 0
-        self.dst = 0
         self.sport = 0  # 0 where there are no ports, and in fragments but the first
         self.dport = 0
         self.tcp_flags = 0
-        self.tos = 0  # the traffic class, for both versions
-        self.ttl = 0  # the hop limit, for both versions
         self.fragment = False  # still a fragment of something
         self.options = b""  # IPv4 options as received; b"" almost always
-        self.ethertype = 0
         self.vlan = 0  # 802.1Q tag control information that the packet carries or shall carry; 0 for none
-        self.link_src = b""
-        self.link_dst = b""
         self.kind = TO_HOST
         self.mark = 0
         self.ct: Any = None  # filter/conntrack's entry
         self.out: Interface | None = None  # where it goes out
-        self.next_hop = 0  # address on that link
-        self.dest: Destination | None = None  # the route decision it follows
         self.owner: Any = None  # the socket that sent it, for errors that come back at once
 
     def __len__(self) -> int:
@@ -136,7 +141,8 @@ class Packet:
         """An independent packet with the same bytes in `head` (which may be written) and the same body."""
         twin = Packet(bytearray(self.head), self.end, self.iface)
         for name in _COPIED:
-            setattr(twin, name, getattr(self, name))
+            if hasattr(self, name):
+                setattr(twin, name, getattr(self, name))
         return twin
 
     def network_bytes(self) -> bytes:
