@@ -68,6 +68,7 @@ def test_a_good_file_is_read_as_it_is_meant() -> None:
     assert rule.source_set == "friends" and rule.match.dports == ((22, 22),) and rule.match.protocols == {6, 17}
     assert rule.limit is not None and rule.limit.per_ns == 60 * 10**9
     assert [rule.name for rule in config.policy.rules[:3]] == ["established"] * 3
+    assert [rule.chain for rule in config.policy.rules[3:5]] == ["input", "output"]
     forward = config.policy.nat[-1]
     assert forward.own_addresses_of == {"wan"} and forward.hairpin and forward.ports == (80, 80)
     assert config.policy.sets[0].members[1] == (4, 0xC0000205, 0xC0000209)

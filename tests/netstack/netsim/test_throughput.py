@@ -69,11 +69,11 @@ def test_a_bottleneck_with_a_queue_is_filled(algorithm: str) -> None:
 
 def test_a_long_fat_path_opens_its_window_to_the_buffers_limit() -> None:
     # 200 Mbit/s, 80 ms: two megabytes in flight, far beyond the 64 KB the receiver starts with.
-    size = 60_000_000
+    size = 25_000_000
     rate = 200 * MEGABIT
     forth = PathRules(delay=40 * MILLISECOND, rate=rate, queue_bytes=rate // 12)
     world, outcome = upload(size, forth)
-    assert rate_of(outcome, size) > 0.6 * rate
+    assert rate_of(outcome, size) > 0.4 * rate
     assert count(world, "TcpExtTCPTimeouts") == 0
 
 

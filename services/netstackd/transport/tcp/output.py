@@ -80,7 +80,9 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     mss = endpoint.mss if endpoint.assembler is None else effective_mss(endpoint)
     limit = _large_limit(endpoint, mss)
     window_end = una + endpoint.snd_wnd
-    in_flight = scoreboard.pipe(endpoint)
+    in_flight = (  # scoreboard.pipe, spelled out
+        endpoint.snd_nxt - una - endpoint.sacked_bytes - endpoint.lost_bytes + endpoint.retrans_bytes
+    )
     pacing = endpoint.p.pacing or endpoint.options.max_pacing_rate
     started = bool(endpoint.sent)
     while True:
@@ -96,7 +98,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
             budget = mss
         if pacing and now < endpoint.next_pace_at:
             endpoint.arm(endpoint.next_pace_at)
-            break
+            return
         size = waiting
         if size > limit:
             size = limit
@@ -104,6 +106,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
             size = room
         if size > budget:
             endpoint.cwnd_limited = True
+            endpoint.cwnd_limited_end = nxt
             size = budget
         if size < waiting:
             if size < mss:
@@ -123,8 +126,14 @@ def send_new(endpoint: Endpoint, now: int) -> None:
                     break
         send_data(endpoint, nxt, nxt + size, mss, now)
         in_flight += size
+        if not started or (endpoint.timer == timers.TAIL_PROBE and endpoint.last_receive != now):
+            timers.rearm(endpoint, now)
+            started = True
         if pacing:
             _pace(endpoint, size, now)
+    if 2 * in_flight > cc.cwnd and cc.cwnd < cc.ssthresh:
+        endpoint.cwnd_limited = True  # slow start may go on when half of the window is used (RFC 7661 4.4's aim)
+        endpoint.cwnd_limited_end = endpoint.snd_nxt
     if not started and endpoint.sent:
         timers.rearm(endpoint, now)
     elif not endpoint.sent and (endpoint.snd_nxt < end) and endpoint.timer == timers.OFF:
@@ -134,7 +143,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
 def _large_limit(endpoint: Endpoint, mss: int) -> int:
     """The largest payload of one Segment: as many whole MSS as the link takes."""
     limit = endpoint.route.gso_max
-    if limit <= mss:
+    if limit <= mss:  # no large segments on this link
         return mss
     if limit > MAX_GSO_BYTES:
         limit = MAX_GSO_BYTES
@@ -188,7 +197,7 @@ def send_data(endpoint: Endpoint, seq: int, end: int, mss: int, now: int) -> Non
     if endpoint.ca_state >= RECOVERING:
         endpoint.prr.out += size
     endpoint.counters[_ORIG_DATA] += -(-size // mss)
-    emit(endpoint, seq, size, flags, now, mss, new=True)
+    emit(endpoint, seq, size, flags, now, mss, True)
 
 
 def _send_fin(endpoint: Endpoint, now: int) -> None:
@@ -258,6 +267,7 @@ def retransmit_lost(endpoint: Endpoint, now: int) -> None:
             continue
         if budget < min(mss, record.end - record.seq):
             endpoint.cwnd_limited = True
+            endpoint.cwnd_limited_end = endpoint.snd_nxt
             break
         if record.seq >= window_end and index:
             break
@@ -314,7 +324,7 @@ def retransmit(endpoint: Endpoint, index: int, budget: int, now: int) -> int:
 # -------------------------------------------------------------------- segments
 
 
-def emit(endpoint: Endpoint, seq: int, size: int, flags: int, now: int, mss: int, *, new: bool = False) -> None:
+def emit(endpoint: Endpoint, seq: int, size: int, flags: int, now: int, mss: int, new: bool = False) -> None:
     """One segment with the ACK bit, `size` bytes of the send buffer from `seq` on."""
     payload = endpoint.send.view(seq, seq + size) if size else b""
     ecn = 0

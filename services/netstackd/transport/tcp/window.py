@@ -90,8 +90,13 @@ def select(endpoint: Endpoint) -> int:
 
 def field(endpoint: Endpoint) -> int:
     """The header's window field for a segment that leaves now; moves the edge that the peer may send up to."""
-    size = select(endpoint)
     scale = endpoint.rcv_wscale
+    if endpoint.assembler is None:
+        # The common case, told at a glance: not a segment's worth more could be offered than is already.
+        current = endpoint.rcv_edge - endpoint.rcv_nxt
+        if 0 < current and (endpoint.rcvbuf >> 1) - endpoint.receive.size - current < endpoint.rcv_mss:
+            return -(-current >> scale)
+    size = select(endpoint)
     scaled = -(-size >> scale)  # an edge offered before is kept, rounded up
     if scaled > MAX_WINDOW:
         scaled = MAX_WINDOW
