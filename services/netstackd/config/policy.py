@@ -68,6 +68,12 @@ def read_policy(top: Reader, names: frozenset[str]) -> Policy:
     if filters.boolean("accept_established", any(policy != ACCEPT for policy in policies.values())):
         both = Match(states=ESTABLISHED | RELATED)
         rules = [Rule("established", chain, ACCEPT, both) for chain in CHAINS]
+        # a link does not work without them, as IPv4's does not without ARP, which nobody filters (RFC 4890 4.4.1)
+        discovery = frozenset({(PROTO_ICMPV6, kind) for kind in (*range(130, 138), 143)})
+        rules += [
+            Rule("neighbour discovery", chain, ACCEPT, Match(protocols=frozenset({PROTO_ICMPV6})), icmp_types=discovery)
+            for chain in ("input", "output")
+        ]
     rules += [_rule(reader, names, set_names, index) for index, reader in enumerate(filters.tables("rule"), 1)]
     clamp = filters.raw("mss_clamp")
     mss = -1 if clamp is True else 0
