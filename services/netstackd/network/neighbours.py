@@ -21,6 +21,7 @@ oldest of them is dropped.
 from __future__ import annotations
 
 import errno
+import heapq
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -51,6 +52,7 @@ MAX_PROBES: Final = 3  # MAX_MULTICAST_SOLICIT and MAX_UNICAST_SOLICIT
 DELAY_FIRST: Final = 5 * SECOND  # DELAY_FIRST_PROBE_TIME
 REACHABLE_TIME: Final = 30 * SECOND
 LIMIT: Final = 512
+EVICT: Final = 64  # at once
 QUEUE_LIMIT: Final = 64
 
 _EVICTED: Final = COUNTER["NeighEntriesEvicted"]
@@ -310,19 +312,33 @@ class Neighbours:
                 self.output(neighbour, packet)
 
     def _forget(self, neighbour: Neighbour) -> None:
+        self._drop(neighbour)
+        self._stack.routes_changed(self.version)  # cached decisions hold entries
+
+    def _drop(self, neighbour: Neighbour) -> None:
         self._entries.pop((neighbour.iface.index, neighbour.address), None)
         neighbour.timer.cancel()
         self._count[_UNRESOLVED] += len(neighbour.queue)
         neighbour.queue = []
         neighbour.state = NONE
         neighbour.usable_until = 0
-        self._stack.routes_changed(self.version)  # cached decisions hold entries
 
     def _evict(self) -> None:
-        """Make room: of the entries that no timer drives the longest unused, else the longest unused of all."""
-        idle = [n for n in self._entries.values() if n.state in (NONE, STALE, FAILED)]
-        if not idle:
-            idle = [n for n in self._entries.values() if n.state == REACHABLE and n.usable_until <= self._stack.now]
-        candidates = idle or [n for n in self._entries.values() if n.state != PERMANENT] or list(self._entries.values())
-        self._forget(min(candidates, key=lambda n: max(n.used, n.confirmed)))
-        self._count[_EVICTED] += 1
+        """Make room for many, so that a flood of new entries costs a look at all of them only now and then.
+
+        First go entries that no timer drives, the longest unused before others; then others; those set by hand last.
+        """
+        now = self._stack.now
+
+        def order(neighbour: Neighbour) -> tuple[int, int]:
+            state = neighbour.state
+            if state in (NONE, STALE, FAILED) or (state == REACHABLE and neighbour.usable_until <= now):
+                rank = 0
+            else:
+                rank = 2 if state == PERMANENT else 1
+            return rank, max(neighbour.used, neighbour.confirmed)
+
+        for neighbour in heapq.nsmallest(EVICT, self._entries.values(), key=order):
+            self._drop(neighbour)
+            self._count[_EVICTED] += 1
+        self._stack.routes_changed(self.version)
