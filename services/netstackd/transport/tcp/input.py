@@ -318,8 +318,10 @@ def _accept(endpoint: Endpoint, segment: Segment, seq: int, size: int, now: int)
             _out_of_order(endpoint, seq, payload, now)
     if endpoint.fin_seq == endpoint.rcv_nxt:
         _on_fin(endpoint, now)
-    elif segment.flags & FIN and endpoint.fin_seq > endpoint.rcv_nxt and not size:
-        output.send_ack(endpoint, now)
+    elif endpoint.fin_seq > endpoint.rcv_nxt:
+        endpoint.slow_only = True  # header prediction does not look for it
+        if not size:
+            output.send_ack(endpoint, now)
 
 
 def accept_after_syn(endpoint: Endpoint, segment: Segment, now: int) -> None:

@@ -85,6 +85,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     )
     pacing = endpoint.p.pacing or endpoint.options.max_pacing_rate
     started = bool(endpoint.sent)
+    paced = False
     while True:
         nxt = endpoint.snd_nxt
         waiting = end - nxt
@@ -98,7 +99,8 @@ def send_new(endpoint: Endpoint, now: int) -> None:
             budget = mss
         if pacing and now < endpoint.next_pace_at:
             endpoint.arm(endpoint.next_pace_at)
-            return
+            paced = True
+            break
         size = waiting
         if size > limit:
             size = limit
@@ -126,17 +128,16 @@ def send_new(endpoint: Endpoint, now: int) -> None:
                     break
         send_data(endpoint, nxt, nxt + size, mss, now)
         in_flight += size
-        if not started or (endpoint.timer == timers.TAIL_PROBE and endpoint.last_receive != now):
-            timers.rearm(endpoint, now)
-            started = True
         if pacing:
             _pace(endpoint, size, now)
     if 2 * in_flight > cc.cwnd and cc.cwnd < cc.ssthresh:
         endpoint.cwnd_limited = True  # slow start may go on when half of the window is used (RFC 7661 4.4's aim)
         endpoint.cwnd_limited_end = endpoint.snd_nxt
-    if not started and endpoint.sent:
-        timers.rearm(endpoint, now)
-    elif not endpoint.sent and (endpoint.snd_nxt < end) and endpoint.timer == timers.OFF:
+    if endpoint.sent:
+        # An ack of this very moment has set the timer already; a tail probe follows the last segment (RFC 8985 7.2).
+        if not started or (endpoint.timer == timers.TAIL_PROBE and endpoint.last_receive != now):
+            timers.rearm(endpoint, now)
+    elif endpoint.snd_nxt < end and endpoint.timer == timers.OFF and not paced:
         timers.start_probing(endpoint, now)
 
 
