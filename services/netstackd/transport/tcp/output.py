@@ -85,6 +85,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     )
     pacing = endpoint.p.pacing or endpoint.options.max_pacing_rate
     started = bool(endpoint.sent)
+    before = endpoint.snd_nxt
     paced = False
     while True:
         nxt = endpoint.snd_nxt
@@ -135,7 +136,9 @@ def send_new(endpoint: Endpoint, now: int) -> None:
         endpoint.cwnd_limited_end = endpoint.snd_nxt
     if endpoint.sent:
         # An ack of this very moment has set the timer already; a tail probe follows the last segment (RFC 8985 7.2).
-        if not started or (endpoint.timer == timers.TAIL_PROBE and endpoint.last_receive != now):
+        if not started or (
+            endpoint.snd_nxt != before and endpoint.timer == timers.TAIL_PROBE and endpoint.last_receive != now
+        ):
             timers.rearm(endpoint, now)
     elif endpoint.snd_nxt < end and endpoint.timer == timers.OFF and not paced:
         timers.start_probing(endpoint, now)
