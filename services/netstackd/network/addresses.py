@@ -277,25 +277,28 @@ class Addresses:
             self._discard(route)
         if address.version == 6 and address.iface.kind != LOOPBACK:
             stack.multicast6.leave(address.iface, solicited_node(address.address))
-        shared = any(
-            other is not address
-            and other.version == address.version
-            and other.prefix == address.prefix
-            and other.prefix_length == address.prefix_length
-            and other.prefix_route
+        connected = self._prefix_route(address) if address.prefix_route else None
+        if connected is None:
+            return
+        heirs = [
+            other
             for other in address.iface.addresses
-        )
-        if address.prefix_route and not shared:
-            connected = self._prefix_route(address)
-            if connected is not None:
-                for present in self._stack.routing(address.version).routes.all():
-                    if (
-                        present.protocol == "kernel"
-                        and present.table == connected.table
-                        and present.same_place(connected)
-                        and present.ways() == connected.ways()
-                    ):
-                        self._discard(present)
+            if other is not address
+            and other.prefix_route
+            and (other.version, other.prefix, other.prefix_length)
+            == (address.version, address.prefix, address.prefix_length)
+        ]
+        for present in stack.routing(address.version).routes.all():
+            if (
+                present.protocol == "kernel"
+                and present.table == connected.table
+                and present.same_place(connected)
+                and present.ways() == connected.ways()
+            ):
+                if not heirs:
+                    self._discard(present)
+                elif present.source == address.address:
+                    present.source = heirs[0].address
 
     def _discard(self, route: Route) -> None:
         try:

@@ -56,6 +56,8 @@ class Arp:
     def _answers(self, iface: Interface, sender_ip: int, target_ip: int) -> bool:
         """Whether a request is ours to answer: for any own address (arp_ignore 0), or as a proxy (RFC 1027)."""
         stack = self._stack
+        if sender_ip and stack.interface_of(4, sender_ip) is not None:
+            return False  # somebody claims an address of ours: that is for `dad`
         owner = stack.interface_of(4, target_ip)
         if owner is not None:
             return not is_loopback(4, target_ip)

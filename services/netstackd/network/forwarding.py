@@ -15,7 +15,7 @@ from services.netstackd.network.interface import Interface
 from services.netstackd.network.routes import BLACKHOLE, MULTIPATH, PROHIBIT, UNREACHABLE, Destination
 from services.netstackd.storage.packet import TO_HOST, Packet
 from services.netstackd.wire import icmpv4, icmpv6, ipv4_options
-from services.netstackd.wire.numbers import PROTO_ROUTING, is_multicast
+from services.netstackd.wire.numbers import PROTO_ROUTING, PROTO_TCP, is_multicast
 from services.netstackd.wire.offload import complete_checksum
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Forwarding:
         assert out is not None
         if out is packet.iface and out.send_redirects:
             self._redirect4(packet, way, out)
+        if packet.gso_size:
+            _find_payload(packet)
         l3 = packet.l3
         size = packet.end - l3
         fragment: bool | None = False
@@ -177,6 +179,8 @@ class Forwarding:
         assert out is not None
         if out is packet.iface and out.send_redirects:
             self._redirect6(packet, way, out)
+        if packet.gso_size:
+            _find_payload(packet)
         l3 = packet.l3
         size = packet.end - l3
         if size > way.mtu and not (packet.gso_size and packet.payload - l3 + packet.gso_size <= way.mtu):
@@ -210,6 +214,13 @@ class Forwarding:
         back = self._stack.routing6.output(packet.src)
         if back.out is iface and back.next_hop == packet.src and packet.src != way.next_hop:
             self._stack.ndp.send_redirect(packet, way.next_hop, iface)
+
+
+def _find_payload(packet: Packet) -> None:
+    """Where the payload of a run of segments begins: transport parsers, who say it otherwise, do not see it here."""
+    l4 = packet.l4
+    size = (packet.head[l4 + 12] >> 4) * 4 if packet.proto == PROTO_TCP and packet.end > l4 + 12 else 8
+    packet.payload = min(l4 + size, packet.end)
 
 
 def _writable(packet: Packet, size: int) -> bytearray:

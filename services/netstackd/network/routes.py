@@ -264,9 +264,15 @@ class Table:
         self._lengths: list[tuple[int, int]] = []  # (mask, length), longest first
 
     def __iter__(self) -> Iterator[Route]:
-        for _, length in reversed(self._lengths):
-            for routes in self._by_length[length].values():
-                yield from routes
+        """Every entry, as of now, the shortest prefixes first."""
+        return iter(
+            [
+                route
+                for _, length in reversed(self._lengths)
+                for routes in self._by_length[length].values()
+                for route in routes
+            ]
+        )
 
     def candidates(self, dst: int) -> Iterator[Route]:
         """The routes that cover `dst`, longest prefix first, by metric under one prefix."""
@@ -327,7 +333,7 @@ class Routes:
     def all(self) -> Iterator[Route]:
         """Every route of every table."""
         for table in list(self.tables.values()):
-            yield from list(table)
+            yield from table
 
     def add(self, route: Route, *, replace: bool = False, append: bool = False) -> None:
         """Add a route. NetError: EEXIST (one stands there, and neither `replace` nor `append` behind it), EINVAL (a way
