@@ -63,7 +63,7 @@ class Router:
         self.interfaces: dict[str, Interface] = {}
         self._specs: dict[str, InterfaceSpec] = {}
         self._routes: dict[RouteSpec, r.Route] = {}
-        self.services = ServiceManager(self.stack, self.interfaces, rng, log, wall)
+        self.services = ServiceManager(self.stack, self.interfaces, rng, log)
         self.services.on_lease = self._add_route_later
         self.stack.set_up(self.stack.add_interface(Interface("lo", LOOPBACK, mtu=65536, offload=OFFLOAD_ALL)), True)
         self.reload(config, links)

@@ -60,7 +60,13 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     interfaces = tuple([_interface(reader) for reader in top.tables("interface")])
     names = _check_names(interfaces, top)
     routes = tuple([route for route in (_route(reader, names) for reader in top.tables("route")) if route is not None])
-    policy = read_policy(top, names)
+    tables = document.get("dhcp_server")
+    served = [table.get("interface") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    services = [
+        *[("dhcp client", spec.name, 67, 68) for spec in interfaces if spec.dhcp],
+        *[("dhcp server", name, 68, 67) for name in served if isinstance(name, str)],
+    ]
+    policy = read_policy(top, names, services)
     servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
     control = top.table("control")
@@ -264,7 +270,6 @@ def _dhcp_server(reader: Reader, names: frozenset[str], interfaces: tuple[Interf
         boot_file=reader.text("boot_file"),
         static=tuple(static),
         options=tuple(options),
-        lease_file=reader.text("lease_file"),
     )
     reader.end()
     return spec

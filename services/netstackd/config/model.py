@@ -105,7 +105,6 @@ class DhcpServerSpec:
     boot_file: str = ""
     static: tuple[StaticLease, ...] = ()
     options: tuple[tuple[int, bytes], ...] = ()
-    lease_file: str = ""
 
 
 @record(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from services.netstackd.config.reader import Reader, shown
@@ -58,8 +59,11 @@ _UNITS: Final = {
 _TIMEOUTS: Final = Timeouts.__match_args__
 
 
-def read_policy(top: Reader, names: frozenset[str]) -> Policy:
-    """All that a configuration says about filter and translation."""
+def read_policy(top: Reader, names: frozenset[str], services: Sequence[tuple[str, str, int, int]] = ()) -> Policy:
+    """All that a configuration says about filter and translation.
+
+    `services`: (name, interface, source port, port) of the router's own services, which its input chain lets in.
+    """
     filters = top.table("filter")
     policies = {chain: filters.choice(chain, (ACCEPT, DROP, REJECT), ACCEPT) for chain in CHAINS}
     sets = _sets(filters.table("set"))
@@ -74,6 +78,7 @@ def read_policy(top: Reader, names: frozenset[str]) -> Policy:
             Rule("neighbour discovery", chain, ACCEPT, Match(protocols=frozenset({PROTO_ICMPV6})), icmp_types=discovery)
             for chain in ("input", "output")
         ]
+        rules += [_service_rule(*service) for service in services if service[1] in names]
     rules += [_rule(reader, names, set_names, index) for index, reader in enumerate(filters.tables("rule"), 1)]
     clamp = filters.raw("mss_clamp")
     mss = -1 if clamp is True else 0
@@ -99,6 +104,16 @@ def read_policy(top: Reader, names: frozenset[str]) -> Policy:
         drop_invalid=drop_invalid,
         track=track,
     )
+
+
+def _service_rule(name: str, interface: str, sport: int, dport: int) -> Rule:
+    match = Match(
+        in_interfaces=frozenset({interface}),
+        protocols=frozenset({PROTO_UDP}),
+        sports=((sport, sport),),
+        dports=((dport, dport),),
+    )
+    return Rule(f"{name} {interface}", "input", ACCEPT, match)
 
 
 def _sets(reader: Reader) -> list[SetSpec]:
