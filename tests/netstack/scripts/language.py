@@ -8,9 +8,9 @@ from pathlib import Path
 LETTERS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
 VERBS = frozenset(
     "in out quiet connect listen accept write urgent read oob shutdown shutdown_read close abort error option icmp path"
-    " expect set socket iss peer given wait mark".split()
+    " expect set socket iss peer given wait mark drain".split()
 )
-SETTINGS = frozenset(("set", "socket", "iss", "peer", "given"))
+ANY_SEQ = 1 << 40  # what `*` stands for in place of a sequence number
 
 
 class ScriptError(Exception):
@@ -93,7 +93,7 @@ def _parse_segment(where: str, words: list[str]) -> SegmentText:
             flags |= LETTERS[letter]
     if flags & LETTERS["P"]:
         push = True
-    start, _, length = words[1].partition("+")
+    start, _, length = words[1].replace("*", str(ANY_SEQ)).partition("+")
     try:
         seq, size = int(start), int(length or 0)
     except ValueError:

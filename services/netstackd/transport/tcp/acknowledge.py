@@ -99,7 +99,7 @@ def process(endpoint: Endpoint, segment: Segment, seq: int, size: int, now: int)
     window_changed = _update_window(endpoint, segment, seq, ack)
     endpoint.probes_out = 0
     endpoint.ack_echo = segment.ts_ecr if segment.ts_val >= 0 else 0
-    if not endpoint.sent:
+    if not endpoint.sent and not (segment.sack_blocks and (endpoint.tail_probe_end or endpoint.undo_marker >= 0)):
         if window_changed:
             endpoint.wake()
         return OK
@@ -147,6 +147,8 @@ def _selective_only(endpoint: Endpoint, segment: Segment, ack: int, now: int) ->
 def _acknowledge(endpoint: Endpoint, segment: Segment, ack: int, size: int, window_changed: bool, now: int) -> None:
     una = endpoint.snd_una
     acked = ack - una
+    state_before = endpoint.ca_state
+    highest = endpoint.highest_sacked
     echo_age = _echo_age(endpoint, segment, now)
     sacked_before = endpoint.sacked_bytes
     result = 0
@@ -156,7 +158,7 @@ def _acknowledge(endpoint: Endpoint, segment: Segment, ack: int, size: int, wind
     rtt = 0
     original = bool(result & sack.ORIGINAL)
     if acked:
-        rtt, first_original = _clean(endpoint, ack, echo_age, now)
+        rtt, first_original = _clean(endpoint, ack, highest, echo_age, now)
         original = original or first_original
     delivered = acked + endpoint.sacked_bytes - sacked_before
     # RFC 5681 2: a duplicate ack has no data, no FIN, the same ack and window, while data is outstanding.
@@ -165,13 +167,15 @@ def _acknowledge(endpoint: Endpoint, segment: Segment, ack: int, size: int, wind
     if endpoint.ecn_ok and segment.flags & ECE:
         endpoint.delivered_ce += 1
         endpoint.counters[_DELIVERED_CE] += 1
-        loss_recovery.enter_window_reduction(endpoint, now)
+        loss_recovery.enter_window_reduction(endpoint, delivered, now)
     if endpoint.tail_probe_end:
         tail_probe.on_ack(endpoint, ack, bool(result & sack.DSACK), duplicate and not result & sack.SOMETHING_NEW, now)
     if endpoint.ca_state or endpoint.sacked_bytes or result or duplicate or endpoint.undo_marker >= 0:
         loss_recovery.on_ack(endpoint, acked, delivered, original, newly_sacked > 0, duplicate, now)
     if acked:
-        if endpoint.ca_state in (0, 1, 4) and endpoint.cwnd_limited:
+        # Not for the ack that ends a reduction: what it covers was sent under the old window.
+        state = endpoint.ca_state
+        if state == 4 or (state <= 1 and state_before <= 1 and endpoint.cwnd_limited):
             endpoint.cc.on_ack(acked, rtt, now, ack, endpoint.snd_nxt)
             if ack > endpoint.cwnd_limited_end:
                 endpoint.cwnd_limited = False
@@ -183,9 +187,9 @@ def _acknowledge(endpoint: Endpoint, segment: Segment, ack: int, size: int, wind
     endpoint.wake()
 
 
-def _clean(endpoint: Endpoint, ack: int, echo_age: int, now: int) -> tuple[int, bool]:
+def _clean(endpoint: Endpoint, ack: int, highest: int, echo_age: int, now: int) -> tuple[int, bool]:
     """Drop what is cumulatively acknowledged. (RTT sample of the newest segment or 0, an original from before the
-    time-out was among it.)"""
+    time-out was among it.) `highest`: what was sacked before this ack, for telling reordering."""
     sent = endpoint.sent
     count = 0
     rack = endpoint.rack
@@ -210,8 +214,8 @@ def _clean(endpoint: Endpoint, ack: int, echo_age: int, now: int) -> tuple[int, 
                     first_rtt = last_rtt
                 if record.end <= endpoint.high_seq:
                     original = True
-                if record.end < endpoint.highest_sacked and endpoint.sack_ok:
-                    sack.note_reordering(endpoint, endpoint.highest_sacked - record.seq)
+                if record.end < highest and endpoint.sack_ok:
+                    sack.note_reordering(endpoint, highest - record.seq)
         if not flags & SACKED:
             rack.on_delivered(record, min_rtt, echo_age, now)
         count += 1

@@ -43,29 +43,30 @@ _LOST_RETRANSMIT = COUNTER["TcpExtTCPLostRetransmit"]
 # -------------------------------------------------------------------- entering
 
 
-def enter_window_reduction(endpoint: Endpoint, now: int) -> None:
+def enter_window_reduction(endpoint: Endpoint, delivered: int, now: int) -> None:
     """Reduce once for this window of data, with nothing to retransmit (RFC 3168 6.1.2)."""
     if endpoint.ca_state >= CWR:
         return
     endpoint.undo_marker = -1
-    _begin_reduction(endpoint, now)
+    _begin_reduction(endpoint, delivered, now)
     endpoint.ca_state = CWR
 
 
-def _begin_reduction(endpoint: Endpoint, now: int) -> None:
+def _begin_reduction(endpoint: Endpoint, delivered: int, now: int) -> None:
+    """`delivered`: bytes that the ack which caused it has delivered; they count as in flight (RFC 9937 6.1)."""
     endpoint.high_seq = endpoint.snd_nxt
     endpoint.tail_probe_end = 0
-    endpoint.prr.begin(endpoint.snd_nxt - endpoint.snd_una - endpoint.sacked_bytes)
+    endpoint.prr.begin(endpoint.snd_nxt - endpoint.snd_una - endpoint.sacked_bytes + delivered)
     endpoint.cc.on_congestion(now)
     if endpoint.ecn_ok:
         endpoint.ecn_cwr_due = True
 
 
-def enter_recovery(endpoint: Endpoint, now: int) -> None:
+def enter_recovery(endpoint: Endpoint, delivered: int, now: int) -> None:
     endpoint.counters[_SACK_RECOVERY if endpoint.sack_ok else _RENO_RECOVERY] += 1
     _init_undo(endpoint)
     if endpoint.ca_state < CWR:
-        _begin_reduction(endpoint, now)
+        _begin_reduction(endpoint, delivered, now)
     else:
         endpoint.high_seq = endpoint.snd_nxt  # already reducing: no second reduction
     endpoint.ca_state = RECOVERY
@@ -139,7 +140,10 @@ def on_ack(
     lost_before = endpoint.lost_bytes
     una = endpoint.snd_una
     if not endpoint.sack_ok:
+        # RFC 9937 6.2: without SACK a duplicate ack stands for one segment delivered.
+        before = endpoint.sacked_bytes
         _count_duplicates(endpoint, acked, duplicate)
+        delivered = max(delivered + endpoint.sacked_bytes - before, 0)
     state = endpoint.ca_state
     if state >= CWR and una >= endpoint.high_seq and state != LOSS:
         if state == CWR:
@@ -164,7 +168,7 @@ def on_ack(
             endpoint.counters[_DSACK_UNDO] += 1
         _detect(endpoint, now)
         if endpoint.lost_bytes:
-            enter_recovery(endpoint, now)
+            enter_recovery(endpoint, delivered, now)
         elif state != CWR:
             endpoint.ca_state = DISORDER if endpoint.sacked_bytes else OPEN
             if endpoint.ca_state == OPEN and not endpoint.sacked_bytes:

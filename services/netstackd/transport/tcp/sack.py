@@ -37,6 +37,7 @@ def apply(endpoint: Endpoint, blocks: SackBlocks, ack: int, echo_age: int, now: 
     from SND.UNA on."""
     una = endpoint.snd_una
     nxt = endpoint.snd_nxt
+    highest = endpoint.highest_sacked
     result = 0
     for index, (left, right) in enumerate(blocks):
         start = widen(left, una)
@@ -48,7 +49,7 @@ def apply(endpoint: Endpoint, blocks: SackBlocks, ack: int, echo_age: int, now: 
             continue
         if end > nxt or end <= ack or end <= una:
             continue
-        result |= _mark(endpoint, max(start, una, ack), end, echo_age, now)
+        result |= _mark(endpoint, max(start, una, ack), end, highest, echo_age, now)
     return result
 
 
@@ -76,7 +77,7 @@ def _is_dsack(endpoint: Endpoint, blocks: SackBlocks, start: int, end: int, ack:
     return True
 
 
-def _mark(endpoint: Endpoint, start: int, end: int, echo_age: int, now: int) -> int:
+def _mark(endpoint: Endpoint, start: int, end: int, highest: int, echo_age: int, now: int) -> int:
     """Mark [start, end), splitting records at its edges; merge what then lies side by side."""
     sent = endpoint.sent
     index = index_of(sent, start)
@@ -98,7 +99,7 @@ def _mark(endpoint: Endpoint, start: int, end: int, echo_age: int, now: int) -> 
             record = sent[index]
         if record.end > end:
             scoreboard.split(endpoint, index, end)
-        _note_order(endpoint, record)
+        _note_order(endpoint, record, highest)
         endpoint.rack.on_delivered(record, min_rtt, echo_age, now)
         result |= SOMETHING_NEW
         if not record.flags & EVER_RETRANSMITTED and record.end <= endpoint.high_seq:
@@ -110,10 +111,10 @@ def _mark(endpoint: Endpoint, start: int, end: int, echo_age: int, now: int) -> 
     return result
 
 
-def _note_order(endpoint: Endpoint, record: scoreboard.Sent) -> None:
-    """RFC 8985 6.2 step 3: data sent before what was sacked earlier, and never sent again, arrived after it."""
-    if record.end < endpoint.highest_sacked and not record.flags & (EVER_RETRANSMITTED | RETRANSMITTED):
-        note_reordering(endpoint, endpoint.highest_sacked - record.seq)
+def _note_order(endpoint: Endpoint, record: scoreboard.Sent, highest: int) -> None:
+    """RFC 8985 6.2 step 3: data sent before what an earlier ack had sacked, and never sent again, arrived after it."""
+    if record.end < highest and not record.flags & (EVER_RETRANSMITTED | RETRANSMITTED):
+        note_reordering(endpoint, highest - record.seq)
 
 
 def note_reordering(endpoint: Endpoint, distance: int) -> None:

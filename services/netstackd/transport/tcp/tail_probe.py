@@ -72,7 +72,7 @@ def on_ack(endpoint: Endpoint, ack: int, dsack: bool, pure_duplicate: bool, now:
     elif ack > end:
         endpoint.tail_probe_end = 0
         if endpoint.ca_state == 0:
-            loss_recovery.enter_window_reduction(endpoint, now)
+            loss_recovery.enter_window_reduction(endpoint, 0, now)
             endpoint.counters[_RECOVERIES] += 1
     elif pure_duplicate:
         endpoint.tail_probe_end = 0

@@ -239,9 +239,9 @@ def _on_reordering(endpoint: Endpoint, now: int) -> None:
     timeout = rack.detect(endpoint, now)
     if endpoint.lost_bytes:
         if endpoint.ca_state < loss_recovery.RECOVERY:
-            loss_recovery.enter_recovery(endpoint, now)
+            loss_recovery.enter_recovery(endpoint, 0, now)
             endpoint.cc.cwnd = endpoint.prr.window(
-                endpoint.sacked_bytes, scoreboard.pipe(endpoint), endpoint.cc.ssthresh, endpoint.mss, False
+                0, scoreboard.pipe(endpoint), endpoint.cc.ssthresh, endpoint.mss, False
             )
         endpoint.wake()
     if timeout:
