@@ -62,6 +62,40 @@ SENTRY_LAYERS: list[tuple[str, ...]] = [
     ("__main__",),
 ]
 
+# The same for netstackd.
+NETSTACKD_LAYERS: list[tuple[str, ...]] = [
+    ("errors", "counters", "host_filter"),
+    # A packet is what parsers fill in; everything else of both is values and bytes.
+    ("wire", "storage"),
+    # What an interface offers, which links need to know and nothing else of the network.
+    ("network.interface",),
+    ("network",),
+    # TCP itself knows no IP: it sees segments and a route that it is given.
+    ("transport.tcp",),
+    ("transport",),
+    ("stack",),
+    ("sockets",),
+    ("links",),
+    ("filter",),
+    ("config",),
+    ("edge", "services"),
+    ("app",),
+    ("control",),
+    ("process",),
+    ("commands",),
+    ("__main__",),
+]
+
+# Service -> its layers.
+LAYERS: dict[str, list[tuple[str, ...]]] = {
+    "services.sentry": SENTRY_LAYERS,
+    "services.netstackd": NETSTACKD_LAYERS,
+}
+
+# Modules of netstackd that are sans-IO: time, randomness and descriptors come from outside.
+SANS_IO = ("wire", "storage", "network", "transport", "filter", "services", "stack", "sockets")
+IO_MODULES = frozenset({"asyncio", "fcntl", "os", "selectors", "socket", "subprocess", "threading", "time", "trio"})
+
 # (importer, imported) pairs that the tables would refuse, each with its reason.
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("services.sentry.vfs.anonymous", "services.sentry.filesystems.anonymous"): (
@@ -178,11 +212,11 @@ def own_part(name: str) -> str:
     return ".".join(parts[:2]) if parts[0] == "services" else parts[0]
 
 
-def layer_of(module: str) -> int | None:
-    """The index of a services.sentry module in SENTRY_LAYERS; None for the package itself."""
-    rest = module.removeprefix("services.sentry").lstrip(".")
+def layer_of(service: str, module: str) -> int | None:
+    """The index of a service's module in its table; None for the package itself."""
+    rest = module.removeprefix(service).lstrip(".")
     best: tuple[int, int] | None = None
-    for index, row in enumerate(SENTRY_LAYERS):
+    for index, row in enumerate(LAYERS[service]):
         for entry in row:
             if within(rest, entry) and (best is None or len(entry) > best[0]):
                 best = (len(entry), index)
@@ -208,21 +242,40 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.host_only
-def test_layers_of_the_sentry_point_downwards() -> None:
+@pytest.mark.parametrize("service", sorted(LAYERS))
+def test_layers_of_a_service_point_downwards(service: str) -> None:
     wrong: list[str] = []
     for importer, tree in modules().items():
-        if not importer.startswith("services.sentry."):
+        if not importer.startswith(service + "."):
             continue
-        above = layer_of(importer)
+        above = layer_of(service, importer)
         if above is None:
-            wrong.append(f"{importer} is in no layer: add its folder to SENTRY_LAYERS")
+            wrong.append(f"{importer} is in no layer: add its folder to the table of {service}")
             continue
         for target, line, _ in imports(importer, tree):
-            if not target.startswith("services.sentry.") or excused(importer, target):
+            if not target.startswith(service + ".") or excused(importer, target):
                 continue
-            below = layer_of(target)
+            below = layer_of(service, target)
             if below is not None and below > above:
-                wrong.append(f"{importer}:{line} ({SENTRY_LAYERS[above][0]}) imports {target} from above")
+                wrong.append(f"{importer}:{line} ({LAYERS[service][above][0]}) imports {target} from above")
+    assert wrong == []
+
+
+@pytest.mark.host_only
+def test_the_network_stack_does_no_io() -> None:
+    wrong: list[str] = []
+    for importer, tree in modules().items():
+        rest = importer.removeprefix("services.netstackd.")
+        if rest == importer or not any(within(rest, part) for part in SANS_IO):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            else:
+                continue
+            wrong += [f"{importer}:{node.lineno} imports {name}" for name in names if name.split(".")[0] in IO_MODULES]
     assert wrong == []
 
 

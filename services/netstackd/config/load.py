@@ -1,0 +1,301 @@
+"""From TOML to `Config`: every section, checked for itself and for what it refers to.
+
+`load(name, text)` raises ConfigError with all problems found. The reference of all keys is docs/NETSTACK.md; a key that
+is added here is added there.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Final
+
+from services.netstackd.config.model import (
+    AdvertisementSpec,
+    Config,
+    ConfigError,
+    DhcpServerSpec,
+    InterfaceSpec,
+    LinkSpec,
+    Prefix,
+    RouteSpec,
+    StaticLease,
+)
+from services.netstackd.config.policy import read_policy
+from services.netstackd.config.reader import Reader, Source, shown
+from services.netstackd.links.fault import Faults
+from services.netstackd.links.host_unsafe import MAX_NAME_BYTES
+from services.netstackd.links.shaper import Shape
+
+KINDS: Final = ("tap", "tun", "packet", "unix", "pcap", "loopback", "bridge", "vlan")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_SETTINGS: Final = (  # key, attribute of Interface, highest value
+    ("rp_filter", "rp_filter", 2),
+    ("proxy_arp", "proxy_arp", 1),
+    ("accept_ra", "accept_ra", 2),
+    ("use_tempaddr", "use_tempaddr", 2),
+    ("addr_gen_mode", "addr_gen_mode", 2),
+    ("send_redirects", "send_redirects", 1),
+    ("accept_redirects", "accept_redirects4", 1),
+    ("dad_transmits", "dad_transmits", 10),
+)
+_ROUTE_KINDS: Final = ("unicast", "blackhole", "unreachable", "prohibit")
+
+
+def load(name: str, text: str) -> Config:
+    """The configuration in `text`; `name` is the file's, for messages. ConfigError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{name}: {str(error)[:1].lower()}{str(error)[1:]}"]) from None
+    return from_document(document, Source(name, text))
+
+
+def from_document(document: dict[str, object], source: Source) -> Config:
+    """The configuration in a document that was parsed already. ConfigError."""
+    problems: list[str] = []
+    top = Reader(document, (), source, problems)
+    router = top.table("router")
+    forwarding = router.boolean("forwarding", False)
+    router.end()
+    interfaces = tuple([_interface(reader) for reader in top.tables("interface")])
+    names = _check_names(interfaces, top)
+    routes = tuple([route for route in (_route(reader, names) for reader in top.tables("route")) if route is not None])
+    tables = document.get("dhcp_server")
+    served = [table.get("interface") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    services = [
+        *[("dhcp client", spec.name, 67, 68) for spec in interfaces if spec.dhcp],
+        *[("dhcp server", name, 68, 67) for name in served if isinstance(name, str)],
+    ]
+    policy = read_policy(top, names, services)
+    servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
+    advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
+    control = top.table("control")
+    path, mode = control.text("socket"), control.text("mode", "0600")
+    if not mode.isdigit() or int(mode, 8 if not set(mode) & set("89") else 10) > 0o777:
+        control.problem("mode", f'must be file permissions such as "0600", is {shown(mode)}')
+        mode = "0600"
+    control.end()
+    log = top.table("log")
+    level, style = log.choice("level", LOG_LEVELS, "info"), log.choice("format", ("text", "json"), "text")
+    log.end()
+    top.end()
+    if problems:
+        raise ConfigError(problems)
+    return Config(
+        interfaces=interfaces,
+        routes=routes,
+        forwarding=forwarding,
+        policy=policy,
+        dhcp_servers=tuple([server for server in servers if server is not None]),
+        advertisements=tuple(advertisements),
+        control=path,
+        control_mode=int(mode, 8),
+        log_level=level,
+        log_format=style,
+    )
+
+
+def _check_names(interfaces: tuple[InterfaceSpec, ...], top: Reader) -> frozenset[str]:
+    """The names that other sections may refer to; problems for those used twice and for wrong bridges and parents."""
+    seen: dict[str, InterfaceSpec] = {}
+    for spec in interfaces:
+        if spec.name in seen:
+            top.problem("interface", f"two interfaces are named {shown(spec.name)}")
+        seen[spec.name] = spec
+    for spec in interfaces:
+        if spec.bridge and (spec.bridge not in seen or seen[spec.bridge].link.kind != "bridge"):
+            top.problem("interface", f"{spec.name}: bridge {shown(spec.bridge)} is no interface of kind bridge")
+        if spec.link.kind == "vlan" and spec.link.parent not in seen:
+            top.problem("interface", f"{spec.name}: parent {shown(spec.link.parent)} is no interface")
+    return frozenset(name for name, spec in seen.items() if not spec.bridge)
+
+
+def _interface(reader: Reader) -> InterfaceSpec:
+    name = reader.required("name")
+    if name and (len(name.encode()) > MAX_NAME_BYTES or "/" in name or " " in name):
+        reader.problem("name", f"must have at most {MAX_NAME_BYTES} bytes, no space and no slash")
+    link = _link(reader, name)
+    mac = reader.mac("mac", reader.text("mac")) if reader.has("mac") else b""
+    mtu = reader.integer("mtu", 0, 68, 65521)
+    addresses: list[Prefix] = []
+    for text in reader.texts("addresses"):
+        prefix = reader.prefix("addresses", text)
+        if prefix is not None:
+            addresses.append(prefix)
+    bridge = reader.text("bridge")
+    dhcp, slaac = reader.boolean("dhcp"), reader.boolean("slaac")
+    if bridge and (addresses or dhcp or slaac):
+        reader.problem("bridge", "a port of a bridge has no addresses: give them to the bridge")
+    settings = tuple(
+        [(attribute, reader.integer(key, 0, 0, high)) for key, attribute, high in _SETTINGS if reader.has(key)]
+    )
+    up = reader.boolean("up", True)
+    reader.end()
+    return InterfaceSpec(name, link, mac, mtu, tuple(addresses), bridge, dhcp, slaac, up, settings)
+
+
+def _link(reader: Reader, name: str) -> LinkSpec:
+    kind = reader.choice("kind", KINDS, "tap")
+    values: dict[str, object] = {"kind": kind, "offload": reader.boolean("offload", True)}
+    if kind in ("tap", "tun", "packet"):
+        values |= {"device": reader.text("device", name), "netns": reader.text("netns")}
+    if kind in ("tap", "tun", "unix"):
+        values["fd"] = reader.integer("fd", -1, 0, 1 << 20)
+    if kind == "unix":
+        values |= {
+            "path": reader.text("path"),
+            "framing": reader.choice("framing", ("stream", "seqpacket", "dgram"), "stream"),
+            "listen": reader.boolean("listen"),
+            "vnet": reader.boolean("vnet"),
+        }
+        if not values["path"] and values["fd"] == -1:
+            reader.problem("path", "is missing (or an fd that was handed over)")
+        if values["vnet"] and values["framing"] == "stream":
+            reader.problem("vnet", "needs framing seqpacket or dgram")
+    elif kind == "pcap":
+        values |= {"read": reader.text("read"), "write": reader.text("write"), "paced": reader.boolean("paced", True)}
+    elif kind == "bridge":
+        values["ageing"] = reader.duration("ageing", 300 * 10**9)
+    elif kind == "vlan":
+        values |= {"parent": reader.required("parent"), "vlan_id": reader.integer("id", 0, 1, 4094)}
+        if not values["vlan_id"]:
+            reader.problem("id", "is missing")
+    if reader.has("fault"):
+        both = _faults(reader.table("fault"))
+        values |= {"fault_rx": both, "fault_tx": both}
+    for key in ("fault_rx", "fault_tx"):
+        if reader.has(key):
+            values[key] = _faults(reader.table(key))
+    values["seed"] = reader.integer("seed", 0, 0, 1 << 62)
+    if reader.has("shape"):
+        shape = reader.table("shape")
+        rate = shape.rate("rate", 0)
+        if rate <= 0:
+            shape.problem("rate", "is missing or 0")
+        else:
+            values["shape"] = Shape(rate, shape.size("burst", 131072), shape.size("queue", 1 << 20))
+        shape.end()
+    return LinkSpec(**values)  # type: ignore[arg-type]
+
+
+def _faults(reader: Reader) -> Faults:
+    faults = Faults(
+        loss=reader.chance("loss"),
+        duplicate=reader.chance("duplicate"),
+        corrupt=reader.chance("corrupt"),
+        reorder=reader.chance("reorder"),
+        delay_ns=reader.duration("delay", 0),
+        jitter_ns=reader.duration("jitter", 0),
+        rate_bps=reader.rate("rate", 0),
+        queue=reader.integer("queue", 1000, 1, 1_000_000),
+    )
+    reader.end()
+    return faults
+
+
+def _route(reader: Reader, names: frozenset[str]) -> RouteSpec | None:
+    kind = reader.choice("type", _ROUTE_KINDS, "unicast")
+    to = reader.required("to")
+    via_text, interface, source_text = reader.text("via"), reader.text("interface"), reader.text("source")
+    via = reader.address("via", via_text) if via_text else None
+    if to == "default" and via is not None and via[0] == 6:
+        to = "default6"
+    prefix = reader.network("to", to) if to else None
+    metric, table = reader.integer("metric", 0, 0, 2**32 - 1), reader.integer("table", 254, 1, 2**32 - 1)
+    if interface and interface not in names:
+        reader.problem("interface", f"{shown(interface)} is no interface")
+    if prefix is not None and via is not None and via[0] != prefix[0]:
+        reader.problem("via", "is of another IP version than the destination")
+    if kind == "unicast" and via is None and not interface:
+        reader.problem("via", "is missing (or an interface)")
+    source = reader.address("source", source_text) if source_text else None
+    reader.end()
+    if prefix is None:
+        return None
+    return RouteSpec(prefix, via, interface, metric, source[1] if source else 0, table, kind)
+
+
+def _dhcp_server(reader: Reader, names: frozenset[str], interfaces: tuple[InterfaceSpec, ...]) -> DhcpServerSpec | None:
+    interface = reader.required("interface")
+    if interface and interface not in names:
+        reader.problem("interface", f"{shown(interface)} is no interface")
+    own = next((spec.addresses for spec in interfaces if spec.name == interface), ())
+    v4 = next((prefix for prefix in own if prefix[0] == 4), None)
+    first = last = 0
+    ends = reader.required("pool").split("-")
+    if len(ends) == 2:
+        low, high = (reader.address("pool", end.strip(), 4) for end in ends)
+        if low is not None and high is not None:
+            first, last = low[1], high[1]
+            if last < first:
+                reader.problem("pool", "ends before it begins")
+    elif reader.has("pool"):
+        reader.problem("pool", "must be two addresses, such as 192.168.1.100-192.168.1.199")
+    if v4 is None:
+        if interface in names:
+            reader.problem("interface", f"{interface} has no IPv4 address of its own")
+    elif first and not (first >> (32 - v4[2]) == last >> (32 - v4[2]) == v4[1] >> (32 - v4[2])):
+        reader.problem("pool", f"is not within the network of {interface}")
+    router = reader.addresses("router", 4)
+    static: list[StaticLease] = []
+    for lease in reader.tables("static"):
+        mac = lease.mac("mac", lease.required("mac"))
+        address = lease.address("address", lease.required("address"), 4)
+        name = lease.text("name")
+        lease.end()
+        if mac and address:
+            static.append(StaticLease(mac, address[1], name))
+    options: list[tuple[int, bytes]] = []
+    extra = reader.table("options")
+    for key in extra.keys():
+        text = extra.text(key)
+        if not key.isdigit() or not 1 <= int(key) <= 254:
+            extra.problem(key, "must be an option number of 1 to 254")
+            continue
+        try:
+            options.append((int(key), bytes.fromhex(text[4:]) if text.startswith("hex:") else text.encode()))
+        except ValueError:
+            extra.problem(key, "must be text, or hex:... bytes")
+    spec = DhcpServerSpec(
+        interface=interface,
+        first=first,
+        last=last,
+        lease=reader.duration("lease", 12 * 3600 * 10**9),
+        router=router[0] if router else (v4[1] if v4 else 0),
+        dns=reader.addresses("dns", 4),
+        domain=reader.text("domain"),
+        ntp=reader.addresses("ntp", 4),
+        mtu=reader.integer("mtu", 0, 68, 65535),
+        boot_server=reader.text("boot_server"),
+        boot_file=reader.text("boot_file"),
+        static=tuple(static),
+        options=tuple(options),
+    )
+    reader.end()
+    return spec
+
+
+def _advertisement(reader: Reader, names: frozenset[str]) -> AdvertisementSpec:
+    interface = reader.required("interface")
+    if interface and interface not in names:
+        reader.problem("interface", f"{shown(interface)} is no interface")
+    prefixes: list[Prefix] = []
+    for text in reader.texts("prefixes"):
+        prefix = reader.network("prefixes", text)
+        if prefix is not None and prefix[0] == 6:
+            prefixes.append(prefix)
+    spec = AdvertisementSpec(
+        interface=interface,
+        prefixes=tuple(prefixes),
+        dns=reader.addresses("dns", 6),
+        domains=tuple(reader.texts("domains")),
+        lifetime=reader.duration("lifetime", 1800 * 10**9) // 10**9,
+        interval=max(reader.duration("interval", 600 * 10**9), 4 * 10**9),  # RFC 4861 6.2.1
+        mtu=reader.integer("mtu", 0, 1280, 65535),
+        managed=reader.boolean("managed"),
+        other=reader.boolean("other"),
+        valid=reader.duration("valid", 86400 * 10**9) // 10**9,
+        preferred=reader.duration("preferred", 14400 * 10**9) // 10**9,
+    )
+    reader.end()
+    return spec

@@ -1,0 +1,135 @@
+"""Ready-made configurations, as the text of a file: what flags alone can say, and where a file of one's own begins.
+
+    router   one side is the local network (NAT, filter, DHCP server), the other the way out
+    bridge   all ports are one Ethernet
+    plain    interfaces with addresses, forwarding between them, no filter
+
+A link is written KIND:DEVICE@NAMESPACE, such as tap:lan0, packet:veth1@blue, unix:/run/vm.sock; a word alone is a tap.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from services.netstackd.config.model import ConfigError
+
+PRESETS: Final = ("router", "bridge", "plain")
+_KINDS: Final = ("tap", "tun", "packet", "unix")
+
+
+def quote(text: str) -> str:
+    """A TOML string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _strings(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(quote(text) for text in texts) + "]"
+
+
+def link_keys(text: str) -> tuple[str, list[str]]:
+    """(name of the interface, lines of its table) for a link as written above. ConfigError."""
+    kind, colon, device = text.partition(":")
+    if not colon:
+        kind, device = "tap", text
+    if kind not in _KINDS or not device:
+        raise ConfigError([f"{text}: is no link (KIND:DEVICE[@NAMESPACE], KIND one of {', '.join(_KINDS)})"])
+    if kind == "unix":
+        name = device.rsplit("/", 1)[-1].split(".")[0][:15] or "unix0"
+        return name, [f"name = {quote(name)}", 'kind = "unix"', f"path = {quote(device)}", "listen = true"]
+    device, _, netns = device.partition("@")
+    lines = [f"name = {quote(device)}", f"kind = {quote(kind)}", f"device = {quote(device)}"]
+    if netns:
+        lines.append(f"netns = {quote(netns)}")
+    return device, lines
+
+
+def _interface(text: str, *more: str) -> tuple[str, str]:
+    name, lines = link_keys(text)
+    return name, "\n".join(["[[interface]]", *lines, *more, ""])
+
+
+def plain(interfaces: Sequence[tuple[str, Sequence[str]]], routes: Sequence[str], forwarding: bool) -> str:
+    """Interfaces (link, addresses) and routes ("to via gateway")."""
+    parts = [f"[router]\nforwarding = {str(forwarding).lower()}\n"]
+    for link, addresses in interfaces:
+        dynamic = ["dhcp = true"] if "dhcp" in addresses else []
+        static = [address for address in addresses if address != "dhcp"]
+        parts.append(_interface(link, f"addresses = {_strings(static)}", *dynamic)[1])
+    for route in routes:
+        words = route.split()
+        if len(words) != 3 or words[1] not in ("via", "dev"):
+            raise ConfigError([f'--route "{route}": must be "NETWORK via GATEWAY" or "NETWORK dev INTERFACE"'])
+        key = "via" if words[1] == "via" else "interface"
+        parts.append(f"[[route]]\nto = {quote(words[0])}\n{key} = {quote(words[2])}\n")
+    return "\n".join(parts)
+
+
+def bridge(ports: Sequence[str], addresses: Sequence[str]) -> str:
+    """A bridge br0 of `ports`."""
+    if len(ports) < 2:
+        raise ConfigError(["--preset bridge needs at least two --port LINK"])
+    parts = [f'[[interface]]\nname = "br0"\nkind = "bridge"\naddresses = {_strings(addresses)}\n']
+    parts += [_interface(port, 'bridge = "br0"')[1] for port in ports]
+    return "\n".join(parts)
+
+
+def router(lan: str, wan: str, lan_address: str, wan_address: str, gateway: str) -> str:
+    """A home router. `wan_address` "dhcp" asks for one; `gateway` may be empty then."""
+    try:
+        inside = ipaddress.ip_interface(lan_address)
+    except ValueError:
+        raise ConfigError([f"--lan-address {lan_address}: is no address with a prefix length"]) from None
+    if inside.version != 4 or inside.network.num_addresses < 16:
+        raise ConfigError([f"--lan-address {lan_address}: must be IPv4, in a network of at least 16 addresses"])
+    lan_name, lan_part = _interface(lan, f"addresses = {_strings([lan_address])}")
+    dynamic = wan_address == "dhcp"
+    wan_name, wan_part = _interface(wan, "dhcp = true" if dynamic else f"addresses = {_strings([wan_address])}")
+    hosts = inside.network.num_addresses
+    first, last = inside.network[hosts // 2], inside.network[hosts - 2]
+    parts = ["[router]\nforwarding = true\n", lan_part, wan_part]
+    if gateway:
+        parts.append(f'[[route]]\nto = "default"\nvia = {quote(gateway)}\n')
+    parts.append(
+        f"""[nat]
+masquerade = [{quote(wan_name)}]
+
+[filter]
+input = "drop"
+forward = "drop"
+mss_clamp = true
+
+[[filter.rule]]
+name = "from inside"
+chain = "forward"
+in = {quote(lan_name)}
+action = "accept"
+
+[[filter.rule]]
+name = "inside may ask us"
+chain = "input"
+in = {quote(lan_name)}
+action = "accept"
+
+[[filter.rule]]
+name = "ping"
+chain = "input"
+icmp = "echo-request"
+limit = "10/s"
+action = "accept"
+
+[[filter.rule]]
+name = "forwarded ports"
+chain = "forward"
+in = {quote(wan_name)}
+state = "new"
+to = {quote(str(inside.network))}
+action = "accept"
+
+[[dhcp_server]]
+interface = {quote(lan_name)}
+pool = "{first}-{last}"
+"""
+    )
+    return "\n".join(parts)

@@ -1,0 +1,1 @@
+"""The control socket: MessagePack-RPC methods over the running router."""

@@ -1,0 +1,548 @@
+"""The methods of the control socket: what `netstackd ctl` and other programs ask a running router.
+
+Each takes the client and its parameters, and returns plain values (dictionaries, lists, strings, numbers); people's
+tables are made from the same values by the command line. Parameters are checked here: a wrong one gives one line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from protocol.rpc.codec import Fd
+from services.netstackd.config.model import RouteSpec
+from services.netstackd.config.text import (
+    address_text,
+    endpoint_text,
+    mac_text,
+    parse_address,
+    parse_network,
+    prefix_text,
+    protocol_text,
+)
+from services.netstackd.control.metrics import prometheus
+from services.netstackd.control.ping import Ping
+from services.netstackd.control.server import Client, Later, MethodError
+from services.netstackd.control.why import why
+from services.netstackd.filter.conntrack import STATE_NAMES, Connection, Direction
+from services.netstackd.links.bridge import Bridge
+from services.netstackd.links.pcap import PcapWriter
+from services.netstackd.network import routes as r
+from services.netstackd.network.interface import KIND_NAMES, Interface
+from services.netstackd.network.neighbours import STATE_NAMES as NUD_NAMES
+from services.netstackd.storage.packet import Packet
+
+if TYPE_CHECKING:
+    from services.netstackd.app import Router
+
+SECOND = 1_000_000_000
+MAX_ROWS = 10_000
+_KINDS = {
+    r.UNICAST: "unicast",
+    r.LOCAL: "local",
+    r.BROADCAST: "broadcast",
+    r.BLACKHOLE: "blackhole",
+    r.UNREACHABLE: "unreachable",
+    r.PROHIBIT: "prohibit",
+}
+_TABLES = {253: "default", 254: "main", 255: "local"}
+
+Row = dict[str, Any]
+
+
+class Methods:
+    """See the module docstring. `reload(client, name, text)` and `stop()` are the process's."""
+
+    def __init__(
+        self,
+        router: Router,
+        source: tuple[str, str],
+        reload: Callable[[Client, str | None, str | None], Later],
+        stop: Callable[[], None],
+    ) -> None:
+        self._router = router
+        self.source = source  # the configuration file's name and text
+        self.pid = os.getpid()  # may not be asked for after the seal
+        self._reload = reload
+        self._stop = stop
+
+    def table(self) -> dict[str, Callable[..., Any]]:
+        """Name to method."""
+        return {
+            "status": self.status,
+            "config": self.config,
+            "addr": self.addr,
+            "link": self.link,
+            "route": self.route,
+            "route_add": self.route_add,
+            "route_del": self.route_del,
+            "rule": self.rule,
+            "neigh": self.neigh,
+            "fdb": self.fdb,
+            "conn": self.conn,
+            "conn_del": self.conn_del,
+            "nat": self.nat,
+            "filter": self.filter,
+            "set": self.sets,
+            "set_add": self.set_add,
+            "set_del": self.set_del,
+            "dhcp": self.dhcp,
+            "ss": self.ss,
+            "stats": self.stats,
+            "ping": self.ping,
+            "pcap": self.pcap,
+            "why": self.why,
+            "events": self.events,
+            "metrics": self.metrics,
+            "reload": self.reload,
+            "stop": self.stop,
+        }
+
+    # -- state --
+
+    def status(self, client: Client) -> Row:
+        """Who we are, and how long."""
+        router = self._router
+        return {
+            "pid": self.pid,
+            "uptime": (router.loop.now - router.started) // SECOND,
+            "turns": router.loop.turns,
+            "interfaces": len(router.interfaces),
+            "connections": router.firewall.tracker.count,
+            "forwarding": router.config.forwarding,
+        }
+
+    def config(self, client: Client) -> list[str]:
+        """The name and the text of the configuration that is in use."""
+        return list(self.source)
+
+    def _interface(self, name: str) -> Interface:
+        iface = self._router.interfaces.get(name)
+        if iface is None:
+            known = ", ".join(self._router.interfaces) or "none"
+            raise MethodError(f"no interface {name} (there are: {known})", 19)
+        return iface
+
+    def addr(self, client: Client) -> list[Row]:
+        """Addresses of every interface."""
+        rows: list[Row] = []
+        for iface in self._router.stack.interfaces.values():
+            for address in iface.addresses:
+                state = "failed" if address.dad_failed else "tentative" if address.tentative else ""
+                rows.append(
+                    {
+                        "interface": iface.name,
+                        "address": f"{address_text(address.version, address.address)}/{address.prefix_length}",
+                        "origin": address.origin,
+                        "state": state or ("deprecated" if address.deprecated else "preferred"),
+                        "valid": _left(address.valid_until, self._router.stack.now),
+                    }
+                )
+        return rows
+
+    def link(self, client: Client) -> list[Row]:
+        """Interfaces with what passed."""
+        rows: list[Row] = []
+        for iface in self._router.stack.interfaces.values():
+            link = iface.link
+            counters = link.counters.as_dict() if link is not None else {}
+            rows.append(
+                {
+                    "interface": iface.name,
+                    "index": iface.index,
+                    "kind": link.kind if link is not None else KIND_NAMES[iface.kind],
+                    "state": "up" if iface.up and iface.carrier else "no carrier" if iface.up else "down",
+                    "mac": mac_text(iface.mac),
+                    "mtu": iface.mtu,
+                    "offload": bool(iface.offload),
+                    **counters,
+                }
+            )
+        return rows
+
+    def route(self, client: Client, table: int | None = None) -> list[Row]:
+        """Routes of every table, or of one; without a table given, those of table local are left out."""
+        rows: list[Row] = []
+        for version in (4, 6):
+            for route in self._router.stack.routing(version).routes.all():
+                if route.table != table and (table is not None or route.table == r.TABLE_LOCAL):
+                    continue
+                hops = route.next_hops
+                rows.append(
+                    {
+                        "to": prefix_text(version, route.prefix, route.prefix_length),
+                        "via": ", ".join(address_text(version, hop.gateway) for hop in hops if hop.gateway),
+                        "interface": ", ".join(hop.iface.name for hop in hops),
+                        "type": _KINDS.get(route.kind, str(route.kind)),
+                        "metric": route.metric,
+                        "source": address_text(version, route.source) if route.source else "",
+                        "table": _TABLES.get(route.table, str(route.table)),
+                        "protocol": route.protocol,
+                        "expires": _left(route.expires, self._router.stack.now),
+                    }
+                )
+        return rows
+
+    def route_add(self, client: Client, to: str, via: str | None, interface: str | None, metric: int = 0) -> bool:
+        """Add a route until the next reload."""
+        spec = self._route_spec(to, via, interface, metric)
+        if not self._router.add_route(spec):
+            raise MethodError(f"route to {to}: refused, or no interface leads there (name one with dev)", 101)
+        return True
+
+    def route_del(self, client: Client, to: str, via: str | None, interface: str | None, metric: int = 0) -> bool:
+        """Remove a route that has this destination (and way and metric, when given)."""
+        version, address, length = _network(to, via)
+        routes = self._router.stack.routing(version).routes
+        for route in list(routes.all()):
+            if route.table == r.TABLE_LOCAL or (route.prefix, route.prefix_length) != (address, length):
+                continue
+            if via and not any(hop.gateway == parse_address(via)[1] for hop in route.next_hops):
+                continue
+            if interface and not any(hop.iface.name == interface for hop in route.next_hops):
+                continue
+            if metric and route.metric != metric:
+                continue
+            self._router.stack.remove_route(route)
+            return True
+        raise MethodError(f"no route to {to}", 3)
+
+    def _route_spec(self, to: str, via: str | None, interface: str | None, metric: int) -> RouteSpec:
+        if interface:
+            self._interface(interface)
+        gateway = parse_address(via) if via else None
+        return RouteSpec(_network(to, via), gateway, interface or "", metric)
+
+    def rule(self, client: Client) -> list[Row]:
+        """Policy routing rules."""
+        rows: list[Row] = []
+        for version in (4, 6):
+            for rule in self._router.stack.routing(version).routes.rules:
+                table = rule.table
+                rows.append(
+                    {
+                        "family": f"ipv{version}",
+                        "priority": rule.priority,
+                        "from": prefix_text(version, rule.src, rule.src_length) if rule.src_length else "all",
+                        "to": prefix_text(version, rule.dst, rule.dst_length) if rule.dst_length else "all",
+                        "mark": rule.mark,
+                        "in": rule.iif or "",
+                        "table": _TABLES.get(table, str(table)) if table is not None else _KINDS.get(rule.kind, ""),
+                    }
+                )
+        return rows
+
+    def neigh(self, client: Client) -> list[Row]:
+        """Neighbours, ARP and NDP."""
+        stack = self._router.stack
+        return [
+            {
+                "address": address_text(version, neighbour.address),
+                "interface": neighbour.iface.name,
+                "mac": mac_text(neighbour.link) if neighbour.link else "",
+                "state": NUD_NAMES[neighbour.state],
+                "router": neighbour.router,
+            }
+            for version in (4, 6)
+            for neighbour in (stack.neighbours4 if version == 4 else stack.neighbours6)
+        ]
+
+    def fdb(self, client: Client) -> list[Row]:
+        """Stations that bridges have learned."""
+        now = self._router.loop.now
+        return [
+            {"bridge": iface.name, "mac": mac_text(mac), "port": port, "age": age // SECOND}
+            for iface in self._router.interfaces.values()
+            if isinstance(iface.link, Bridge)
+            for mac, port, age in iface.link.stations(now)
+        ]
+
+    # -- connections, translation, filter --
+
+    def conn(self, client: Client, protocol: str | None = None, address: str | None = None, limit: int = 1000) -> Row:
+        """Tracked connections: of one protocol, with one address, at most `limit`; and how many there are."""
+        tracker = self._router.firewall.tracker
+        wanted = parse_address(address) if address else None
+        rows: list[Row] = []
+        total = 0
+        for connection in tracker.connections():
+            if protocol and protocol_text(connection.proto) != protocol:
+                continue
+            if wanted and not _concerns(connection, *wanted):
+                continue
+            total += 1
+            if len(rows) < min(limit, MAX_ROWS):
+                rows.append(self._connection(connection))
+        return {"connections": rows, "matching": total, "statistics": tracker.statistics()}
+
+    def _connection(self, connection: Connection) -> Row:
+        now = self._router.stack.now
+        return {
+            "protocol": protocol_text(connection.proto),
+            "state": connection.status,
+            "timeout": max(0, (connection.deadline - now) // SECOND),
+            "original": _way(connection.original),
+            "reply": _way(connection.reply),
+            "assured": connection.assured,
+            "packets": [connection.original.packets, connection.reply.packets],
+            "bytes": [connection.original.bytes, connection.reply.bytes],
+        }
+
+    def conn_del(self, client: Client, protocol: str | None = None, address: str | None = None) -> int:
+        """Forget connections; returns how many."""
+        firewall = self._router.firewall
+        wanted = parse_address(address) if address else None
+        chosen = [
+            connection
+            for connection in firewall.tracker.connections()
+            if (not protocol or protocol_text(connection.proto) == protocol)
+            and (wanted is None or _concerns(connection, *wanted))
+        ]
+        firewall.forget(chosen)
+        return len(chosen)
+
+    def nat(self, client: Client) -> Row:
+        """Translation rules with the connections they began, and endpoint-independent mappings."""
+        nat = self._router.firewall.nat
+        return {
+            "rules": [
+                {
+                    "name": compiled.rule.name,
+                    "type": compiled.rule.kind,
+                    "in": ",".join(sorted(compiled.rule.match.in_interfaces | compiled.rule.own_addresses_of)),
+                    "out": ",".join(sorted(compiled.rule.match.out_interfaces)),
+                    "ports": ",".join(_ports(pair) for pair in compiled.rule.match.dports),
+                    "to": _target(compiled.rule),
+                    "connections": compiled.connections,
+                }
+                for compiled in nat.rules
+            ],
+            "mappings": [
+                {
+                    "protocol": protocol_text(inner[1]),
+                    "inner": endpoint_text(inner[0], inner[2], inner[3]),
+                    "outer": endpoint_text(outer[0], outer[2], outer[3]),
+                    "connections": users,
+                }
+                for inner, outer, users in nat.mappings()
+            ],
+        }
+
+    def filter(self, client: Client) -> list[Row]:
+        """Rules and policies with their counters."""
+        rows: list[Row] = []
+        for chain in self._router.firewall.chains.values():
+            for compiled in chain.rules:
+                rows.append(
+                    {
+                        "chain": chain.name,
+                        "rule": compiled.index + 1,
+                        "name": compiled.rule.name,
+                        "action": compiled.rule.action,
+                        "packets": compiled.packets,
+                        "bytes": compiled.bytes,
+                    }
+                )
+            rows.append(
+                {
+                    "chain": chain.name,
+                    "rule": "policy",
+                    "name": "",
+                    "action": chain.policy,
+                    "packets": chain.policy_packets,
+                    "bytes": chain.policy_bytes,
+                }
+            )
+        return rows
+
+    def sets(self, client: Client, name: str | None = None) -> list[Row]:
+        """Members of sets."""
+        now = self._router.stack.now
+        sets = self._router.firewall.sets
+        if name is not None and name not in sets:
+            raise MethodError(f"no set {name} (there are: {', '.join(sets) or 'none'})", 2)
+        return [
+            {
+                "set": one.name,
+                "member": f"{address_text(version, address)}/{length}",
+                "left": None if left is None else left // SECOND,
+            }
+            for one in sets.values()
+            if name is None or one.name == name
+            for version, address, length, left in one.elements(now)
+        ]
+
+    def set_add(self, client: Client, name: str, member: str) -> bool:
+        """Add a member, until the set's timeout or the next reload."""
+        self.sets(client, name)
+        self._router.firewall.sets[name].add(*parse_network(member), self._router.stack.now)
+        return True
+
+    def set_del(self, client: Client, name: str, member: str) -> bool:
+        """Remove a member."""
+        self.sets(client, name)
+        if not self._router.firewall.sets[name].discard(*parse_network(member)):
+            raise MethodError(f"set {name} has no member {member}", 2)
+        return True
+
+    def dhcp(self, client: Client) -> list[Row]:
+        """Leases of DHCP servers, and our own."""
+        return self._router.services.leases()
+
+    def ss(self, client: Client) -> list[Row]:
+        """Sockets of the router itself."""
+        return self._router.services.sockets()
+
+    def stats(self, client: Client, prefix: str = "") -> dict[str, int]:
+        """Counters that are not 0, by the names Linux has for them; those that begin with Drop say why."""
+        return self._router.stack.counters.as_dict(prefix, zeros=False)
+
+    def metrics(self, client: Client) -> str:
+        """Everything that is counted, in Prometheus' text format."""
+        return prometheus(self._router)
+
+    # -- doing things --
+
+    def ping(
+        self, client: Client, address: str, count: int = 4, interval: float = 1.0, size: int = 56, timeout: float = 1.0
+    ) -> Later:
+        """Echo requests from the router; answers when the last reply has come or timed out."""
+        if not 1 <= count <= 1000 or not 0.01 <= interval <= 60 or not 0 <= size <= 65000 or not 0 < timeout <= 60:
+            raise MethodError("ping: count 1 to 1000, interval 0.01 to 60, size 0 to 65000, timeout up to 60")
+        return Ping(
+            self._router.stack, *parse_address(address), count, int(interval * SECOND), size, int(timeout * SECOND)
+        ).later
+
+    def pcap(self, client: Client, name: str, file: Fd, count: int = 0, snap: int = 262144) -> Later:
+        """Capture an interface's frames to a descriptor until `count`, or until the client hangs up."""
+        if not isinstance(file, Fd):
+            raise MethodError("pcap: a descriptor to write to must come along")
+        iface = self._interface(name)
+        router = self._router
+        if iface.link is None:
+            os.close(file.number)
+            raise MethodError(
+                f"pcap: {name} has no link of its own (capture {iface.parent.name if iface.parent else 'its parent'})"
+            )
+        later = Later()
+        capture = _Capture(
+            PcapWriter(
+                file.number,
+                framing=iface.link.framing,
+                wall=router.wall() - router.loop.now,
+                snap=max(64, min(snap, 262144)),
+                limit=max(0, count),
+            ),
+            later,
+        )
+        router.loop.captures.setdefault(iface, []).append(capture)
+        client.on_close = capture.stop
+        return later
+
+    def why(self, client: Client, description: str) -> Row:
+        """What would happen to a packet, and which rule decides."""
+        return why(self._router, description)
+
+    def events(self, client: Client) -> bool:
+        """Notifications `event` with every event of the log, and every connection that begins or ends, from now on."""
+        router = self._router
+        tracker = router.firewall.tracker
+
+        def told(event: dict[str, object]) -> None:
+            client.notify("event", [event])
+
+        def tracked(what: str, connection: Connection) -> None:
+            for watcher in list(router.log.watchers):
+                watcher(
+                    {
+                        "time": router.wall(),
+                        "level": "debug",
+                        "event": f"connection-{what}",
+                        **self._connection(connection),
+                    }
+                )
+
+        def gone() -> None:
+            router.log.watchers.remove(told)
+            if not router.log.watchers:
+                tracker.on_event = None
+
+        router.log.watchers.append(told)
+        tracker.on_event = tracked
+        client.on_close = gone
+        return True
+
+    def reload(self, client: Client, name: str | None = None, text: str | None = None) -> Later:
+        """Change to another configuration (the file's when none is given); answers with what changed."""
+        return self._reload(client, name, text)
+
+    def stop(self, client: Client) -> bool:
+        """End."""
+        self._stop()
+        return True
+
+
+class _Capture:
+    """A PcapWriter that answers its client when it ends."""
+
+    def __init__(self, writer: PcapWriter, later: Later) -> None:
+        self._writer = writer
+        self._later = later
+        self.failed: str | None = None
+
+    def record(self, packets: Sequence[Packet], now: int) -> None:
+        """See edge.loop.Capture."""
+        self._writer.record(packets, now)
+        self.failed = self.failed or self._writer.failed
+
+    def stop(self) -> None:
+        """The client left: the next frame ends the capture."""
+        self.failed = "the client left"
+
+    def close(self) -> None:
+        """The end."""
+        self._writer.close()
+        self._later.answer({"packets": self._writer.count})
+
+
+def _left(deadline: int | None, now: int) -> int | None:
+    return None if deadline is None else max(0, (deadline - now) // SECOND)
+
+
+def _network(to: str, via: str | None) -> tuple[int, int, int]:
+    if to == "default":
+        return (6, 0, 0) if via and ":" in via else (4, 0, 0)
+    return parse_network(to)
+
+
+def _way(direction: Direction) -> str:
+    src, dst, sport, dport, proto = direction.key
+    version = direction.connection.version
+    if proto in (1, 58):
+        return f"{address_text(version, src)} > {address_text(version, dst)} id {sport} type {dport >> 8}"
+    return f"{endpoint_text(version, src, sport)} > {endpoint_text(version, dst, dport)}"
+
+
+def _concerns(connection: Connection, version: int, address: int) -> bool:
+    if connection.version != version:
+        return False
+    return address in connection.original.key[:2] or address in connection.reply.key[:2]
+
+
+def _ports(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}-{pair[1]}"
+
+
+def _target(rule: Any) -> str:
+    if rule.kind == "masquerade":
+        return "interface"
+    if rule.to == (0, 0):
+        return ""
+    version = rule.match.version or 4
+    first, last = (address_text(version, address) for address in rule.to)
+    text = first if first == last else f"{first}-{last}"
+    return f"{text}:{_ports(rule.ports)}" if rule.ports[0] else text
+
+
+__all__ = ["STATE_NAMES", "Methods"]

@@ -1,0 +1,52 @@
+"""The host calls that a sealed router may make, one row each with its reason. At most 30 distinct calls; a test counts.
+
+The seal comes after every link is open and before the first frame is read. There is no socket, connect, bind, open,
+openat, execve, fork, clone, kill, ptrace; what needs those is done by the keeper (edge/keeper.py), which hands over
+descriptors. accept4 serves sockets that listen already: the control socket, and unix links.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from protocol.sealing.rows import NOT_EXECUTABLE, Argument, Compare, Row
+
+MAX_DISTINCT_CALLS: Final = 30
+
+_FIONBIO: Final = 0x5421
+_SOL_SOCKET: Final = 1
+
+SEALED: Final = (
+    Row("readv", "frames of taps and packet sockets"),
+    Row("writev", "frames to taps and packet sockets, captures"),
+    Row("recvmsg", "frames of unix links and tagged packet sockets; control requests with descriptors"),
+    Row("sendmsg", "frames to unix links; control answers with descriptors"),
+    Row("recvfrom", "frames of stream links"),
+    Row("sendto", "control answers"),
+    Row("read", "the signal pipe"),
+    Row("write", "log lines, to standard error alone", (Argument(0, Compare.EQ, 2),)),
+    Row("epoll_wait", "waiting"),
+    Row("epoll_ctl", "what is waited for"),
+    Row("accept4", "clients of the control socket, peers of listening unix links"),
+    Row("ioctl", "making an accepted socket non-blocking", (Argument(1, Compare.EQ, _FIONBIO),)),
+    Row("setsockopt", "buffers of an accepted peer", (Argument(1, Compare.EQ, _SOL_SOCKET),)),
+    Row("close", "clients that left, links that were removed"),
+    Row("shutdown", "the end of a client"),
+    Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
+    Row("brk", "memory of the interpreter"),
+    Row("mmap", "memory of the interpreter, never executable", NOT_EXECUTABLE),
+    Row("munmap", "memory of the interpreter"),
+    Row("mremap", "memory of the interpreter"),
+    Row("madvise", "memory of the interpreter"),
+    Row("futex", "locks of the interpreter"),
+    Row("clock_gettime", "time, on hosts whose vDSO has no clock"),
+    Row("restart_syscall", "a wait that the freezer or a debugger stopped goes on"),
+    Row("rt_sigreturn", "return from a signal handler"),
+    Row("rt_sigaction", "the end of the interpreter restores handlers"),
+    Row("exit_group", "the end"),
+)
+
+
+def wake_by(fd: int) -> Row:
+    """The row that lets the interpreter's signal handler write to the pipe that wakes the loop."""
+    return Row("write", "a signal wakes the loop", (Argument(0, Compare.EQ, fd),))

@@ -1,0 +1,261 @@
+"""What a link is: something with a descriptor that gives and takes batches of frames.
+
+    receive(limit, now)   at most `limit` frames that have arrived, oldest first; [] when there are none. Never blocks.
+    send(packets, now)    takes over the packets. What the host will not take at once waits in `backlog`, bounded;
+                          `wants_write` is then True, and the loop calls `writable(now)` when the descriptor has room.
+    deadline              when a link has something to do without any readiness (a delayed frame), else None.
+
+A frame that was received lies wholly in `Packet.head`, which is then the packet's own. The stack parses it; a link
+only says what the host vouches for: the state of the checksum and the segment size. `offload` are the OFFLOAD_ bits
+the other end takes; packets that need what is missing go through `segmentation.prepare` first. Errors of the host on
+single frames are counted and never raised; one that ends the link (its device vanished) makes it `broken` with a
+reason, once.
+
+The header that carries checksum and segment size beside a frame is virtio's (struct virtio_net_hdr, 10 bytes, native
+byte order): the same for taps, packet sockets and netstackd's own unix sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from services.netstackd.links.segmentation import prepare
+from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
+from services.netstackd.storage.packet import (
+    CSUM_PARTIAL,
+    CSUM_VALID,
+    GSO_NONE,
+    GSO_TCP4,
+    GSO_TCP6,
+    Packet,
+)
+
+BATCH: Final = 64
+MAX_BACKLOG: Final = 1000  # frames, as Linux's txqueuelen
+FRAME_BYTES: Final = 65536 + 64  # a 64 KiB IP packet with its link header
+COPY_BYTES: Final = 16384  # a shorter frame is copied out of the receive buffer, a longer one takes the buffer along
+
+VNET_HEADER: Final = struct.Struct("=BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
+VNET_BYTES: Final = VNET_HEADER.size
+NO_VNET: Final = bytes(VNET_BYTES)
+_NEEDS_CSUM: Final = 1
+_DATA_VALID: Final = 2
+_GSO_TCPV4: Final = 1
+_GSO_TCPV6: Final = 4
+_GSO_ECN: Final = 0x80
+_CSUM_OFFSET: Final = {6: 16, 17: 6}  # of TCP and UDP
+ALL_OFFLOADS: Final = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
+
+Frame = bytes | bytearray | memoryview
+
+_GONE: Final = frozenset({errno.EBADFD, errno.ENODEV, errno.ENXIO, errno.EPIPE, errno.ECONNRESET})
+
+
+class LinkCounters:
+    """What passed, as `ip -s link` counts it. Frames the other end may split count once."""
+
+    __slots__ = (
+        "rx_bytes",
+        "rx_dropped",
+        "rx_errors",
+        "rx_packets",
+        "tx_bytes",
+        "tx_dropped",
+        "tx_errors",
+        "tx_packets",
+    )
+
+    def __init__(self) -> None:
+        self.rx_packets = self.rx_bytes = self.rx_errors = self.rx_dropped = 0
+        self.tx_packets = self.tx_bytes = self.tx_errors = self.tx_dropped = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """By name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Link:
+    """See the module docstring. Fields: `mac` is zero where frames have no link header (`framing` is IP)."""
+
+    __slots__ = ("backlog", "broken", "counters", "deadline", "fd", "framing", "kind", "mac", "mtu", "name", "offload")
+
+    def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
+        self.name = name
+        self.kind = kind
+        self.fd = fd
+        self.mac = mac
+        self.mtu = mtu
+        self.offload = offload
+        self.framing = framing  # ETHERNET or IP, of network.interface
+        self.counters = LinkCounters()
+        self.backlog: deque[Packet] = deque()
+        self.broken: str | None = None
+        self.deadline: int | None = None
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether frames wait for the descriptor to take more."""
+        return bool(self.backlog)
+
+    def receive(self, limit: int, now: int) -> list[Packet]:
+        """See the module docstring."""
+        raise NotImplementedError
+
+    def send(self, packets: Sequence[Packet], now: int) -> None:
+        """See the module docstring."""
+        raise NotImplementedError
+
+    def writable(self, now: int) -> None:
+        """The descriptor takes more: send what waits."""
+        waiting = list(self.backlog)
+        self.backlog.clear()
+        self.send(waiting, now)
+
+    def descriptors(self) -> list[int]:
+        """Every descriptor the link needs after the seal."""
+        return [self.fd] if self.fd >= 0 else []
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        for fd in self.descriptors():
+            os.close(fd)
+        self.fd = -1
+
+    def keep_for_later(self, packets: Iterable[Packet]) -> None:
+        """The host takes nothing more now: keep what fits, count the rest."""
+        backlog, counters = self.backlog, self.counters
+        for packet in packets:
+            if len(backlog) < MAX_BACKLOG:
+                backlog.append(packet)
+            else:
+                counters.tx_dropped += 1
+
+    def refused(self, error: OSError) -> None:
+        """The host did not take a frame for a reason that waiting does not mend."""
+        counters = self.counters
+        if error.errno == errno.ENOBUFS:
+            counters.tx_dropped += 1
+        else:
+            counters.tx_errors += 1
+        if error.errno in _GONE:
+            self.broken = os.strerror(error.errno)
+
+
+def frame_of(packet: Packet) -> Frame:
+    """The part of `head` that is the frame (what follows is `body`)."""
+    head = packet.head
+    if packet.l2 or packet.end != len(head):
+        return memoryview(head)[packet.l2 : packet.end]
+    return head
+
+
+def apply_vnet(packet: Packet, header: Frame) -> None:
+    """Write what a received virtio header says into the packet. The header is not trusted further than that.
+
+    Where the checksum goes is not taken from the header: it always is where the parsed protocol has it.
+    """
+    flags, gso_type, _, gso_size, _, _ = VNET_HEADER.unpack_from(header)
+    if flags & _NEEDS_CSUM:
+        packet.csum = CSUM_PARTIAL
+    elif flags & _DATA_VALID:
+        packet.csum = CSUM_VALID
+    gso_type &= ~_GSO_ECN
+    if gso_size and gso_type in (_GSO_TCPV4, _GSO_TCPV6):
+        packet.gso_size = gso_size
+        packet.gso_type = GSO_TCP4 if gso_type == _GSO_TCPV4 else GSO_TCP6
+
+
+def vnet_header(packet: Packet) -> bytes:
+    """The virtio header for a packet that is to be sent."""
+    gso_type = packet.gso_type
+    if gso_type == GSO_NONE:
+        if packet.csum != CSUM_PARTIAL:
+            return NO_VNET
+        offset = _CSUM_OFFSET.get(packet.proto, 0)
+        return VNET_HEADER.pack(_NEEDS_CSUM, 0, 0, 0, packet.l4 - packet.l2, offset)
+    l2 = packet.l2
+    kind = _GSO_TCPV4 if gso_type == GSO_TCP4 else _GSO_TCPV6
+    return VNET_HEADER.pack(_NEEDS_CSUM, kind, packet.payload - l2, packet.gso_size, packet.l4 - l2, 16)
+
+
+class VnetLink(Link):
+    """A descriptor whose frames carry the virtio header: taps, tuns and packet sockets."""
+
+    __slots__ = ("_buffer", "_reads")
+
+    def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
+        super().__init__(name, kind, fd=fd, mac=mac, mtu=mtu, offload=offload, framing=framing)
+        os.set_blocking(fd, False)
+        self._buffer = bytearray(FRAME_BYTES)
+        self._reads: list[bytearray] = [bytearray(VNET_BYTES), self._buffer]
+
+    def receive(self, limit: int, now: int) -> list[Packet]:
+        """See Link."""
+        received: list[Packet] = []
+        fd, reads, readv = self.fd, self._reads, os.readv
+        header, buffer = reads
+        total = 0
+        try:
+            for _ in range(limit):
+                count = readv(fd, reads) - VNET_BYTES
+                if count <= 0:
+                    if count == -VNET_BYTES:
+                        break  # end of file: nothing more comes
+                    self.counters.rx_errors += 1
+                    continue
+                total += count
+                if count <= COPY_BYTES:
+                    packet = Packet(buffer[:count], count)
+                else:
+                    packet = Packet(buffer, count)
+                    buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
+                if header != NO_VNET:
+                    apply_vnet(packet, header)
+                received.append(packet)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._receive_failed(error)
+        counters = self.counters
+        counters.rx_packets += len(received)
+        counters.rx_bytes += total
+        return received
+
+    def _receive_failed(self, error: OSError) -> None:
+        if error.errno == errno.ENETDOWN:
+            return  # told once when the device goes down; it may come up again
+        self.counters.rx_errors += 1
+        if error.errno in _GONE:
+            self.broken = os.strerror(error.errno or 0)
+
+    def send(self, packets: Sequence[Packet], now: int) -> None:
+        """See Link."""
+        if self.backlog:
+            self.keep_for_later(packets)
+            return
+        fd, writev, counters = self.fd, os.writev, self.counters
+        packets = prepare(packets, self.offload)
+        total = sent = 0
+        for index, packet in enumerate(packets):
+            head = packet.head
+            if packet.l2 or packet.end != len(head):
+                frame: Frame = memoryview(head)[packet.l2 : packet.end]
+            else:
+                frame = head
+            header = NO_VNET if packet.csum != CSUM_PARTIAL and not packet.gso_type else vnet_header(packet)
+            body = packet.body
+            try:
+                total += writev(fd, (header, frame) if body is None else (header, frame, body))
+                sent += 1
+            except BlockingIOError:
+                self.keep_for_later(packets[index:])
+                break
+            except OSError as error:
+                self.refused(error)
+        counters.tx_packets += sent
+        counters.tx_bytes += total - sent * VNET_BYTES

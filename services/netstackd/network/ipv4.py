@@ -1,0 +1,297 @@
+"""IPv4: from a received frame to its protocol or onwards, and from a transport to the link (RFC 791, 1122, 1812).
+
+`input` is the hot path of every received packet: parse, hook, one look into the interface's cache of decisions, then
+deliver or forward. `send` builds a header for local senders; `transmit` is the way out for a packet whose header is
+there.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from services.netstackd.counters import COUNTER
+from services.netstackd.network.fragments import fragment_v4
+from services.netstackd.network.routes import BROADCAST, LOCAL, MULTICAST, MULTIPATH, UNICAST, Destination
+from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet, Payload
+from services.netstackd.wire import icmpv4, ipv4_options
+from services.netstackd.wire import ipv4 as wire
+from services.netstackd.wire.numbers import PROTO_TCP, PROTO_UDP
+from services.netstackd.wire.offload import complete_checksum
+
+if TYPE_CHECKING:
+    from services.netstackd.stack import Stack
+
+_RECEIVES: Final = COUNTER["IpInReceives"]
+_HEADER_ERRORS: Final = COUNTER["IpInHdrErrors"]
+_ADDRESS_ERRORS: Final = COUNTER["IpInAddrErrors"]
+_DELIVERS: Final = COUNTER["IpInDelivers"]
+_UNKNOWN_PROTOS: Final = COUNTER["IpInUnknownProtos"]
+_OUT: Final = COUNTER["IpOutRequests"]
+_OUT_DISCARDS: Final = COUNTER["IpOutDiscards"]
+_OUT_NO_ROUTES: Final = COUNTER["IpOutNoRoutes"]
+_FRAG_OK: Final = COUNTER["IpFragOKs"]
+_FRAG_FAIL: Final = COUNTER["IpFragFails"]
+_FRAG_CREATES: Final = COUNTER["IpFragCreates"]
+_IN_MULTICAST: Final = COUNTER["IpExtInMcastPkts"]
+_OUT_MULTICAST: Final = COUNTER["IpExtOutMcastPkts"]
+_IN_BROADCAST: Final = COUNTER["IpExtInBcastPkts"]
+_OUT_BROADCAST: Final = COUNTER["IpExtOutBcastPkts"]
+_OPTIONS: Final = COUNTER["DropIpv4Options"]
+_SOURCE_ROUTE: Final = COUNTER["DropIpv4SourceRoute"]
+_HOOK_PREROUTING: Final = COUNTER["DropHookPrerouting"]
+_NOT_FOR_US: Final = COUNTER["DropNotForUs"]
+_UNKNOWN: Final = COUNTER["DropProtocolUnknown"]
+_TOO_BIG: Final = COUNTER["DropTooBig"]
+_SHORT: Final = COUNTER["DropIpv4Short"]
+
+_ROOM: Final = bytes(HEADROOM)
+_IDENT_BUCKETS: Final = 2048
+
+Handler = Callable[[Packet], None]
+
+
+class Ipv4:
+    """One per stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._count = stack.counters.values
+        self._hooks = stack.hooks
+        self._forward = stack.forwarding.forward4
+        self.default_ttl = wire.DEFAULT_TTL
+        self.accept_source_route = False
+        self.handlers: list[Handler | None] = [None] * 256  # by protocol number
+        # RFC 6864: identifications need to be unique per source, destination and protocol: counters by their hash.
+        self._idents = [stack.rng.getrandbits(16) for _ in range(_IDENT_BUCKETS)]
+
+    # -- received --
+
+    def input(self, packet: Packet) -> None:
+        """A received packet whose IP header is at l3."""
+        count = self._count
+        count[_RECEIVES] += 1
+        reason = wire.parse_ipv4_untrusted(packet)
+        if reason:
+            count[reason] += 1
+            count[_HEADER_ERRORS] += 1
+            return
+        if packet.options and not self._check_options(packet):
+            return
+        hooks = self._hooks
+        if hooks.prerouting is not None:
+            if packet.fragment and hooks.defragment:
+                whole = self._stack.reassembly.add_v4(packet)
+                if whole is None or wire.parse_ipv4_untrusted(whole):
+                    return
+                packet = whole
+            if not hooks.prerouting(packet):
+                return
+        iface = packet.iface
+        way = iface.input_cache4.get((packet.src, packet.dst))  # type: ignore[union-attr]
+        if way is None:
+            assert iface is not None
+            way = self._stack.routing4.input(packet, iface)
+        kind = way.kind
+        if kind == UNICAST:
+            self._forward(packet, way)
+        elif kind == LOCAL:
+            self.deliver(packet)
+        elif kind == BROADCAST:
+            count[_IN_BROADCAST] += 1
+            self.deliver(packet)
+        elif kind == MULTICAST:
+            count[_IN_MULTICAST] += 1
+            self.deliver(packet)
+        elif kind == MULTIPATH:
+            self._forward(packet, way)
+        else:
+            if way.reason == _NOT_FOR_US:
+                count[_ADDRESS_ERRORS] += 1
+            self._stack.forwarding.refuse(packet, way)
+
+    def _check_options(self, packet: Packet) -> bool:
+        """Whether the options are in order; a parameter problem goes back when not (RFC 1122 section 3.2.2.5)."""
+        wrong, source_route = ipv4_options.check_untrusted(packet.options)
+        if wrong >= 0:
+            self._count[_OPTIONS] += 1
+            self._count[_HEADER_ERRORS] += 1
+            self._stack.icmp4.send_parameter_problem(packet, 20 + wrong)
+            return False
+        if source_route and not self.accept_source_route:
+            self._count[_SOURCE_ROUTE] += 1
+            return False
+        return True
+
+    def deliver(self, packet: Packet) -> None:
+        """A packet for this host: put it together, ask the input hook, and hand it to its protocol."""
+        if packet.fragment:
+            whole = self._stack.reassembly.add_v4(packet)
+            if whole is None:
+                return
+            reason = wire.parse_ipv4_untrusted(whole)
+            if reason:
+                self._count[reason] += 1
+                return
+            packet = whole
+        hook = self._hooks.input
+        if hook is not None and not hook(packet):
+            return
+        stack = self._stack
+        taken = False
+        if stack.raw.sockets4:
+            taken = stack.raw.deliver4(packet)
+        handler = self.handlers[packet.proto]
+        if handler is not None:
+            self._count[_DELIVERS] += 1
+            handler(packet)
+        elif taken:
+            self._count[_DELIVERS] += 1
+        else:
+            self._count[_UNKNOWN_PROTOS] += 1
+            self._count[_UNKNOWN] += 1
+            stack.icmp4.send_unreachable(packet, icmpv4.PROTOCOL_UNREACHABLE)  # RFC 1122 section 3.2.2.1
+
+    # -- sent --
+
+    def next_ident(self, src: int, dst: int, proto: int) -> int:
+        """An identification for a packet that may be fragmented."""
+        bucket = hash((self._stack.flow_seed, src, dst, proto)) % _IDENT_BUCKETS
+        ident = self._idents[bucket] = (self._idents[bucket] + 1) & 0xFFFF
+        return ident
+
+    def send(
+        self,
+        way: Destination,
+        src: int,
+        dst: int,
+        proto: int,
+        transport: bytes,
+        body: Payload | None = None,
+        *,
+        ttl: int = 0,
+        tos: int = 0,
+        dont_fragment: bool = False,
+        options: bytes = b"",
+        mark: int = 0,
+        owner: object = None,
+        loop: bool = True,
+        csum: int = CSUM_NONE,
+        gso_size: int = 0,
+        gso_type: int = 0,
+    ) -> int:
+        """Send `transport` (with `body` behind it) by `way`; 0, or the errno that the sender is to get.
+
+        `loop`: own members of a multicast group get a copy. EMSGSIZE: it does not fit and must not be fragmented.
+        """
+        if way.error:
+            self._count[_OUT_NO_ROUTES] += 1
+            return way.error
+        length = len(transport) + (len(body) if body is not None else 0)
+        size = 20 + len(options) + length
+        if size > wire.MAX_LENGTH:
+            return errno.EMSGSIZE
+        if dont_fragment:
+            ident = 0  # RFC 6864 section 4.1: means nothing in an atomic datagram
+            if size > way.mtu and not gso_size:
+                self._count[_FRAG_FAIL] += 1
+                return errno.EMSGSIZE
+        else:
+            ident = self.next_ident(src, dst, proto)
+        if not ttl:
+            ttl = 1 if way.kind == MULTICAST else self.default_ttl
+        header = wire.header(
+            src,
+            dst,
+            proto,
+            length,
+            ttl=ttl,
+            tos=tos,
+            ident=ident,
+            fragment=wire.DONT_FRAGMENT if dont_fragment else 0,
+            options=options,
+        )
+        head = bytearray(b"".join((_ROOM, header, transport)))
+        packet = Packet(head, len(head))
+        packet.body = body
+        packet.version = 4
+        packet.l2 = packet.l3 = HEADROOM
+        packet.l4 = HEADROOM + len(header)
+        packet.payload = len(head) if body is not None else packet.l4
+        packet.proto = proto
+        packet.src = src
+        packet.dst = dst
+        packet.tos = tos
+        packet.ttl = ttl
+        packet.mark = mark
+        packet.owner = owner
+        packet.csum = csum
+        packet.gso_size = gso_size
+        packet.gso_type = gso_type
+        if (proto == PROTO_UDP or proto == PROTO_TCP) and len(transport) >= 4:
+            packet.sport = transport[0] << 8 | transport[1]
+            packet.dport = transport[2] << 8 | transport[3]
+            if proto == PROTO_TCP:
+                packet.tcp_flags = transport[13]
+        kind = way.kind
+        if kind != UNICAST and kind != LOCAL:
+            self._send_group(packet, way, loop)
+            return 0
+        return self.transmit(packet, way)
+
+    def _send_group(self, packet: Packet, way: Destination, loop: bool) -> None:
+        """Multicast and broadcast: members on this host get a copy (RFC 1112 section 6.1; Linux loops broadcasts)."""
+        stack = self._stack
+        out = way.out
+        assert out is not None
+        if way.kind == MULTICAST:
+            self._count[_OUT_MULTICAST] += 1
+            wanted = loop and stack.multicast4.wanted(out, packet.dst)
+        else:
+            self._count[_OUT_BROADCAST] += 1
+            wanted = True
+        if wanted:
+            stack.loop_back(out, packet.copy())
+        if packet.ttl or way.kind != MULTICAST:
+            self.transmit(packet, way)
+
+    def transmit(self, packet: Packet, way: Destination) -> int:
+        """Send a local packet whose header is complete through the output and postrouting hooks; 0 or an errno."""
+        self._count[_OUT] += 1
+        hooks = self._hooks
+        out = way.out
+        assert out is not None
+        packet.out = out
+        packet.next_hop = way.next_hop
+        if hooks.output is not None:
+            dst, mark = packet.dst, packet.mark
+            if not hooks.output(packet):
+                return errno.EPERM
+            if packet.dst != dst or packet.mark != mark:  # NAT: route it again
+                way = self._stack.routing4.output(packet.dst, packet.src, mark=packet.mark, tos=packet.tos)
+                if way.error or way.out is None:
+                    self._count[_OUT_NO_ROUTES] += 1
+                    return way.error
+                packet.out = way.out
+        if hooks.postrouting is not None and not hooks.postrouting(packet):
+            return errno.EPERM
+        size = len(packet)
+        if size > way.mtu and way.mtu and not packet.gso_size:
+            return self._fragment(packet, way)
+        self._stack.link_output.send(packet, way)
+        return 0
+
+    def _fragment(self, packet: Packet, way: Destination) -> int:
+        if packet.head[packet.l3 + 6] & 0x40:
+            self._count[_FRAG_FAIL] += 1
+            self._count[_TOO_BIG] += 1
+            self._stack.icmp4.send_unreachable(packet, icmpv4.FRAGMENTATION_NEEDED, way.mtu)
+            return errno.EMSGSIZE
+        complete_checksum(packet)
+        pieces = fragment_v4(packet, way.mtu)
+        self._count[_FRAG_OK] += 1
+        self._count[_FRAG_CREATES] += len(pieces)
+        for piece in pieces:
+            self._stack.link_output.send(piece, way)
+        return 0

@@ -1,0 +1,165 @@
+"""The sealed process: builds the router, seals, says that it is ready, and turns the loop until it is told to end."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from protocol.logs import traceback_text
+from protocol.sealing.seal_unsafe import SealError, cache_directory, cached_filter, seal
+from services.netstackd import host_filter
+from services.netstackd.app import Router
+from services.netstackd.config.load import load
+from services.netstackd.config.model import Config, ConfigError
+from services.netstackd.control.methods import Methods
+from services.netstackd.control.server import Client, ControlServer, Later
+from services.netstackd.edge.link_files import adopt
+from services.netstackd.edge.log import EventLog
+from services.netstackd.links.base import Link
+
+EXIT_OK: Final = 0
+EXIT_CANNOT_START: Final = 3
+EXIT_BUG: Final = 70  # EX_SOFTWARE, sysexits(3)
+READY: Final = "ready"
+
+Source = tuple[str, str]  # a configuration file's name and text
+
+
+def wall() -> int:
+    """Nanoseconds since 1970."""
+    return time.time_ns()
+
+
+class RouterProcess:
+    """The sealed process, from fork to end."""
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        links: dict[str, Link],
+        listener: socket.socket | None,
+        channel: socket.socket,
+        override: Callable[[Config], Config],
+        unsealed: bool,
+    ) -> None:
+        self._override = override
+        self._unsealed = unsealed
+        self._log = EventLog(wall, config.log_level, config.log_format)
+        self._router = Router(
+            config,
+            links,
+            clock=time.monotonic_ns,
+            wall=wall,
+            rng=random.Random(int.from_bytes(os.urandom(32), "big")),
+            secret=os.urandom(32),
+            log=self._log,
+        )
+        loop = self._router.loop
+        self._methods = Methods(self._router, source, self.reload, loop.stop)
+        self._server = ControlServer(loop, self._methods.table(), self._log)
+        self._keeper = self._server.adopt(channel)
+        self._keeper.on_close = loop.stop
+        self._listener = listener
+        if listener is not None:
+            self._server.listen(listener)
+        self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        loop.watch(self._signals, select.EPOLLIN, self._signalled)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+
+    def _signalled(self, events: int, now: int) -> None:
+        os.read(self._signals, 64)
+        self._router.loop.stop()
+
+    def seal(self) -> None:
+        """Give up everything that serving does not need. SealError."""
+        if self._unsealed:
+            self._log.event("warning", "unsealed", why="--unsafe-unsealed was given: for debugging only")
+            return
+        keep = {2, self._signals, self._wake, self._keeper.sock.fileno(), *self._router.descriptors()}
+        if self._listener is not None:
+            keep.add(self._listener.fileno())
+        rows = (*host_filter.SEALED, host_filter.wake_by(self._wake))
+        seal(rows, keep_fds=keep, landlock=[], program=cached_filter(rows, cache_directory()))
+
+    def reload(self, client: Client, name: str | None, text: str | None) -> Later:
+        """Change to another configuration: `text`, or when that is None what the keeper's file says now."""
+        later = Later()
+        keeper = self._keeper
+
+        def prepare(name: str, text: str) -> None:
+            try:
+                config = self._override(load(name, text))
+            except ConfigError as error:
+                later.refuse("\n".join(error.problems))
+                return
+            keeper.call("prepare", [name, text], lambda error, answer: apply(config, (name, text), error, answer))
+
+        def apply(config: Config, source: Source, error: Any, answer: Any) -> None:
+            if error is not None:
+                later.refuse(str(error[1]))
+                return
+            links = {name: adopt(about, about["fd"].number) for name, about in answer.items()}
+            try:
+                done = self._router.reload(config, links)
+            except Exception as problem:  # half-changed: the keeper starts us again on what it knows to be good
+                self._log.event("error", "reload-failed", why=traceback_text(problem))
+                keeper.notify("abort", [])
+                later.refuse(f"reload: {type(problem).__name__}: {problem} (the router is started again)")
+                os._exit(EXIT_BUG)
+            keeper.notify("commit", [])
+            self._methods.source = source
+            self._log.event("info", "configured", changes=len(done))
+            later.answer(done)
+
+        def read(error: Any, answer: Any) -> None:
+            if error is not None:
+                later.refuse(str(error[1]))
+            else:
+                prepare(*answer)
+
+        if text is None:
+            keeper.call("read", [], read)
+        else:
+            prepare(name or "configuration", text)
+        return later
+
+    def run(self) -> int:
+        """Turn until the end; returns the exit status."""
+        self._keeper.notify(READY, [])
+        self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
+        self._router.loop.run()
+        return EXIT_OK
+
+
+def run_router(
+    config: Config,
+    source: Source,
+    links: dict[str, Link],
+    listener: socket.socket | None,
+    channel: socket.socket,
+    override: Callable[[Config], Config],
+    unsealed: bool = False,
+) -> NoReturn:
+    """The forked child: never returns. No traceback reaches a user; a bug is one log line and status 70."""
+    status = EXIT_BUG
+    log = EventLog(wall, config.log_level, config.log_format)
+    try:
+        process = RouterProcess(config, source, links, listener, channel, override, unsealed)
+        process.seal()
+        status = process.run()
+    except SealError as error:
+        log.event("error", "seal-refused", why=str(error))
+        status = EXIT_CANNOT_START
+    except Exception as error:
+        log.event("error", "bug", why=traceback_text(error))
+    os._exit(status)

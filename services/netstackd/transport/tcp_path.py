@@ -1,0 +1,246 @@
+"""TcpPath: how the segments of one connection become packets and leave. It is TCP's `Route` (tcp/context.py).
+
+A path holds the route decision for its two ends and asks for a new one when the routing's generation has moved on. A
+segment becomes one packet with head room for a link header, its payload left where it is (`Packet.body`), its checksum
+left to the link (CSUM_PARTIAL), and with `gso_size` set one packet for many segments.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from services.netstackd.network.interface import LOOPBACK
+from services.netstackd.network.neighbours import REACHABLE, SECOND
+from services.netstackd.network.routes import UNICAST, Destination
+from services.netstackd.storage.packet import CSUM_PARTIAL, GSO_TCP4, GSO_TCP6, HEADROOM, Packet
+from services.netstackd.transport.tcp.segment import Segment
+from services.netstackd.wire.numbers import PROTO_TCP
+from services.netstackd.wire.tcp_options import emit_options
+
+if TYPE_CHECKING:
+    from services.netstackd.network.interface import Interface
+    from services.netstackd.stack import Stack
+
+# Headroom, IP header and TCP header in one.
+_V4: Final = Struct(f"!{HEADROOM}xBBHHHBBHIIHHIIHHHH")
+_V6: Final = Struct(f"!{HEADROOM}xIHBBQQQQHHIIHHHH")
+_FLOW4: Final = Struct("!IHIH")
+_FLOW6: Final = Struct("!QQHQQH")
+_LOW: Final = 0xFFFFFFFFFFFFFFFF
+_DF: Final = 0x4000
+MIN_IPV4_MTU: Final = 576
+LARGEST: Final = 65535 - 120  # payload of one packet: less the longest headers
+
+# A confirmation of a reachable neighbour is worth its cost only when the last one is this old.
+_CONFIRM_INTERVAL: Final = SECOND
+
+
+def flow_bytes(version: int, local: int, local_port: int, remote: int, remote_port: int) -> bytes:
+    """The name of a connection, for keyed hashes and tables."""
+    if version == 4:
+        return _FLOW4.pack(local, local_port, remote, remote_port)
+    return _FLOW6.pack(local >> 64, local & _LOW, local_port, remote >> 64, remote & _LOW, remote_port)
+
+
+def flow_of(flow: bytes) -> tuple[int, int, int, int, int]:
+    """(version, local, local port, remote, remote port) of a name."""
+    if len(flow) == _FLOW4.size:
+        local, local_port, remote, remote_port = _FLOW4.unpack(flow)
+        return 4, local, local_port, remote, remote_port
+    high, low, local_port, remote_high, remote_low, remote_port = _FLOW6.unpack(flow)
+    return 6, high << 64 | low, local_port, remote_high << 64 | remote_low, remote_port
+
+
+class TcpPath:
+    """See the module. `way` may be a failure: what is sent then is lost, as the network might lose it."""
+
+    __slots__ = (
+        "_generation",
+        "_routing",
+        "_stack",
+        "device",
+        "gso_max",
+        "local",
+        "local_port",
+        "mark",
+        "peer",
+        "pmtu_discover",
+        "remote",
+        "remote_port",
+        "tos",
+        "ttl",
+        "version",
+        "way",
+    )
+
+    def __init__(
+        self,
+        stack: Stack,
+        version: int,
+        local: int,
+        local_port: int,
+        remote: int,
+        remote_port: int,
+        *,
+        device: Interface | None = None,
+        mark: int = 0,
+        tos: int = 0,
+        ttl: int = 0,
+    ) -> None:
+        self._stack = stack
+        self._routing = stack.routing4 if version == 4 else stack.routing6
+        self.version = version
+        self.local = local
+        self.local_port = local_port
+        self.remote = remote
+        self.remote_port = remote_port
+        self.device = device
+        self.mark = mark
+        self.tos = tos
+        self.ttl = ttl
+        self.pmtu_discover = True
+        width = 4 if version == 4 else 16
+        self.peer = local.to_bytes(width, "big") + remote.to_bytes(width, "big")
+        self.gso_max = 0
+        self._generation = -1
+        self.way: Destination
+        self.refresh()
+
+    def refresh(self) -> Destination:
+        """Ask the routing anew."""
+        routing = self._routing
+        flow = hash((self._stack.flow_seed, self.local, self.remote, self.local_port, self.remote_port)) & 0xFFFFFFFF
+        way = self.way = routing.output(self.remote, self.local, self.device, self.mark, self.tos, flow)
+        self._generation = routing.generation
+        out = way.out
+        self.gso_max = 0 if out is None else LARGEST if out.kind == LOOPBACK else max(out.gso_max - 120, 0)
+        return way
+
+    def _mtu(self) -> int:
+        way = self.way if self._generation == self._routing.generation else self.refresh()
+        return way.mtu or (MIN_IPV4_MTU if self.version == 4 else 1280)
+
+    def mss_for_path(self) -> int:
+        """See Route."""
+        return self._mtu() - (40 if self.version == 4 else 60)
+
+    def advertised_mss(self) -> int:
+        """See Route."""
+        way = self.way if self._generation == self._routing.generation else self.refresh()
+        out = way.out
+        if out is None:
+            return self.mss_for_path()
+        mtu = out.mtu if self.version == 4 else out.effective_mtu6
+        return min(mtu, 65535) - (40 if self.version == 4 else 60)
+
+    def confirm(self) -> None:
+        """See Route."""
+        neighbour = self.way.neighbour
+        if neighbour is None:
+            return
+        stack = self._stack
+        if neighbour.state == REACHABLE and stack.now - neighbour.confirmed < _CONFIRM_INTERVAL:
+            return
+        (stack.neighbours4 if self.version == 4 else stack.neighbours6).confirm(neighbour)
+
+    def send(self, endpoint: object, segment: Segment) -> None:
+        """See Route."""
+        way = self.way if self._generation == self._routing.generation else self.refresh()
+        out = way.out
+        if way.error or out is None:
+            return
+        if segment.syn is None and not segment.sack_blocks and segment.ts_val < 0:
+            options = b""
+        else:
+            options = emit_options(segment.ts_val, segment.ts_ecr, segment.sack_blocks, segment.syn)
+        payload = segment.payload
+        size = len(payload)
+        tcp_length = 20 + len(options) + size
+        flags = segment.flags
+        word = (20 + len(options)) << 10 | flags
+        local, remote, tos = self.local, self.remote, self.tos | segment.ecn
+        pseudo = (local + remote + PROTO_TCP + tcp_length) % 65535 or 65535
+        gso_size = segment.gso_size
+        if gso_size and size <= gso_size:
+            gso_size = 0
+        stack = self._stack
+        if self.version == 4:
+            total = 20 + tcp_length
+            ttl = self.ttl or stack.ipv4.default_ttl
+            fragment, ident = _DF, 0
+            if not self.pmtu_discover:
+                fragment, ident = 0, stack.ipv4.next_ident(local, remote, PROTO_TCP)
+            header_sum = (0x4500 | tos) + total + ident + fragment + (ttl << 8 | PROTO_TCP) + local + remote
+            fixed = _V4.pack(
+                0x45,
+                tos,
+                total,
+                ident,
+                fragment,
+                ttl,
+                PROTO_TCP,
+                65535 - header_sum % 65535,
+                local,
+                remote,
+                self.local_port,
+                self.remote_port,
+                segment.seq,
+                segment.ack,
+                word,
+                segment.window,
+                pseudo,
+                segment.urgent,
+            )
+            l4 = HEADROOM + 20
+        else:
+            ttl = self.ttl or out.hop_limit6
+            fixed = _V6.pack(
+                0x60000000 | tos << 20,
+                tcp_length,
+                PROTO_TCP,
+                ttl,
+                local >> 64,
+                local & _LOW,
+                remote >> 64,
+                remote & _LOW,
+                self.local_port,
+                self.remote_port,
+                segment.seq,
+                segment.ack,
+                word,
+                segment.window,
+                pseudo,
+                segment.urgent,
+            )
+            l4 = HEADROOM + 40
+        head = bytearray(fixed)
+        if options:
+            head += options
+        end = len(head)
+        packet = Packet(head, end)
+        packet.version = self.version
+        packet.l2 = packet.l3 = HEADROOM
+        packet.l4 = l4
+        packet.payload = end
+        if size:
+            packet.body = payload
+        packet.proto = PROTO_TCP
+        packet.src = local
+        packet.dst = remote
+        packet.sport = self.local_port
+        packet.dport = self.remote_port
+        packet.tcp_flags = flags
+        packet.tos = tos
+        packet.ttl = ttl
+        packet.mark = self.mark
+        packet.csum = CSUM_PARTIAL
+        if gso_size:
+            packet.gso_size = gso_size
+            packet.gso_type = GSO_TCP4 if self.version == 4 else GSO_TCP6
+        (stack.ipv4 if self.version == 4 else stack.ipv6).transmit(packet, way)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether both ends are on this host."""
+        return self.way.kind != UNICAST
