@@ -88,6 +88,7 @@ class SystrapContext:
         "in_guest",
         "index",
         "kind",
+        "kept_off",
         "killed",
         "nr",
         "on_started",
@@ -135,6 +136,7 @@ class SystrapContext:
         self.parked = True
         self.in_guest = False
         self.cpu_ns = 0
+        self.kept_off = -1  # the processor that its host thread may not use
         self._regs: Registers | None = None
         self._expected: list[tuple[int, tuple[int, ...], int]] = []
         self._position = 0
@@ -264,7 +266,10 @@ class SystrapContext:
         self.in_guest = True
         if self.parked:
             self.parked = False
-            self.platform.active[self] = None
+            platform = self.platform
+            platform.active[self] = None
+            if self.kept_off != platform.reserved:
+                platform.place(self)
         arena.u32[self.state_i] = state
         if arena.u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)

@@ -56,6 +56,8 @@ FLAGS: Final = 0x130  # u32: 1 = set FS base from FS_BASE before returning
 OP_COUNT: Final = 0x134  # u32, operations posted in OPS
 WAITING: Final = 0x148  # u32, 1 while the thread sleeps in futex
 COMMAND: Final = 0x14C  # u32, what the thread is to do next
+PATIENCE: Final = 0x150  # i32, the thread's own: above 0 when its last long waits ended soon (stub_wait)
+HOLD: Final = 0x154  # u32, the thread's own: how far below 0 PATIENCE was set last
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
@@ -103,6 +105,7 @@ COMMAND_COPY_OUT: Final = 6  # copy BUFFER to COPY_TO, then as RETURN
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell
 SPIN: Final = 0x04  # u32: how many pauses to spin before sleeping
+YIELDS: Final = 0x08  # u32: how often a thread whose answer takes long may yield its processor before sleeping
 
 KICK_SIGNAL: Final = 23  # SIGURG: "look at your signals"
 

@@ -11,7 +11,7 @@ stub_table:
   .quad stub_main_entry, stub_fast_entry, stub_child_entry
   .quad stub_futex_ip, stub_ring_ip, stub_sigreturn_ip, stub_exit_ip, stub_close_ip
   .quad stub_op_ip, stub_clone_ip, stub_child_header_ip, stub_child_slots_ip, stub_hello_ip, stub_take_frame_ip
-  .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry
+  .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry, stub_yield_ip
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
@@ -268,6 +268,14 @@ stub_ring:
   syscall
   .globl stub_ring_ip
 stub_ring_ip:
+  ret
+
+  .globl stub_yield           /* sched_yield: no argument, no result */
+stub_yield:
+  mov $24, %eax
+  syscall
+  .globl stub_yield_ip
+stub_yield_ip:
   ret
 
   .globl stub_close

@@ -52,6 +52,8 @@ class Dispatcher:
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
         self.trace: Tracer | None = None
         self.reap_wanted = False
+        self.looks = 0  # of the last burst: how often no event was there,
+        self.at_work = 0  # and how many guest threads were not parked then, added up
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._serve = self._make_server()
 
@@ -69,6 +71,7 @@ class Dispatcher:
         quiet_end = now + spin_ns
         turn = 0
         busy = False
+        looks = at_work = 0
         while True:
             served = False
             for context in tuple(active):
@@ -81,6 +84,9 @@ class Dispatcher:
                 if turn & 15 and not runnable and not self.reap_wanted:
                     quiet_end = 0
                     continue
+            else:
+                looks += 1
+                at_work += len(active)
             if platform.busy:
                 platform.serve_notifications()
                 quiet_end = 0
@@ -97,11 +103,13 @@ class Dispatcher:
                 busy = True
                 quiet_end = 0
             if now >= end or kernel.exit_status is not None:
-                return busy
+                break
             if not quiet_end:
                 quiet_end = now + spin_ns
             elif now >= quiet_end and not runnable and not platform.busy:
-                return busy
+                break
+        self.looks, self.at_work = looks, at_work
+        return busy
 
     def _make_server(self) -> Callable[[Any], None]:
         """`serve(context)`: one event. A plain system call from a patched site is all done in its one frame.
