@@ -253,6 +253,8 @@ class SystrapContext:
 
     def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
         """Back to the guest with `result`; its stub first copies `data` (at most BUFFER_SIZE bytes) to `addr`."""
+        if self.dead:
+            return
         arena = self.platform.arena
         start = self.at + layout.BUFFER
         arena.map[start : start + len(data)] = data

@@ -78,10 +78,13 @@ class Dispatcher:
                 if u32[context.state_i] == 1 and context.in_guest:  # layout.READY
                     serve(context)
                     served = True
+            if runnable:
+                self._run_tasks()
+                served = True
             if served:
                 busy = True
                 turn += 1
-                if turn & 15 and not runnable and not self.reap_wanted:
+                if turn & 15 and not self.reap_wanted:
                     quiet_end = 0
                     continue
             else:
@@ -90,9 +93,6 @@ class Dispatcher:
             if platform.busy:
                 platform.serve_notifications()
                 quiet_end = 0
-            if runnable:
-                self._run_tasks()
-                busy = True
             if self.reap_wanted:
                 self.reap_wanted = False
                 self._reap()
@@ -380,33 +380,62 @@ class Dispatcher:
         kernel = self.kernel
         timed_out = task.timed_out
         if wait.retry is not None:
-            try:
-                outcome: Outcome = wait.retry()
-            except WouldBlock:
-                pass
-            except LinuxError as error:
+            outcome = self._retry(task, wait)
+            if outcome is NO_RETURN or task.exiting:
+                return
+            if outcome is not wait:
                 kernel.unpark(task)
-                self._complete(task, -error.errno)
-                return
-            except Exception as error:
-                self._bug(task, error)
-                return
-            else:
-                if task.exiting:
+                self._complete(task, outcome)
+                if type(outcome) is not Wait or task.wait is not outcome:
                     return
-                if outcome is not wait:
-                    kernel.unpark(task)
-                    self._complete(task, outcome)
-                    if type(outcome) is not Wait or task.wait is not outcome:
-                        return
-                    wait = outcome
-                # It goes on waiting: the deadline or signal that woke it still counts.
+                wait = outcome
+            # It goes on waiting: the deadline or signal that woke it still counts.
         if timed_out:
             kernel.unpark(task)
             on_timeout = wait.on_timeout
             self._complete_thunk(task, on_timeout if on_timeout is not None else _zero)
         elif task.signal_pending and (not wait.uninterruptible or task.group.exiting or task.zapped):
             self._interrupt(task, wait)
+
+    def _retry(self, task: Task, wait: Wait) -> Outcome:
+        """Go on with a call that was woken: its outcome, `wait` itself when it goes on waiting.
+
+        NO_RETURN: nothing is left to do. So it is when the result is there and goes straight to the guest; as in `serve`,
+        a last small copy to guest memory then travels with it.
+        """
+        context: Any = task.context
+        mm: Any = task.mm
+        if mm is not None and context is not None and not context.has_full_frame:
+            mm.fast = context
+        outcome: Outcome
+        try:
+            outcome = wait.retry()  # type: ignore[misc]
+        except WouldBlock:
+            outcome = wait
+        except LinuxError as error:
+            outcome = -error.errno
+        except Exception as error:
+            if mm is not None:
+                mm.fast = mm.pending = None
+            self._bug(task, error)
+            return NO_RETURN
+        if mm is None:
+            return outcome
+        mm.fast = None
+        if type(outcome) is int and outcome >= 0 and not (task.signal_pending or task.exiting or self.trace is not None):
+            self.kernel.unpark(task)
+            if mm.pending is None:
+                context.resume(outcome)
+            else:
+                (addr, data), mm.pending = mm.pending, None
+                context.resume_with_copy(outcome, addr, data)
+            return NO_RETURN
+        if mm.pending is not None:
+            try:
+                mm.flush()
+            except LinuxError as error:
+                outcome = -error.errno
+        return outcome
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
         """A signal ends the wait: a partial result, EINTR, or one of the restart codes."""
