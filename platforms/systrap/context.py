@@ -263,25 +263,24 @@ class SystrapContext:
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:
-        arena = self.platform.arena
+        platform = self.platform
         self._regs = None
         self.in_guest = True
         if self.parked:
             self.parked = False
-            platform = self.platform
             platform.active[self] = None
             if self.kept_off != platform.reserved:
                 platform.place(self)
-        arena.u32[self.state_i] = state
-        if arena.u32[self.waiting_i]:
+        u32 = platform.u32
+        u32[self.state_i] = state
+        if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
 
     def resume(self, result: int) -> None:
         if self.dead:
             return
-        arena = self.platform.arena
-        arena.i64[self.result_i] = result
-        self._go(layout.RETURN_NOW)
+        self.platform.i64[self.result_i] = result
+        self._go(4)  # layout.RETURN_NOW
 
     def resume_registers(self) -> None:
         if self.dead:
@@ -298,9 +297,10 @@ class SystrapContext:
     def park(self) -> None:
         """The answer will take long: the thread sleeps, `collect` looks no more."""
         if not self.parked and not self.dead:
+            platform = self.platform
+            platform.u32[self.state_i] = 3  # layout.BLOCKED; first, for the thread can give its processor away
             self.parked = True
-            self.platform.active.pop(self, None)
-            self.platform.arena.u32[self.state_i] = layout.BLOCKED
+            platform.active.pop(self, None)
 
     # --- operations ---
     def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:

@@ -56,6 +56,7 @@ class Dispatcher:
         self.at_work = 0  # and how many guest threads were not parked then, added up
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._serve = self._make_server()
+        kernel.answer = self.answer
 
     # --- the loop ---
     def burst(self, spin_ns: int) -> bool:
@@ -303,16 +304,16 @@ class Dispatcher:
                 self.exit_to_user(task, outcome)
             else:
                 task.context.resume(outcome)  # type: ignore[attr-defined]
-        elif outcome is NO_RETURN:
-            if not task.exiting and task.context is not None:
-                self.exit_to_user(task, None)
         elif isinstance(outcome, StubOp):
             task.wait = outcome
             outcome.start(lambda thunk: self._finish(task, thunk))
-        else:
-            assert isinstance(outcome, Wait), outcome
+        elif isinstance(outcome, Wait):
             task.context.park()  # type: ignore[attr-defined]
             self.kernel.park(task, outcome)
+        else:
+            assert outcome is NO_RETURN, outcome
+            if not task.exiting and task.context is not None:
+                self.exit_to_user(task, None)
 
     def _finish(self, task: Task, thunk: Callable[[], Outcome]) -> None:
         """What a StubOp posted is done: evaluate what follows from it."""
@@ -436,6 +437,17 @@ class Dispatcher:
             except LinuxError as error:
                 outcome = -error.errno
         return outcome
+
+    def answer(self, task: Task, result: int) -> bool:
+        """End the call for which `task` is parked with `result` at once, sparing it the way through `runnable`.
+
+        False: something else has to be looked at first; mark it runnable, and let its Wait give the result.
+        """
+        if task.signal_pending or task.exiting or task.queued or self.trace is not None:
+            return False
+        self.kernel.unpark(task)
+        task.context.resume(result)  # type: ignore[attr-defined]
+        return True
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
         """A signal ends the wait: a partial result, EINTR, or one of the restart codes."""

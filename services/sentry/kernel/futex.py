@@ -29,27 +29,24 @@ _TASK_BIT: Final = 47
 
 
 class FutexWait(Wait):
-    """One waiter: the Wait that the handler returns and its entry in the table at once, to spare allocations."""
+    """One waiter: the Wait that the handler returns and its entry in the table at once, to spare allocations.
 
-    __slots__ = ("bitset", "key", "resume", "task", "woken")
+    What is the same for all without a deadline stands in the class.
+    """
 
-    def __init__(
-        self, task: Task, key: Hashable, bitset: int, deadline_ns: int | None, resume: Callable[[], Outcome] | None
-    ) -> None:
+    __slots__ = ("bitset", "key", "task", "woken")
+
+    queues = _NO_QUEUES
+    deadline_ns = None
+    uninterruptible = False
+    restart = Restart.SYS
+    restart_call = None
+
+    def __init__(self, task: Task, key: Hashable, bitset: int) -> None:
         self.task = task
         self.key = key
         self.bitset = bitset
         self.woken = False
-        self.resume = resume
-        self.queues = _NO_QUEUES
-        self.deadline_ns = deadline_ns
-        self.uninterruptible = False
-        if resume is None:
-            self.restart = Restart.SYS
-            self.restart_call = None
-        else:
-            self.restart = Restart.BLOCK
-            self.restart_call = resume
 
     def retry(self) -> Outcome:
         if self.woken:
@@ -67,6 +64,19 @@ class FutexWait(Wait):
             return 0
         self.task.kernel.futexes.forget(self)
         return None
+
+
+class _TimedWait(FutexWait):
+    """A waiter with a deadline; `resume` is what restart_syscall(2) does."""
+
+    __slots__ = ("deadline_ns", "restart_call")
+
+    restart = Restart.BLOCK
+
+    def __init__(self, task: Task, key: Hashable, bitset: int, deadline_ns: int, resume: Callable[[], Outcome]) -> None:
+        super().__init__(task, key, bitset)
+        self.deadline_ns = deadline_ns
+        self.restart_call = resume
 
 
 class FutexTable:
@@ -97,6 +107,15 @@ class FutexTable:
         queue = self.waiters.get(key)
         if queue is None:
             return 0
+        if len(queue) == 1:
+            if not queue[0].bitset & bitset:
+                return 0
+            waiter = self.waiters.pop(key)[0]
+            waiter.woken = True
+            task = waiter.task
+            if task.wait is not waiter or not task.kernel.answer(task, 0):
+                task.kernel.mark_runnable(task)
+            return 1
         woken = 0
         at = 0
         while at < len(queue) and woken < count:
@@ -135,18 +154,13 @@ def wait(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline
     """Wait while the word at `addr` is `value`. EAGAIN: it is not; EFAULT; later ETIMEDOUT."""
     if task.mm.read_u32(addr) != value:
         raise LinuxError(errno.EAGAIN)
-    resume: Callable[[], Outcome] | None = None
-    if deadline_ns is not None:
-
-        def resume() -> Outcome:
-            return wait(task, addr, key, value, bitset, deadline_ns)
-
-    waiter = FutexWait(task, key, bitset, deadline_ns, resume)
-    queue = task.kernel.futexes.waiters.get(key)
-    if queue is None:
-        task.kernel.futexes.waiters[key] = [waiter]
+    if deadline_ns is None:
+        waiter = FutexWait(task, key, bitset)
     else:
-        queue.append(waiter)
+        waiter = _TimedWait(
+            task, key, bitset, deadline_ns, lambda: wait(task, addr, key, value, bitset, deadline_ns)
+        )
+    task.kernel.futexes.add(waiter)
     return waiter
 
 
@@ -156,7 +170,7 @@ def wait_any(task: Task, words: list[tuple[int, Hashable, int]], deadline_ns: in
         if task.mm.read_u32(addr) != value:
             raise LinuxError(errno.EAGAIN)
     table = task.kernel.futexes
-    waiters = [FutexWait(task, key, _ANY, None, None) for _, key, _ in words]
+    waiters = [FutexWait(task, key, _ANY) for _, key, _ in words]
     for waiter in waiters:
         table.add(waiter)
 

@@ -60,7 +60,7 @@ def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: i
     if command == 0 and not timeout and not op & _REALTIME:  # FUTEX_WAIT
         if task.mm.read_u32(addr) != value & _U32:
             return _EAGAIN
-        waiter = FutexWait(task, key, _ANY, None, None)
+        waiter = FutexWait(task, key, _ANY)
         waiters = task.kernel.futexes.waiters
         queue = waiters.get(key)
         if queue is None:
