@@ -105,6 +105,7 @@ class SystrapContext:
         "tgid",
         "tid",
         "waiting_i",
+        "word_i",
     )
 
     def __init__(self, platform: SystrapPlatform, space: SystrapAddressSpace, index: int) -> None:
@@ -118,6 +119,7 @@ class SystrapContext:
         self._command_i = (self.at + layout.COMMAND) // 4
         self._flags_i = (self.at + layout.FLAGS) // 4
         self.result_i = (self.at + layout.RESULT) // 8
+        self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
         self.rip_i = (self.at + layout.REGS) // 8 + 16
         self.state_pointer = platform.pointer(platform.arena_address + self.at)
@@ -260,6 +262,12 @@ class SystrapContext:
         arena.map[start : start + len(data)] = data
         ANSWER_WITH_COPY.pack_into(arena.map, self.at + layout.RESULT, result, addr, len(data))
         self._go(layout.COPY_NOW)
+
+    def brought_word(self) -> int | None:
+        """The futex word of the call being served, if it came along and no wake-up was served since it was read."""
+        platform = self.platform
+        value: int = platform.u64[self.word_i]
+        return value & 0xFFFFFFFF if value >> 32 == platform.wakes else None
 
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:

@@ -278,6 +278,9 @@ class SystrapPlatform:
         self.processors = frozenset(os.sched_getaffinity(0))
         self.reserved = -1  # the processor that guests keep off, see `reserve`
         self._others = self.processors
+        self._wakes_i = layout.WAKES // 4
+        self.wakes = 0
+        self.note_wake()
 
     @property
     def busy(self) -> bool:
@@ -834,6 +837,10 @@ class SystrapPlatform:
         """
         self.arena.u32[layout.SPIN // 4] = pauses
         self.arena.u32[layout.YIELDS // 4] = yields
+
+    def note_wake(self) -> None:
+        """A futex wake-up is served: words that patched calls brought along before are out of date."""
+        self.wakes = self.u32[self._wakes_i] = (self.wakes + 1) & 0xFFFFFFFF or 1
 
     def reserve(self, processor: int) -> None:
         """From now on a guest thread that was parked goes on on other processors than this one; -1: on any.

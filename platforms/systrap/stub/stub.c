@@ -33,6 +33,7 @@ enum { G_RAX = 13, G_RIP = 16, GREGS = 23 };
 extern char stub_text_end[];
 extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_fault[];
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
+extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
 extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
@@ -170,6 +171,10 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
     }
     if (rip >= (u64)stub_bring_begin && rip < (u64)stub_bring_end) {
       gregs[G_RIP] = (u64)stub_bring_fault;
+      return;
+    }
+    if (rip >= (u64)stub_word_begin && rip < (u64)stub_word_end) {
+      gregs[G_RIP] = (u64)stub_word_fault;
       return;
     }
     if (rip >= (u64)stub_bring_path_begin && rip < (u64)stub_bring_path_end) {

@@ -401,8 +401,8 @@ class Dispatcher:
     def _retry(self, task: Task, wait: Wait) -> Outcome:
         """Go on with a call that was woken: its outcome, `wait` itself when it goes on waiting.
 
-        NO_RETURN: nothing is left to do. So it is when the result is there and goes straight to the guest; as in `serve`,
-        a last small copy to guest memory then travels with it.
+        NO_RETURN: nothing is left to do. So it is when the result is there and goes straight to the guest; as in
+        `serve`, a last small copy to guest memory then travels with it.
         """
         context: Any = task.context
         mm: Any = task.mm
@@ -423,7 +423,8 @@ class Dispatcher:
         if mm is None:
             return outcome
         mm.fast = None
-        if type(outcome) is int and outcome >= 0 and not (task.signal_pending or task.exiting or self.trace is not None):
+        plain = type(outcome) is int and outcome >= 0 and self.trace is None
+        if plain and not task.signal_pending and not task.exiting:
             self.kernel.unpark(task)
             if mm.pending is None:
                 context.resume(outcome)

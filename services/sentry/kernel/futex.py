@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from services.sentry.kernel.waiter import Outcome, WaitQueue
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["FutexTable", "FutexWait", "exit_robust_list", "futex_wake_address", "wait", "wait_any", "wake_op"]
+__all__ = [
+    "FutexTable",
+    "FutexWait",
+    "current_word",
+    "exit_robust_list",
+    "futex_wake_address",
+    "wait",
+    "wait_any",
+    "wake_op",
+]
 
 _ANY: Final = fh.FUTEX_BITSET_MATCH_ANY
 _NO_QUEUES: Final[tuple[tuple[WaitQueue, int], ...]] = ()
@@ -37,10 +46,10 @@ class FutexWait(Wait):
     __slots__ = ("bitset", "key", "task", "woken")
 
     queues = _NO_QUEUES
-    deadline_ns = None
+    deadline_ns: int | None = None
     uninterruptible = False
     restart = Restart.SYS
-    restart_call = None
+    restart_call: Callable[[], Outcome] | None = None
 
     def __init__(self, task: Task, key: Hashable, bitset: int) -> None:
         self.task = task
@@ -79,13 +88,22 @@ class _TimedWait(FutexWait):
         self.restart_call = resume
 
 
-class FutexTable:
-    """Waiters by key, in order of arrival. A key without waiters has no entry."""
+def _nobody_cares() -> None:
+    pass
 
-    __slots__ = ("waiters",)
+
+class FutexTable:
+    """Waiters by key, in order of arrival. A key without waiters has no entry.
+
+    `note_wake` is called at every wake-up and requeue, also one that finds nobody, before its call is answered: a word
+    that was read before cannot decide about a wait any more.
+    """
+
+    __slots__ = ("note_wake", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[Hashable, list[FutexWait]] = {}
+        self.note_wake: Callable[[], None] = _nobody_cares
 
     def add(self, waiter: FutexWait) -> None:
         queue = self.waiters.get(waiter.key)
@@ -104,6 +122,7 @@ class FutexTable:
 
     def wake(self, key: Hashable, count: int, bitset: int = _ANY) -> int:
         """Wake up to `count` waiters whose bitset meets `bitset`; how many."""
+        self.note_wake()
         queue = self.waiters.get(key)
         if queue is None:
             return 0
@@ -136,6 +155,7 @@ class FutexTable:
 
     def requeue(self, key: Hashable, target: Hashable, wake_count: int, move_count: int) -> int:
         """Wake up to `wake_count`, move up to `move_count` of the rest to `target`; woken plus moved."""
+        self.note_wake()
         woken = self.wake(key, wake_count) if wake_count > 0 else 0
         queue = self.waiters.get(key)
         if queue is None or move_count <= 0 or key == target:
@@ -150,16 +170,31 @@ class FutexTable:
         return woken + len(moved)
 
 
+def current_word(task: Task, addr: int) -> int:
+    """The word at `addr` that the call being served waits on, aligned. EFAULT."""
+    fast = task.mm.fast
+    word = fast.brought_word() if fast is not None else None
+    return task.mm.read_u32(addr) if word is None else word
+
+
 def wait(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline_ns: int | None) -> Outcome:
     """Wait while the word at `addr` is `value`. EAGAIN: it is not; EFAULT; later ETIMEDOUT."""
-    if task.mm.read_u32(addr) != value:
+    if current_word(task, addr) != value:
         raise LinuxError(errno.EAGAIN)
+    return _enqueue(task, addr, key, value, bitset, deadline_ns)
+
+
+def _enqueue(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline_ns: int | None) -> Outcome:
     if deadline_ns is None:
         waiter = FutexWait(task, key, bitset)
     else:
-        waiter = _TimedWait(
-            task, key, bitset, deadline_ns, lambda: wait(task, addr, key, value, bitset, deadline_ns)
-        )
+
+        def resume() -> Outcome:
+            if task.mm.read_u32(addr) != value:
+                raise LinuxError(errno.EAGAIN)
+            return _enqueue(task, addr, key, value, bitset, deadline_ns)
+
+        waiter = _TimedWait(task, key, bitset, deadline_ns, resume)
     task.kernel.futexes.add(waiter)
     return waiter
 
