@@ -35,6 +35,8 @@ _UC_SIZE: Final = 304
 _FP_SOFTWARE_BYTES: Final = 464  # struct _fpx_sw_bytes in the FXSAVE area
 _FP_MAGIC1: Final = 0x46505853
 _FXSAVE_SIZE: Final = 512
+_POINTER: Final = struct.Struct("<Q")
+_MAGIC_AND_SIZE: Final = struct.Struct("<II")
 _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_SS
 
 
@@ -43,12 +45,21 @@ class Registers:
 
     __slots__ = tuple(_REG_NAMES)
 
+    # fmt: off
     def __init__(self, values: Sequence[int]) -> None:
-        for name, value in zip(_REG_NAMES, values, strict=True):
-            setattr(self, name, value)
+        (self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15, self.rdi, self.rsi, self.rbp,
+         self.rbx, self.rdx, self.rax, self.rcx, self.rsp, self.rip, self.eflags, self.segments, self.err, self.trapno,
+         self.oldmask, self.cr2) = values
 
     def pack(self) -> bytes:
-        return _GREGS.pack(*[getattr(self, name) & _MASK for name in _REG_NAMES])
+        """As they lie in the slot; values are taken modulo 2**64."""
+        return _GREGS.pack(
+            self.r8 & _MASK, self.r9 & _MASK, self.r10 & _MASK, self.r11 & _MASK, self.r12 & _MASK, self.r13 & _MASK,
+            self.r14 & _MASK, self.r15 & _MASK, self.rdi & _MASK, self.rsi & _MASK, self.rbp & _MASK, self.rbx & _MASK,
+            self.rdx & _MASK, self.rax & _MASK, self.rcx & _MASK, self.rsp & _MASK, self.rip & _MASK,
+            self.eflags & _MASK, self.segments & _MASK, self.err & _MASK, self.trapno & _MASK, self.oldmask & _MASK,
+            self.cr2 & _MASK)
+    # fmt: on
 
 
 class Frame:
@@ -176,17 +187,26 @@ class SystrapContext:
 
     def fpstate(self) -> bytes:
         """The XSAVE image of the held frame as the kernel wrote it (with its magic words), b'' when there is none."""
+        start, size = self._fpstate_range()
+        return self.platform.arena_map[start : start + size]
+
+    def fpstate_size(self) -> int:
+        """How many bytes `fpstate` gives."""
+        return self._fpstate_range()[1]
+
+    def _fpstate_range(self) -> tuple[int, int]:
+        """Where the XSAVE image lies in the arena, and its size: 0 when there is none."""
         at = self._ucontext_at()
         if at < 0:
-            return b""
-        arena = self.platform.arena
-        start = struct.unpack_from("<Q", arena.map, at + _UC_FPSTATE)[0] - self.slot_addr
+            return 0, 0
+        arena_map = self.platform.arena_map
+        start: int = _POINTER.unpack_from(arena_map, at + _UC_FPSTATE)[0] - self.slot_addr
         if not layout.STACK <= start <= layout.SLOT_SIZE - _FXSAVE_SIZE:
-            return b""
-        magic, size = struct.unpack_from("<II", arena.map, self.at + start + _FP_SOFTWARE_BYTES)
+            return 0, 0
+        magic, size = _MAGIC_AND_SIZE.unpack_from(arena_map, self.at + start + _FP_SOFTWARE_BYTES)
         if magic != _FP_MAGIC1 or not _FXSAVE_SIZE <= size <= layout.SLOT_SIZE - start:
             size = _FXSAVE_SIZE
-        return bytes(arena.view[self.at + start : self.at + start + size])
+        return self.at + start, size
 
     def set_fpstate(self, image: bytes) -> None:
         """Replace the held frame's XSAVE image by `image` (as `fpstate` gave it), b'': by the initial state.
@@ -296,7 +316,7 @@ class SystrapContext:
         arena = self.platform.arena
         regs = self._regs
         if regs is not None:
-            regs.segments = _SEGMENTS_64  # type: ignore[attr-defined]
+            regs.segments = _SEGMENTS_64
             at = self.at + layout.REGS
             arena.map[at : at + 184] = regs.pack()
         arena.u32[self._command_i] = layout.COMMAND_RESTORE

@@ -113,6 +113,9 @@ class FakeContext:
     def fpstate(self) -> bytes:
         return self.image
 
+    def fpstate_size(self) -> int:
+        return len(self.image)
+
     def set_fpstate(self, image: bytes) -> None:
         self.loaded = image
 
