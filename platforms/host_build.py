@@ -23,12 +23,14 @@ long sentrio_enter(unsigned long flags, unsigned long entry, unsigned long a, un
 unsigned long sentrio_rseq_area(void);
 unsigned long sentrio_rseq_length(void);
 unsigned long sentrio_thread_time(int tid, int whole_process);
+int sentrio_processor(void);
 """
 
 SOURCE = """
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -87,6 +89,9 @@ static unsigned long sentrio_thread_time(int tid, int whole_process) {
   if (clock_gettime(clock, &t)) return 0;
   return t.tv_sec * 1000000000ul + t.tv_nsec;
 }
+
+/* On which processor we run. No system call where there is a vDSO. */
+static int sentrio_processor(void) { return sched_getcpu(); }
 """
 
 ffibuilder = FFI()

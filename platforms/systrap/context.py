@@ -36,6 +36,8 @@ _UC_SIZE: Final = 304
 _FP_SOFTWARE_BYTES: Final = 464  # struct _fpx_sw_bytes in the FXSAVE area
 _FP_MAGIC1: Final = 0x46505853
 _FXSAVE_SIZE: Final = 512
+_POINTER: Final = struct.Struct("<Q")
+_MAGIC_AND_SIZE: Final = struct.Struct("<II")
 _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_SS
 
 
@@ -112,6 +114,7 @@ class SystrapContext:
         "in_guest",
         "index",
         "kind",
+        "kept_off",
         "killed",
         "nr",
         "on_started",
@@ -129,6 +132,7 @@ class SystrapContext:
         "tid",
         "u64",
         "waiting_i",
+        "word_i",
     )
 
     def __init__(self, platform: SystrapPlatform, space: SystrapAddressSpace, index: int) -> None:
@@ -143,6 +147,7 @@ class SystrapContext:
         self._flags_i = (self.at + layout.FLAGS) // 4
         self._op_count_i = (self.at + layout.OP_COUNT) // 4
         self.result_i = (self.at + layout.RESULT) // 8
+        self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
         # Where UserMemory finds what a patched call site brought along:
         self.u64 = platform.u64
@@ -167,6 +172,7 @@ class SystrapContext:
         self.parked = True
         self.in_guest = False
         self.cpu_ns = 0
+        self.kept_off = -1  # the processor that its host thread may not use
         self._regs: Registers | None = None
         self._expected: list[_Expected] = []
         self._numbers: list[int] = []  # descriptors that this post's files become
@@ -207,17 +213,26 @@ class SystrapContext:
 
     def fpstate(self) -> bytes:
         """The XSAVE image of the held frame as the kernel wrote it (with its magic words), b'' when there is none."""
+        start, size = self._fpstate_range()
+        return self.platform.arena_map[start : start + size]
+
+    def fpstate_size(self) -> int:
+        """How many bytes `fpstate` gives."""
+        return self._fpstate_range()[1]
+
+    def _fpstate_range(self) -> tuple[int, int]:
+        """Where the XSAVE image lies in the arena, and its size: 0 when there is none."""
         at = self._ucontext_at()
         if at < 0:
-            return b""
-        arena = self.platform.arena
-        start = struct.unpack_from("<Q", arena.map, at + _UC_FPSTATE)[0] - self.slot_addr
+            return 0, 0
+        arena_map = self.platform.arena_map
+        start: int = _POINTER.unpack_from(arena_map, at + _UC_FPSTATE)[0] - self.slot_addr
         if not layout.STACK <= start <= layout.SLOT_SIZE - _FXSAVE_SIZE:
-            return b""
-        magic, size = struct.unpack_from("<II", arena.map, self.at + start + _FP_SOFTWARE_BYTES)
+            return 0, 0
+        magic, size = _MAGIC_AND_SIZE.unpack_from(arena_map, self.at + start + _FP_SOFTWARE_BYTES)
         if magic != _FP_MAGIC1 or not _FXSAVE_SIZE <= size <= layout.SLOT_SIZE - start:
             size = _FXSAVE_SIZE
-        return bytes(arena.view[self.at + start : self.at + start + size])
+        return self.at + start, size
 
     def set_fpstate(self, image: bytes) -> None:
         """Replace the held frame's XSAVE image by `image` (as `fpstate` gave it), b'': by the initial state.
@@ -257,24 +272,43 @@ class SystrapContext:
         """The thread goes on: what was read of its registers is no longer true."""
         self._regs = None
 
+    def brought_word(self) -> int | None:
+        """The futex word of the call being served, if it came along and no wake-up was served since it was read."""
+        platform = self.platform
+        value: int = platform.u64[self.word_i]
+        return value & 0xFFFFFFFF if value >> 32 == platform.wakes else None
+
     # --- answers ---
     def _go(self, state: int = layout.RESUME) -> None:
-        arena = self.platform.arena
+        platform = self.platform
         self._regs = None
         self.in_guest = True
         if self.parked:
             self.parked = False
-            self.platform.active[self] = None
-        arena.u32[self.state_i] = state
-        if arena.u32[self.waiting_i]:
+            platform.active[self] = None
+            if self.kept_off != platform.reserved:
+                platform.place(self)
+        u32 = platform.u32
+        u32[self.state_i] = state
+        if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
 
     def resume(self, result: int) -> None:
         if self.dead:
             return
-        arena = self.platform.arena
-        arena.i64[self.result_i] = result
-        self._go(layout.RETURN_NOW)
+        self.platform.i64[self.result_i] = result
+        self._go(4)  # layout.RETURN_NOW
+
+    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
+        """Back to the guest with `result`; its stub first copies `data`, which fits behind the result, to `addr`.
+
+        The dispatcher's `serve` does the same in place.
+        """
+        if self.dead:
+            return
+        length = len(data)
+        struct.pack_into(f"<qQQ{length}s", self.platform.arena_map, self.result_i << 3, result, addr, length, data)
+        self._go(layout.COPY_NOW)
 
     def resume_registers(self) -> None:
         if self.dead:
@@ -291,9 +325,10 @@ class SystrapContext:
     def park(self) -> None:
         """The answer will take long: the thread sleeps, `collect` looks no more."""
         if not self.parked and not self.dead:
+            platform = self.platform
+            platform.u32[self.state_i] = 3  # layout.BLOCKED; first, for the thread can give its processor away
             self.parked = True
-            self.platform.active.pop(self, None)
-            self.platform.arena.u32[self.state_i] = layout.BLOCKED
+            platform.active.pop(self, None)
 
     # --- operations ---
     def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:

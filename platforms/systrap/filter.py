@@ -28,6 +28,7 @@ __all__ = ["HOST_CALLS", "is_direct", "program"]
 HOST_CALLS: Final = {
     # what a guest process may ever do on the host, and why
     "futex": "sleep until the Sentry answers (FUTEX_WAIT on the slot, nothing else)",
+    "sched_yield": "let another thread run while the answer is awaited: no arguments, changes nothing",
     "write": "ring the doorbell (8 bytes to that one eventfd)",
     "rt_sigreturn": "leave a signal handler: sets only the thread's own registers",
     "exit": "end a thread whose task ended",
@@ -41,6 +42,7 @@ HOST_CALLS: Final = {
 }
 
 _NR: Final = {"futex": 202, "write": 1, "rt_sigreturn": 15, "exit": 60, "close": 3, "clone": 56, "mmap": 9}
+_SCHED_YIELD: Final = 24
 _AUDIT_ARCH_X86_64: Final = 0xC000003E
 _KILL: Final = 0x80000000
 _TRAP: Final = 0x00030000
@@ -140,6 +142,7 @@ def program(image: Image) -> bytes:
         (image.take_frame_ip, "trap"),
         (image.futex_ip, "futex"),
         (image.ring_ip, "ring"),
+        (image.yield_ip, "yield"),
         (image.sigreturn_ip, "sigreturn"),
         (image.op_ip, "op"),
         (image.clone_ip, "clone"),
@@ -197,6 +200,7 @@ def program(image: Image) -> bytes:
     only("mmap", (_NR["mmap"],), "notify")
     only("close", (_NR["close"],), "allow")
     only("exit", (_NR["exit"],), "allow")
+    only("yield", (_SCHED_YIELD,), "allow")
     asm.label("futex")
     asm.load(_OFF_NR)
     asm.unless_equal(_NR["futex"], "kill")

@@ -45,6 +45,10 @@ STATE: Final = 0x00  # u32, below
 KIND: Final = 0x04  # u32, what happened (event kinds below)
 NR: Final = 0x08  # u64, system-call number
 ARGS: Final = 0x10  # 6 * u64; the event ends with the first cache line, for each line changes hands at every call
+WORD: Final = 0x40  # u32, the futex word that a patched call of futex brought along, and behind it
+WORD_WAKES: Final = 0x44  # u32, what WAKES was before the word was read (0: it could not be read)
+PATIENCE: Final = 0x48  # i32, the thread's own: above 0 when its last long waits ended soon (stub_wait)
+HOLD: Final = 0x4C  # u32, the thread's own: how far below 0 PATIENCE was set last
 REGS: Final = 0x50  # 23 * u64, as in ucontext's gregs
 SIGNO: Final = 0x108  # u32 host signal of a fault
 SIGCODE: Final = 0x10C  # u32 its si_code
@@ -109,6 +113,8 @@ COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN witho
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell
 SPIN: Final = 0x04  # u32: how many pauses to spin before sleeping
+YIELDS: Final = 0x08  # u32: how often a thread whose answer takes long may yield its processor before sleeping
+WAKES: Final = 0x0C  # u32: changes with every futex wake-up that is served, never 0
 
 KICK_SIGNAL: Final = 23  # SIGURG: "look at your signals"
 

@@ -306,6 +306,12 @@ class SystrapPlatform:
         self.u32 = self.arena.u32
         self.i64 = self.arena.i64
         self.u64 = self.arena.u64
+        self.processors = frozenset(os.sched_getaffinity(0))
+        self.reserved = -1  # the processor that guests keep off, see `reserve`
+        self._others = self.processors
+        self._wakes_i = layout.WAKES // 4
+        self.wakes = 0
+        self.note_wake()
 
     @property
     def busy(self) -> bool:
@@ -347,7 +353,7 @@ class SystrapPlatform:
             os.dup2(self.arena.fd, layout.ARENA_FD, inheritable=False)
             os.close(self.arena.fd)
             self.arena.fd = layout.ARENA_FD
-        self.set_spin(2000)
+        self.set_spin(2000, 0)
         self.prepare()
         first = SystrapAddressSpace(self, self.arena.allocate())
         context = self._prepare(first, first.take_slot())
@@ -574,6 +580,7 @@ class SystrapPlatform:
         space.account_cpu(parent.tgid)
         context = SystrapContext(self, space, ended.index)
         context.tid, context.tgid = ended.tid, ended.tgid
+        context.kept_off = ended.kept_off
         context.has_full_frame = True
         arena = self.arena
         arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
@@ -674,6 +681,7 @@ class SystrapPlatform:
             context.slot_addr, uc, header & 0xFFFFFFFFFFFFFFFF, nonce, 0, 0, 0, 0,
         )  # fmt: skip
         _CLONE_ROWS.pack_into(arena.map, parent.at + layout.OPS, *row)
+        context.kept_off = parent.kept_off  # the host hands it down
         parent.expect_clone(args, lambda results: self._parent_done(child, results))
         return context
 
@@ -844,9 +852,38 @@ class SystrapPlatform:
         return self.image.hello_ip, (child.context.slot_addr, child.nonce, 0, 0, _NO_FD, 0)
 
     # --- the loop's side ---
-    def set_spin(self, pauses: int) -> None:
-        """How many pauses a guest thread spins for its answer before it sleeps (0: sleep at once)."""
+    def set_spin(self, pauses: int, yields: int) -> None:
+        """How many pauses a guest thread spins for its answer before it sleeps (0: sleep at once).
+
+        `yields`: how often one whose answer takes long may yield its processor to others before it sleeps.
+        """
         self.arena.u32[layout.SPIN // 4] = pauses
+        self.arena.u32[layout.YIELDS // 4] = yields
+
+    def note_wake(self) -> None:
+        """A futex wake-up is served: words that patched calls brought along before are out of date."""
+        self.wakes = self.u32[self._wakes_i] = (self.wakes + 1) & 0xFFFFFFFF or 1
+
+    def reserve(self, processor: int) -> None:
+        """From now on a guest thread that was parked goes on on other processors than this one; -1: on any.
+
+        Threads that run are left where they are, except that they may use all processors again.
+        """
+        self.reserved = processor
+        self._others = self.processors - {processor}
+        if processor < 0:
+            for context in self.active:
+                if context.kept_off >= 0:
+                    self.place(context)
+
+    def place(self, context: SystrapContext) -> None:
+        """Keep the thread of `context` off the reserved processor, and off no other."""
+        context.kept_off = self.reserved
+        if context.tid:
+            try:
+                os.sched_setaffinity(context.tid, self._others)
+            except OSError:  # it is gone, or the host gave us other processors meanwhile: then they are all the same
+                pass
 
     def arm(self) -> None:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""

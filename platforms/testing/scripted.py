@@ -212,6 +212,9 @@ class ScriptedContext:
     def fpstate(self) -> bytes:
         return self.image
 
+    def fpstate_size(self) -> int:
+        return len(self.image)
+
     def set_fpstate(self, image: bytes) -> None:
         self.image = image or bytes(512)
 

@@ -93,6 +93,7 @@ class _Sentry:
         self.platform = platform
         self.kernel = Kernel(facts, HostClock(), Log("sentry", config.log_level))
         self.kernel.platform = platform
+        self.kernel.futexes.note_wake = platform.note_wake
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)

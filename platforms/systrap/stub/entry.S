@@ -11,7 +11,7 @@ stub_table:
   .quad stub_main_entry, stub_fast_entry, stub_child_entry
   .quad stub_futex_ip, stub_ring_ip, stub_sigreturn_ip, stub_exit_ip, stub_close_ip
   .quad stub_op_ip, stub_clone_ip, stub_child_region_ip, stub_hello_ip, stub_take_frame_ip
-  .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry
+  .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry, stub_yield_ip
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
@@ -77,6 +77,9 @@ stub_fast_entry:
   mov %rcx, %gs:RETURN
   movq $0, %gs:IN_LENGTH
 stub_fast_common:
+  cmp $202, %eax
+  je stub_fast_futex
+stub_fast_post:
   mov %rax, %gs:NR
   mov %rdi, %gs:ARGS
   mov %rsi, %gs:ARGS+8
@@ -107,6 +110,21 @@ stub_fast_common:
   jne fast_slow
   mov %rsp, %gs:SAVED_RSP
   jmp fast_copy
+
+/* futex(2): bring the word along. It is as good as one that the Sentry reads when it serves the call, as long as no
+ * wake-up was served in between: WAKES, read first, tells. */
+stub_fast_futex:
+  movq $0, %gs:WORD
+  movabs $ADDRESS(WAKES), %rcx
+  mov (%rcx), %ecx
+  .globl stub_word_begin, stub_word_end, stub_word_fault
+stub_word_begin:
+  mov (%rdi), %r11d
+stub_word_end:
+  mov %r11d, %gs:WORD
+  mov %ecx, %gs:WORD_WAKES
+stub_word_fault:
+  jmp stub_fast_post
 
 /* Whatever takes longer: on the slot's signal stack, in C. */
 fast_slow:
@@ -269,6 +287,14 @@ stub_ring:
   syscall
   .globl stub_ring_ip
 stub_ring_ip:
+  ret
+
+  .globl stub_yield           /* sched_yield: no argument, no result */
+stub_yield:
+  mov $24, %eax
+  syscall
+  .globl stub_yield_ip
+stub_yield_ip:
   ret
 
   .globl stub_close

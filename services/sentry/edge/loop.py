@@ -34,6 +34,9 @@ CROWDED_NS: Final = 30_000_000  # how long to believe it
 CROWDED: Final = 3  # involuntary switches since the last look
 GUEST_PAUSES: Final = 2000  # about 70 us
 GUEST_PAUSES_CROWDED: Final = 100
+GUEST_YIELDS: Final = 100  # about 30 us when there is nobody to yield to
+FEW_PROCESSORS: Final = 8  # with more, the host always finds one beside ours
+SURE: Final = 2  # bursts in a row that say the same
 _POLLFD: Final = struct.Struct("<ihh")
 _SIGNALLED_REVENTS: Final = 3 * _POLLFD.size + 6
 
@@ -53,6 +56,9 @@ class MainLoop:
         self._look_again_ns = 0
         self._switches = 0
         self._crowded = False
+        self._room = 0  # bursts that found room beside us, negative: that found none
+        self._beside = len(platform.processors) - 1
+        self._set_spin()
         fds = (platform.doorbell, platform.listener, outside.fd, self._signalled)
         self._count = len(fds)
         self._pollfds = ffi.from_buffer(bytearray(b"".join(_POLLFD.pack(fd, select.POLLIN, 0) for fd in fds)))
@@ -70,8 +76,36 @@ class MainLoop:
             self._look_again_ns = now + (CROWDED_NS if crowded else LOOK_NS)
             if crowded != self._crowded:
                 self._crowded = crowded
-                self.platform.set_spin(GUEST_PAUSES_CROWDED if crowded else GUEST_PAUSES)
+                self._set_spin()
+            if self.platform.reserved >= 0:
+                self._reserve(-1 if crowded else lib.sentrio_processor())
         return 0 if self._crowded else SPIN_NS
+
+    def _set_spin(self) -> None:
+        if self._crowded:
+            self.platform.set_spin(GUEST_PAUSES_CROWDED, 0)
+        else:
+            self.platform.set_spin(GUEST_PAUSES, GUEST_YIELDS if self._beside else 0)
+
+    def _share(self) -> None:
+        """After a burst that served something: are the guests better off without our processor?
+
+        They are while those that are not parked fit on the others. One that is woken where we spin waits for us or has
+        us wait, and the interrupt that moves it elsewhere costs more than all else a wake-up takes.
+        """
+        if not 0 < self._beside < FEW_PROCESSORS or self._crowded:
+            return
+        dispatcher = self.dispatcher
+        fits = dispatcher.at_work * 2 <= dispatcher.looks * (self._beside * 2 + 1)
+        if fits != (self._room > 0):
+            self._room = 0
+        self._room += 1 if fits else -1
+        if abs(self._room) >= SURE and fits != (self.platform.reserved >= 0):
+            self._reserve(lib.sentrio_processor() if fits else -1)
+
+    def _reserve(self, processor: int) -> None:
+        if processor != self.platform.reserved:
+            self.platform.reserve(processor)
 
     def run(self) -> None:
         """Until init is gone (`kernel.exit_status` is set)."""
@@ -79,7 +113,10 @@ class MainLoop:
         while kernel.exit_status is None:
             busy = dispatcher.burst(self._spin_ns())
             if outside.dispatch() or busy:
+                self._share()
                 continue
+            self._room = 0
+            self._reserve(-1)
             platform.arm()
             if dispatcher.burst(0) or kernel.runnable or outside.pending:
                 platform.disarm()

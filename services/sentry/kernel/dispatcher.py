@@ -58,9 +58,12 @@ class Dispatcher:
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
         self.reap_wanted = False
         self._missing_names: dict[int, str] = {}
+        self.looks = 0  # of the last burst: how often no event was there,
+        self.at_work = 0  # and how many guest threads were not parked then, added up
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._trace: Tracer | None = None
         self._serve = self._make_server()
+        kernel.answer = self.answer
 
     # --- the loop ---
     def burst(self, spin_ns: int) -> bool:
@@ -76,24 +79,28 @@ class Dispatcher:
         quiet_end = now + spin_ns
         turn = 0
         busy = False
+        looks = at_work = 0
         while True:
             served = False
             for context in tuple(active):
                 if u32[context.state_i] == 1 and context.in_guest:  # layout.READY
                     serve(context)
                     served = True
+            if runnable:
+                self._run_tasks()
+                served = True
             if served:
                 busy = True
                 turn += 1
-                if turn & 15 and not runnable and not self.reap_wanted:
+                if turn & 15 and not self.reap_wanted:
                     quiet_end = 0
                     continue
+            else:
+                looks += 1
+                at_work += len(active)
             if platform.busy:
                 platform.serve_notifications()
                 quiet_end = 0
-            if runnable:
-                self._run_tasks()
-                busy = True
             if self.reap_wanted:
                 self.reap_wanted = False
                 self._reap()
@@ -104,11 +111,13 @@ class Dispatcher:
                 busy = True
                 quiet_end = 0
             if now >= end or kernel.exit_status is not None:
-                return busy
+                break
             if not quiet_end:
                 quiet_end = now + spin_ns
             elif now >= quiet_end and not runnable and not platform.busy:
-                return busy
+                break
+        self.looks, self.at_work = looks, at_work
+        return busy
 
     def _make_server(self) -> Callable[[Any], None]:
         """`serve(context)`: one event. A plain system call is all done in its one frame.
@@ -347,9 +356,6 @@ class Dispatcher:
                 self.exit_to_user(task, outcome)
             else:
                 task.context.resume(outcome)  # type: ignore[attr-defined]
-        elif outcome is NO_RETURN:
-            if not task.exiting and task.context is not None:
-                self.exit_to_user(task, None)
         elif type(outcome) is FinalOps:
             if task.signal_pending:
                 self._complete(task, outcome.posted(task.context))
@@ -358,10 +364,13 @@ class Dispatcher:
         elif isinstance(outcome, StubOp):
             task.wait = outcome
             outcome.start(lambda thunk: self._finish(task, thunk))
-        else:
-            assert isinstance(outcome, Wait), outcome
+        elif isinstance(outcome, Wait):
             task.context.park()  # type: ignore[attr-defined]
             self.kernel.park(task, outcome)
+        else:
+            assert outcome is NO_RETURN, outcome
+            if not task.exiting and task.context is not None:
+                self.exit_to_user(task, None)
 
     def _leave(self, task: Task, outcome: FinalOps) -> None:
         """The thread goes back to the guest by itself after the call's last operations, unless one fails."""
@@ -441,33 +450,74 @@ class Dispatcher:
         kernel = self.kernel
         timed_out = task.timed_out
         if wait.retry is not None:
-            try:
-                outcome: Outcome = wait.retry()
-            except WouldBlock:
-                pass
-            except LinuxError as error:
+            outcome = self._retry(task, wait)
+            if outcome is NO_RETURN or task.exiting:
+                return
+            if outcome is not wait:
                 kernel.unpark(task)
-                self._complete(task, -error.errno)
-                return
-            except Exception as error:
-                self._bug(task, error)
-                return
-            else:
-                if task.exiting:
+                self._complete(task, outcome)
+                if type(outcome) is not Wait or task.wait is not outcome:
                     return
-                if outcome is not wait:
-                    kernel.unpark(task)
-                    self._complete(task, outcome)
-                    if type(outcome) is not Wait or task.wait is not outcome:
-                        return
-                    wait = outcome
-                # It goes on waiting: the deadline or signal that woke it still counts.
+                wait = outcome
+            # It goes on waiting: the deadline or signal that woke it still counts.
         if timed_out:
             kernel.unpark(task)
             on_timeout = wait.on_timeout
             self._complete_thunk(task, on_timeout if on_timeout is not None else _zero)
         elif task.signal_pending and (not wait.uninterruptible or task.group.exiting or task.zapped):
             self._interrupt(task, wait)
+
+    def _retry(self, task: Task, wait: Wait) -> Outcome:
+        """Go on with a call that was woken: its outcome, `wait` itself when it goes on waiting.
+
+        NO_RETURN: nothing is left to do. So it is when the result is there and goes straight to the guest; as in
+        `serve`, a last small copy to guest memory then travels with it.
+        """
+        context: Any = task.context
+        mm: Any = task.mm
+        if mm is not None and context is not None and not context.has_full_frame:
+            mm.fast = context
+        outcome: Outcome
+        try:
+            outcome = wait.retry()  # type: ignore[misc]
+        except WouldBlock:
+            outcome = wait
+        except LinuxError as error:
+            outcome = -error.errno
+        except Exception as error:
+            if mm is not None:
+                mm.fast = mm.pending = None
+            self._bug(task, error)
+            return NO_RETURN
+        if mm is None:
+            return outcome
+        mm.fast = None
+        plain = type(outcome) is int and outcome >= 0 and self.trace is None
+        if plain and not task.signal_pending and not task.exiting:
+            self.kernel.unpark(task)
+            if mm.pending is None:
+                context.resume(outcome)
+            else:
+                data, mm.pending = mm.pending, None
+                context.resume_with_copy(outcome, mm.pending_addr, data)
+            return NO_RETURN
+        if mm.pending is not None:
+            try:
+                mm.flush()
+            except LinuxError as error:
+                outcome = -error.errno
+        return outcome
+
+    def answer(self, task: Task, result: int) -> bool:
+        """End the call for which `task` is parked with `result` at once, sparing it the way through `runnable`.
+
+        False: something else has to be looked at first; mark it runnable, and let its Wait give the result.
+        """
+        if task.signal_pending or task.exiting or task.queued or self.trace is not None:
+            return False
+        self.kernel.unpark(task)
+        task.context.resume(result)  # type: ignore[attr-defined]
+        return True
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
         """A signal ends the wait: a partial result, EINTR, or one of the restart codes."""

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from services.sentry.kernel.waiter import Outcome, WaitQueue
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["FutexTable", "FutexWait", "exit_robust_list", "futex_wake_address", "wait", "wait_any", "wake_op"]
+__all__ = [
+    "FutexTable",
+    "FutexWait",
+    "current_word",
+    "exit_robust_list",
+    "futex_wake_address",
+    "wait",
+    "wait_any",
+    "wake_op",
+]
 
 _ANY: Final = fh.FUTEX_BITSET_MATCH_ANY
 _NO_QUEUES: Final[tuple[tuple[WaitQueue, int], ...]] = ()
@@ -29,27 +38,24 @@ _TASK_BIT: Final = 47
 
 
 class FutexWait(Wait):
-    """One waiter: the Wait that the handler returns and its entry in the table at once, to spare allocations."""
+    """One waiter: the Wait that the handler returns and its entry in the table at once, to spare allocations.
 
-    __slots__ = ("bitset", "key", "resume", "task", "woken")
+    What is the same for all without a deadline stands in the class.
+    """
 
-    def __init__(
-        self, task: Task, key: Hashable, bitset: int, deadline_ns: int | None, resume: Callable[[], Outcome] | None
-    ) -> None:
+    __slots__ = ("bitset", "key", "task", "woken")
+
+    queues = _NO_QUEUES
+    deadline_ns: int | None = None
+    uninterruptible = False
+    restart = Restart.SYS
+    restart_call: Callable[[], Outcome] | None = None
+
+    def __init__(self, task: Task, key: Hashable, bitset: int) -> None:
         self.task = task
         self.key = key
         self.bitset = bitset
         self.woken = False
-        self.resume = resume
-        self.queues = _NO_QUEUES
-        self.deadline_ns = deadline_ns
-        self.uninterruptible = False
-        if resume is None:
-            self.restart = Restart.SYS
-            self.restart_call = None
-        else:
-            self.restart = Restart.BLOCK
-            self.restart_call = resume
 
     def retry(self) -> Outcome:
         if self.woken:
@@ -69,13 +75,35 @@ class FutexWait(Wait):
         return None
 
 
-class FutexTable:
-    """Waiters by key, in order of arrival. A key without waiters has no entry."""
+class _TimedWait(FutexWait):
+    """A waiter with a deadline; `resume` is what restart_syscall(2) does."""
 
-    __slots__ = ("waiters",)
+    __slots__ = ("deadline_ns", "restart_call")
+
+    restart = Restart.BLOCK
+
+    def __init__(self, task: Task, key: Hashable, bitset: int, deadline_ns: int, resume: Callable[[], Outcome]) -> None:
+        super().__init__(task, key, bitset)
+        self.deadline_ns = deadline_ns
+        self.restart_call = resume
+
+
+def _nobody_cares() -> None:
+    pass
+
+
+class FutexTable:
+    """Waiters by key, in order of arrival. A key without waiters has no entry.
+
+    `note_wake` is called at every wake-up and requeue, also one that finds nobody, before its call is answered: a word
+    that was read before cannot decide about a wait any more.
+    """
+
+    __slots__ = ("note_wake", "waiters")
 
     def __init__(self) -> None:
         self.waiters: dict[Hashable, list[FutexWait]] = {}
+        self.note_wake: Callable[[], None] = _nobody_cares
 
     def add(self, waiter: FutexWait) -> None:
         queue = self.waiters.get(waiter.key)
@@ -94,9 +122,19 @@ class FutexTable:
 
     def wake(self, key: Hashable, count: int, bitset: int = _ANY) -> int:
         """Wake up to `count` waiters whose bitset meets `bitset`; how many."""
+        self.note_wake()
         queue = self.waiters.get(key)
         if queue is None:
             return 0
+        if len(queue) == 1:
+            if not queue[0].bitset & bitset:
+                return 0
+            waiter = self.waiters.pop(key)[0]
+            waiter.woken = True
+            task = waiter.task
+            if task.wait is not waiter or not task.kernel.answer(task, 0):
+                task.kernel.mark_runnable(task)
+            return 1
         woken = 0
         at = 0
         while at < len(queue) and woken < count:
@@ -117,6 +155,7 @@ class FutexTable:
 
     def requeue(self, key: Hashable, target: Hashable, wake_count: int, move_count: int) -> int:
         """Wake up to `wake_count`, move up to `move_count` of the rest to `target`; woken plus moved."""
+        self.note_wake()
         woken = self.wake(key, wake_count) if wake_count > 0 else 0
         queue = self.waiters.get(key)
         if queue is None or move_count <= 0 or key == target:
@@ -131,22 +170,32 @@ class FutexTable:
         return woken + len(moved)
 
 
+def current_word(task: Task, addr: int) -> int:
+    """The word at `addr` that the call being served waits on, aligned. EFAULT."""
+    fast = task.mm.fast
+    word = fast.brought_word() if fast is not None else None
+    return task.mm.read_u32(addr) if word is None else word
+
+
 def wait(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline_ns: int | None) -> Outcome:
     """Wait while the word at `addr` is `value`. EAGAIN: it is not; EFAULT; later ETIMEDOUT."""
-    if task.mm.read_u32(addr) != value:
+    if current_word(task, addr) != value:
         raise LinuxError(errno.EAGAIN)
-    resume: Callable[[], Outcome] | None = None
-    if deadline_ns is not None:
+    return _enqueue(task, addr, key, value, bitset, deadline_ns)
+
+
+def _enqueue(task: Task, addr: int, key: Hashable, value: int, bitset: int, deadline_ns: int | None) -> Outcome:
+    if deadline_ns is None:
+        waiter = FutexWait(task, key, bitset)
+    else:
 
         def resume() -> Outcome:
-            return wait(task, addr, key, value, bitset, deadline_ns)
+            if task.mm.read_u32(addr) != value:
+                raise LinuxError(errno.EAGAIN)
+            return _enqueue(task, addr, key, value, bitset, deadline_ns)
 
-    waiter = FutexWait(task, key, bitset, deadline_ns, resume)
-    queue = task.kernel.futexes.waiters.get(key)
-    if queue is None:
-        task.kernel.futexes.waiters[key] = [waiter]
-    else:
-        queue.append(waiter)
+        waiter = _TimedWait(task, key, bitset, deadline_ns, resume)
+    task.kernel.futexes.add(waiter)
     return waiter
 
 
@@ -156,7 +205,7 @@ def wait_any(task: Task, words: list[tuple[int, Hashable, int]], deadline_ns: in
         if task.mm.read_u32(addr) != value:
             raise LinuxError(errno.EAGAIN)
     table = task.kernel.futexes
-    waiters = [FutexWait(task, key, _ANY, None, None) for _, key, _ in words]
+    waiters = [FutexWait(task, key, _ANY) for _, key, _ in words]
     for waiter in waiters:
         table.add(waiter)
 

@@ -45,6 +45,10 @@ _FIRST_REUSED_PID = 300  # Linux RESERVED_PIDS: where numbers begin again after 
 _Part = TypeVar("_Part")
 
 
+def _not_now(_task: Task, _result: int) -> bool:
+    return False
+
+
 class KernelConfig(Protocol):
     """What the kernel reads of the sandbox's configuration."""
 
@@ -77,6 +81,7 @@ class Kernel:
         self.all_cpus = (1 << self.cpu_count) - 1
         self.memory_bytes = config.memory_bytes
         self.uts = UtsNamespace(config.hostname.encode()[:UTS_LEN])
+        self.answer: Callable[[Task, int], bool] = _not_now  # the dispatcher's `answer`
         self.boot_id = uuid_text(os.urandom(16))
         self.boot_monotonic_ns = clock.monotonic_ns()
         self.boot_realtime_ns = clock.realtime_ns()

@@ -330,14 +330,20 @@ def _read_fpstate(task: Task, addr: int) -> bytes:
     if not addr:
         return b""
     mm = task.mm
-    legacy = mm.read(addr, _FXSAVE_BYTES)
+    limit = task.context.fpstate_size()
+    try:
+        legacy = mm.read(addr, max(limit, _FXSAVE_BYTES))  # all of it in one, as a rule
+    except LinuxError:
+        legacy = mm.read(addr, _FXSAVE_BYTES)
+    behind = legacy[_FXSAVE_BYTES:]
+    legacy = legacy[:_FXSAVE_BYTES]
     if U32.unpack_from(legacy, 24)[0] & ~_MXCSR_BITS:
         raise LinuxError(errno.EINVAL, "mxcsr")
     magic, extended, features, size = sg.FPX_SW_BYTES.unpack_from(legacy, _FX_SW_OFFSET)
-    limit = len(task.context.fpstate())
     if magic != sg.FP_XSTATE_MAGIC1 or not _FXSAVE_BYTES + 64 <= size < extended <= limit or extended - size != 4:
         return legacy  # as Linux: only the legacy part is meant
-    image = legacy + mm.read(addr + _FXSAVE_BYTES, extended - _FXSAVE_BYTES)
+    rest = extended - _FXSAVE_BYTES
+    image = legacy + (behind[:rest] if behind else mm.read(addr + _FXSAVE_BYTES, rest))
     if U32.unpack_from(image, size)[0] != sg.FP_XSTATE_MAGIC2:
         return legacy
     present, compacted, reserved = _XSAVE_HEADER.unpack_from(image, _FXSAVE_BYTES)

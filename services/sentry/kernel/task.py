@@ -78,6 +78,9 @@ class GuestContext(Protocol):
     def fpstate(self) -> bytes:
         """The XSAVE image as on a Linux signal frame, software bytes and both magics included."""
 
+    def fpstate_size(self) -> int:
+        """The length of what `fpstate` gives."""
+
     def set_fpstate(self, image: bytes) -> None:
         """Load such an image (checked by the caller); b'' gives the initial state."""
 

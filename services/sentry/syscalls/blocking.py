@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["READ_MASK", "WRITE_MASK", "broken_pipe", "transfer", "write_all"]
+__all__ = ["READ_MASK", "WRITE_MASK", "broken_pipe", "transfer", "wait_for", "write_all"]
 
 READ_MASK: Final = po.POLLIN | po.POLLRDNORM | po.POLLHUP | po.POLLERR | po.POLLRDHUP | po.POLLPRI
 WRITE_MASK: Final = po.POLLOUT | po.POLLWRNORM | po.POLLHUP | po.POLLERR
@@ -51,11 +51,16 @@ def transfer(
     except WouldBlock:
         if nonblocking or file.flags & fc.O_NONBLOCK:
             raise LinuxError(errno.EAGAIN) from None
-        restart = Restart.SYS
-        if mask == READ_MASK and file.receive_timeout_ns:
-            deadline_ns = time.monotonic_ns() + file.receive_timeout_ns
-            restart = 0  # signal(7): never restarted when a time-out is set
-        return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block, restart=restart)
+        return wait_for(file, mask, attempt, deadline_ns)
+
+
+def wait_for(file: OpenFile, mask: int, attempt: Callable[[], Outcome], deadline_ns: int | None = None) -> Wait:
+    """What `transfer` gives when `attempt` was made and would block."""
+    restart = Restart.SYS
+    if mask == READ_MASK and file.receive_timeout_ns:
+        deadline_ns = time.monotonic_ns() + file.receive_timeout_ns
+        restart = 0  # signal(7): never restarted when a time-out is set
+    return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block, restart=restart)
 
 
 def broken_pipe(task: Task) -> None:

@@ -14,7 +14,7 @@ from protocol.abi import futex_h as fh
 from protocol.abi import time_h as th
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.access import check_trace_access
-from services.sentry.kernel.futex import FutexWait, wait, wait_any, wake_op
+from services.sentry.kernel.futex import FutexWait, current_word, wait, wait_any, wake_op
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.syscalls.time_arguments import read_timespec
@@ -55,12 +55,13 @@ def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: i
             raise LinuxError(errno.ENOSYS)
         table = task.kernel.futexes
         if key not in table.waiters:
+            table.note_wake()
             return 0
         return table.wake(key, max(1, s32(value)))
     if command == 0 and not timeout and not op & _REALTIME:  # FUTEX_WAIT
-        if task.mm.read_u32(addr) != value & _U32:
+        if current_word(task, addr) != value & _U32:
             return _EAGAIN
-        waiter = FutexWait(task, key, _ANY, None, None)
+        waiter = FutexWait(task, key, _ANY)
         waiters = task.kernel.futexes.waiters
         queue = waiters.get(key)
         if queue is None:

@@ -16,7 +16,7 @@ from protocol.abi.splice_h import RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.syscalls.arguments import fd_arg, s32, s64
-from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, write_all
+from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, wait_for, write_all
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.opening import stripped_mode
 from services.sentry.vfs.user_copy import read_some
@@ -52,7 +52,9 @@ def sys_read(task: Task, fd: int, addr: int, count: int) -> Outcome:
     try:
         return file.read_user(task.mm, addr, count)
     except WouldBlock:
-        return transfer(task, file, READ_MASK, lambda: file.read_user(task.mm, addr, count))
+        if file.flags & fc.O_NONBLOCK:
+            raise LinuxError(errno.EAGAIN) from None
+        return wait_for(file, READ_MASK, lambda: file.read_user(task.mm, addr, count))
 
 
 def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:

@@ -194,6 +194,8 @@ class UnixStream(UnixSocket):
                     if peer is not None and peer.queue.entries:
                         self._wake_sender(peer)
                     return length
+        elif count and not inbox and self.state == CONNECTED and not self.error and not self.shut & RECEIVE_SHUT:
+            raise WouldBlock
         data = self.read(count)
         if data:
             mm.write(addr, data)

@@ -23,6 +23,7 @@ class FakeMemory:
 
     def __init__(self) -> None:
         self.data = bytearray(SIZE)
+        self.fast = None
         self.users = 1
         self.released = 0
         self.total_pages = SIZE // 4096
@@ -111,6 +112,9 @@ class FakeContext:
 
     def fpstate(self) -> bytes:
         return self.image
+
+    def fpstate_size(self) -> int:
+        return len(self.image)
 
     def set_fpstate(self, image: bytes) -> None:
         self.loaded = image

@@ -34,6 +34,7 @@ class Box:
         self.queue = WaitQueue()
         self.ready: list[int] = []
         self.results: list[int] = []
+        self.on_retry = lambda: None
         self.oopses: list[BaseException] = []
         rows: list[Row | None] = [None] * SIZE
         rows[ADD] = Row("getppid", lambda task, a, b: a + b, "int int")
@@ -48,6 +49,7 @@ class Box:
     # --- system calls ---
     def park(self, task: Task) -> Wait:
         def retry() -> int:
+            self.on_retry()
             if not self.ready:
                 raise WouldBlock
             return self.ready.pop()
@@ -177,3 +179,38 @@ def test_host_process_that_dies_takes_its_task_along(box: Box) -> None:
     box.dispatcher.reap_wanted = True
     box.run()
     assert task.exiting
+
+
+def test_parked_call_is_answered_at_once(box: Box) -> None:
+    task = box.start(Call(PARK))
+    assert box.kernel.answer(task, 9)
+    assert task.wait is None
+    assert not box.queue.entries
+    box.run()
+    assert box.results == [9]
+
+
+@pytest.mark.parametrize("why", ["signal_pending", "exiting", "queued"])
+def test_parked_call_is_not_answered_at_once_when_something_else_is_to_be_looked_at(box: Box, why: str) -> None:
+    task = box.start(Call(PARK))
+    wait = task.wait
+    setattr(task, why, True)
+    assert not box.kernel.answer(task, 9)
+    assert task.wait is wait
+    assert box.results == []
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_woken_call_of_a_patched_site_may_carry_a_copy_again(box: Box, fast: bool) -> None:
+    carriers: list[Any] = []
+    task = box.start(Call(PARK, (), fast))
+    memory: Any = task.mm
+    box.on_retry = lambda: carriers.append(memory.fast)
+    box.queue.wake(ANY)
+    box.run()
+    box.ready.append(5)
+    box.queue.wake(ANY)
+    box.run()
+    assert box.results == [5]
+    assert carriers == [task.context if fast else None] * 2
+    assert memory.fast is None

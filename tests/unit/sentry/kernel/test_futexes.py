@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -192,3 +193,68 @@ def test_random_wait_wake_requeue_agree_with_a_model(machine: Machine, steps: li
     table = machine.kernel.futexes.waiters.items()
     held = {key[1]: [w.task for w in queue] for key, queue in table}  # type: ignore[index]
     assert held == {addr: tasks for addr, tasks in model.items() if tasks}
+
+
+class Carrier:
+    """A context whose patched call brought the word along, as long as no wake-up was served."""
+
+    def __init__(self, machine: Machine, word: int) -> None:
+        self.word: int | None = word
+        machine.kernel.futexes.note_wake = self.forget
+
+    def forget(self) -> None:
+        self.word = None
+
+    def brought_word(self) -> int | None:
+        return self.word
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "addr2"),
+    [
+        (fh.FUTEX_WAKE, 1, 0),
+        (fh.FUTEX_WAKE_BITSET, 1, 0),
+        (fh.FUTEX_WAKE_OP, 1, B),
+        (fh.FUTEX_REQUEUE, 0, B),
+        (fh.FUTEX_CMP_REQUEUE, 0, B),
+    ],
+)
+@pytest.mark.parametrize("wait_op", [fh.FUTEX_WAIT, fh.FUTEX_WAIT_BITSET])
+def test_a_word_brought_along_decides_until_a_wake_up_is_served(
+    machine: Machine, op: int, value: int, addr2: int, wait_op: int
+) -> None:
+    waiter = thread(machine)
+    carrier: Any = Carrier(machine, 5)
+    waiter.mm.fast = carrier
+    assert machine.call(waiter, sys_futex, A, wait_op | P, 7, 0, 0, fh.FUTEX_BITSET_MATCH_ANY) == -errno.EAGAIN
+    assert machine.call(waiter, sys_futex, A, wait_op | P, 0, 0, 0, fh.FUTEX_BITSET_MATCH_ANY) == -errno.EAGAIN
+    value3 = fh.FUTEX_BITSET_MATCH_ANY if op == fh.FUTEX_WAKE_BITSET else 0
+    machine.call(machine.init, sys_futex, A, op | P, value, 1, addr2, value3)
+    assert machine.call(waiter, sys_futex, A, wait_op | P, 0, 0, 0, fh.FUTEX_BITSET_MATCH_ANY) is None
+
+
+def test_one_waiter_is_answered_at_once_if_nothing_else_is_to_be_looked_at(machine: Machine) -> None:
+    answers: list[tuple[Task, int]] = []
+
+    def answer(task: Task, result: int) -> bool:
+        machine.kernel.unpark(task)
+        answers.append((task, result))
+        return True
+
+    (waiter,) = waiters(machine, 1)
+    machine.kernel.answer = answer
+    assert machine.call(machine.init, sys_futex, A, fh.FUTEX_WAKE | P, 1, 0, 0, 0) == 1
+    assert answers == [(waiter, 0)]
+    assert not machine.kernel.runnable
+    assert not machine.kernel.futexes.waiters
+
+
+def test_one_waiter_of_several_words_is_not_answered_by_the_word_alone(machine: Machine) -> None:
+    waiter = thread(machine)
+    entry = fh.FUTEX_WAITV_ENTRY.pack
+    words = entry(0, A, fh.FUTEX_32 | fh.FUTEX2_PRIVATE, 0) + entry(0, B, fh.FUTEX_32 | fh.FUTEX2_PRIVATE, 0)
+    waiter.mm.write(BASE + 0x400, words)
+    assert machine.call(waiter, sys_futex_waitv, BASE + 0x400, 2, 0, 0, 0) is None
+    machine.kernel.answer = lambda task, result: pytest.fail("its index is still to be found")
+    assert machine.call(machine.init, sys_futex, B, fh.FUTEX_WAKE | P, 1, 0, 0, 0) == 1
+    assert machine.results[waiter] == 1

@@ -1,0 +1,97 @@
+"""The main loop's choice of processors: when guests keep off the one on which the Sentry looks for events."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from services.sentry.edge import loop
+from services.sentry.edge.loop import SURE, MainLoop
+
+
+class Platform:
+    doorbell = listener = 0
+
+    def __init__(self, processors: int) -> None:
+        self.processors = frozenset(range(processors))
+        self.reserved = -1
+        self.spins: list[tuple[int, int]] = []
+
+    def reserve(self, processor: int) -> None:
+        self.reserved = processor
+
+    def set_spin(self, pauses: int, yields: int) -> None:
+        self.spins.append((pauses, yields))
+
+
+@pytest.fixture(autouse=True)
+def wakeup_fd() -> Iterator[None]:
+    before = signal.set_wakeup_fd(-1)
+    yield
+    signal.set_wakeup_fd(before)
+
+
+def make(processors: int) -> tuple[Any, Platform]:
+    platform = Platform(processors)
+    dispatcher: Any = SimpleNamespace(looks=0, at_work=0)
+    outside: Any = SimpleNamespace(fd=0)
+    return MainLoop(SimpleNamespace(), dispatcher, platform, outside), platform  # type: ignore[arg-type]
+
+
+def after_bursts(made: Any, at_work: float, count: int = SURE) -> None:
+    """`count` bursts during which `at_work` guest threads on average were not parked."""
+    made.dispatcher.looks, made.dispatcher.at_work = 100, int(at_work * 100)
+    for _ in range(count):
+        made._share()
+
+
+@pytest.mark.parametrize(
+    ("processors", "at_work", "reserved"),
+    [(1, 1, False), (2, 1, True), (2, 1.4, True), (2, 2, False), (4, 3, True), (4, 4, False), (64, 1, False)],
+)
+def test_guests_that_fit_beside_us_keep_off_our_processor(processors: int, at_work: float, reserved: bool) -> None:
+    made, platform = make(processors)
+    after_bursts(made, at_work)
+    assert (platform.reserved >= 0) == reserved
+
+
+def test_one_burst_decides_nothing() -> None:
+    made, platform = make(2)
+    after_bursts(made, 1, SURE - 1)
+    assert platform.reserved < 0
+    after_bursts(made, 1, 1)
+    assert platform.reserved >= 0
+    after_bursts(made, 2, SURE - 1)
+    assert platform.reserved >= 0
+    after_bursts(made, 2, 1)
+    assert platform.reserved < 0
+
+
+def test_crowded_processors_are_all_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    switches = iter((0, 100, 100))
+    now = iter(range(0, 10**12, 10**9))
+    monkeypatch.setattr(loop.resource, "getrusage", lambda who: SimpleNamespace(ru_nivcsw=next(switches)))
+    monkeypatch.setattr(loop.time, "monotonic_ns", lambda: next(now))
+    made, platform = make(2)
+    assert made._spin_ns() > 0
+    after_bursts(made, 1)
+    assert platform.reserved >= 0
+    assert platform.spins[-1][1] > 0
+    assert made._spin_ns() == 0
+    assert platform.reserved < 0
+    assert platform.spins[-1][1] == 0
+    after_bursts(made, 1)
+    assert platform.reserved < 0
+    assert made._spin_ns() > 0
+    assert platform.spins[-1][1] > 0
+    after_bursts(made, 1)
+    assert platform.reserved >= 0
+
+
+def test_nobody_yields_where_there_is_one_processor() -> None:
+    _, platform = make(1)
+    assert platform.spins[-1][1] == 0
