@@ -40,6 +40,7 @@ TO_BROADCAST: Final = 1
 TO_MULTICAST: Final = 2
 TO_OTHER_HOST: Final = 3
 OUTGOING: Final = 4
+LOOPED: Final = 5  # our own, to a group or to everybody, and back again
 
 Payload = bytes | bytearray | memoryview  # what `body` may be
 
