@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.netstackd.links.segmentation import prepare
-from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
+from services.netstackd.links.segmentation import merge, prepare
+from services.netstackd.network.interface import ETHERNET, OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
 from services.netstackd.storage.packet import (
     CSUM_PARTIAL,
     CSUM_VALID,
@@ -39,6 +39,8 @@ BATCH: Final = 64
 MAX_BACKLOG: Final = 1000  # frames, as Linux's txqueuelen
 FRAME_BYTES: Final = 65536 + 64  # a 64 KiB IP packet with its link header
 COPY_BYTES: Final = 16384  # a shorter frame is copied out of the receive buffer, a longer one takes the buffer along
+
+MERGE_BYTES: Final = 512  # a frame that is longer, and vouched for, is worth looking at: it may be one of a train
 
 VNET_HEADER: Final = struct.Struct("=BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
 VNET_BYTES: Final = VNET_HEADER.size
@@ -199,7 +201,7 @@ class VnetLink(Link):
         received: list[Packet] = []
         fd, reads, readv = self.fd, self._reads, os.readv
         header, buffer = reads
-        total = 0
+        total = small = 0
         try:
             for _ in range(limit):
                 count = readv(fd, reads) - VNET_BYTES
@@ -216,6 +218,8 @@ class VnetLink(Link):
                     buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
                 if header != NO_VNET:
                     apply_vnet(packet, header)
+                    if count > MERGE_BYTES and not packet.gso_type:
+                        small += 1
                 received.append(packet)
         except BlockingIOError:
             pass
@@ -224,7 +228,7 @@ class VnetLink(Link):
         counters = self.counters
         counters.rx_packets += len(received)
         counters.rx_bytes += total
-        return received
+        return merge(received) if small > 1 and self.framing == ETHERNET else received
 
     def _receive_failed(self, error: OSError) -> None:
         if error.errno == errno.ENETDOWN:

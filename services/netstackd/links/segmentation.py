@@ -186,97 +186,96 @@ def locate(packet: Packet) -> bool:
 
 
 class _Run:
-    """Segments of one flow that follow each other. `prefix` is what all share, `next` the sequence number awaited."""
+    """Segments of one flow that follow each other."""
 
-    __slots__ = ("first", "index", "last_flags", "next", "parts", "size", "tail", "total")
+    __slots__ = ("ack", "first", "flags", "macs", "next", "options", "parts", "size", "total", "ttl", "window")
 
-    def __init__(self, first: Packet, index: int, next_sequence: int, size: int, tail: bytes) -> None:
+    def __init__(
+        self, first: Packet, size: int, following: int, macs: bytes, ttl: int, ack: bytes, window: bytes, options: bytes
+    ) -> None:
         self.first = first
-        self.index = index  # where in the result the merged packet goes
-        self.next = next_sequence
         self.size = size  # payload bytes of every segment but the last
-        self.tail = tail  # window and options, which must not change
+        self.next = following  # the sequence number that continues it
+        self.macs = macs
+        self.ttl = ttl
+        self.ack = ack
+        self.window = window
+        self.options = options
         self.parts: list[memoryview] = []
         self.total = size
-        self.last_flags = 0
+        self.flags = 0
 
 
-_ACK_PSH: Final = (0x10, 0x18)
+_PLAIN: Final = b"\x08\x00\x45\x00"  # IPv4, no options, default class of service
+_ACK: Final = 0x10
+_ACK_PSH: Final = 0x18
+# both MACs; ethertype, version, class; length; fragment; ttl; protocol; addresses and ports; sequence; acknowledgement;
+# data offset; flags; window
+_TCP4: Final = struct.Struct("!12s4sH2xHBB2x12sI4sBB2s")
 
 
 def merge(packets: list[Packet]) -> list[Packet]:
-    """See the module docstring. Order among flows may change as it may in any network; within a flow it does not."""
-    if len(packets) < 2:
-        return packets
-    result: list[Packet | None] = []
+    """See the module docstring. Packets of different flows may change places, as in any network; of one flow never."""
+    result: list[Packet] = []
     runs: dict[bytes, _Run] = {}
-    merged = False
+    joined: list[_Run] = []
+    unpack = _TCP4.unpack_from
     for packet in packets:
-        head = packet.head
-        # plain IPv4 and TCP without IP options, fragments or VLAN tag
-        if (
-            packet.csum == CSUM_NONE
-            or packet.gso_type
-            or head[12:16] != b"\x08\x00\x45\x00"
-            or head[23] != _TCP
-            or head[20] & 0x3F
-            or head[21]
-            or packet.end < 54
-        ):
-            if head[12:14] == _IPV4 or head[12:14] == _IPV6:
-                runs.pop(bytes(head[26:38]), None)
+        if packet.end < 54:
             result.append(packet)
             continue
-        key = bytes(head[26:38])  # addresses and ports
-        end = 14 + (head[16] << 8 | head[17])
-        payload = 34 + (head[46] >> 4) * 4
-        size = end - payload
-        flags = head[47]
+        head = packet.head
+        macs, kind, length, fragment, ttl, proto, key, sequence, ack, offset, flags, window = unpack(head)
         run = runs.get(key)
-        if size <= 0 or end > packet.end or flags not in _ACK_PSH:
+        payload = 34 + (offset >> 4) * 4
+        end = 14 + length
+        size = end - payload
+        if (
+            kind != _PLAIN
+            or proto != _TCP
+            or packet.csum == CSUM_NONE
+            or packet.gso_type
+            or fragment & 0x3FFF
+            or (flags != _ACK and flags != _ACK_PSH)
+            or size <= 0
+            or payload < 54
+            or end > packet.end
+        ):
             if run is not None:
                 del runs[key]
             result.append(packet)
             continue
-        sequence = int.from_bytes(head[38:42], "big")
-        tail = bytes(head[42:46]) + bytes(head[48:50]) + bytes(head[54:payload])
         if (
             run is not None
             and run.next == sequence
-            and run.tail == tail
+            and run.ack == ack
+            and run.window == window
+            and run.options == head[54:payload]
             and size <= run.size
             and run.total + size + payload - 14 <= MAX_MERGED_BYTES
             and run.first.csum == packet.csum
-            and run.first.head[:12] == head[:12]
-            and run.first.head[22] == head[22]
+            and run.ttl == ttl
+            and run.macs == macs
         ):
+            if not run.parts:
+                joined.append(run)
             run.parts.append(memoryview(head)[payload:end])
             run.total += size
-            run.last_flags |= flags
+            run.flags |= flags
             run.next = (sequence + size) & 0xFFFFFFFF
-            merged = True
-            if size < run.size or flags & 8:
-                del runs[key]  # PSH and a short segment end a run, as they end Linux's
+            if size < run.size or flags == _ACK_PSH:
+                del runs[key]  # a short segment and PSH end a run, as they end Linux's
             continue
-        run = _Run(packet, len(result), (sequence + size) & 0xFFFFFFFF, size, tail)
-        run.last_flags = flags
         result.append(packet)
-        packet.ct = run  # found again below; nothing else looks at it before the stack does
-        if flags & 8:
+        if flags == _ACK_PSH:
             runs.pop(key, None)
         else:
+            run = _Run(packet, size, (sequence + size) & 0xFFFFFFFF, macs, ttl, ack, window, bytes(head[54:payload]))
+            run.flags = flags
             runs[key] = run
-    if not merged:
-        for packet in packets:
-            packet.ct = None
-        return packets
-    for packet in packets:
-        run = packet.ct
-        if run is not None:
-            packet.ct = None
-            if run.parts:
-                _join(run)
-    return [packet for packet in result if packet is not None]
+    for run in joined:
+        _join(run)
+    return result
 
 
 def _join(run: _Run) -> None:
@@ -290,7 +289,7 @@ def _join(run: _Run) -> None:
     _U16.pack_into(whole, 16, ip_length)
     _U16.pack_into(whole, 24, 0)
     _U16.pack_into(whole, 24, checksum(whole[14:34]))
-    whole[47] = run.last_flags
+    whole[47] = run.flags
     first.head, first.end = whole, len(whole)
     first.l3, first.proto = 14, _TCP
     _U16.pack_into(whole, 50, pseudo_sum(first, ip_length - 20))
