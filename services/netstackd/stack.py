@@ -385,6 +385,7 @@ class Stack:
             if iface.vlan_id in parent.vlans:
                 raise NetError(errno.EEXIST, f"VLAN {iface.vlan_id} is in use on {parent.name}")
             parent.vlans[iface.vlan_id] = iface
+            iface.parent = parent  # follows its state from now on
         iface.index = self._next_index
         self._next_index += 1
         self.interfaces[iface.index] = iface
