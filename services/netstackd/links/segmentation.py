@@ -2,7 +2,7 @@
 
     prepare(packets, offload)   packets that a link with those OFFLOAD_ bits can take, in order. Packets that are fine
                                 already are passed through; nothing is copied but headers.
-    merge(packets)              received TCP segments of one flow that follow each other, as one large packet each
+    Merger                      joins received TCP segments of one flow that follow each other to one large packet
                                 (what Linux calls GRO). Only frames whose checksum the link vouches for.
     locate(packet)              fills in where the headers are, for packets that the stack has not parsed (a bridge's).
 
@@ -17,7 +17,6 @@ from typing import Final
 
 from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO
 from services.netstackd.storage.packet import (
-    CSUM_NONE,
     CSUM_PARTIAL,
     CSUM_VALID,
     GSO_TCP4,
@@ -27,7 +26,7 @@ from services.netstackd.storage.packet import (
 )
 from services.netstackd.wire.checksum import checksum, ones_sum
 
-MAX_MERGED_BYTES: Final = 65535 - 60  # of one packet, IP header included
+MAX_MERGED_BYTES: Final = 65535  # of one frame
 _IPV4: Final = b"\x08\x00"
 _IPV6: Final = b"\x86\xdd"
 _VLAN: Final = b"\x81\x00"
@@ -186,24 +185,34 @@ def locate(packet: Packet) -> bool:
 
 
 class _Run:
-    """Segments of one flow that follow each other."""
+    """Segments of one flow that follow each other, gathered in the head of the first."""
 
-    __slots__ = ("ack", "first", "flags", "macs", "next", "options", "parts", "size", "total", "ttl", "window")
+    __slots__ = ("ack", "first", "flags", "grown", "head", "macs", "next", "options", "size", "ttl", "window")
 
     def __init__(
-        self, first: Packet, size: int, following: int, macs: bytes, ttl: int, ack: bytes, window: bytes, options: bytes
+        self,
+        first: Packet,
+        head: bytearray,
+        size: int,
+        following: int,
+        flags: int,
+        macs: bytes,
+        ttl: int,
+        ack: bytes,
+        window: bytes,
+        options: bytes,
     ) -> None:
         self.first = first
+        self.head = head
         self.size = size  # payload bytes of every segment but the last
         self.next = following  # the sequence number that continues it
+        self.flags = flags
         self.macs = macs
         self.ttl = ttl
         self.ack = ack
         self.window = window
         self.options = options
-        self.parts: list[memoryview] = []
-        self.total = size
-        self.flags = 0
+        self.grown = False
 
 
 _PLAIN: Final = b"\x08\x00\x45\x00"  # IPv4, no options, default class of service
@@ -212,89 +221,97 @@ _ACK_PSH: Final = 0x18
 # both MACs; ethertype, version, class; length; fragment; ttl; protocol; addresses and ports; sequence; acknowledgement;
 # data offset; flags; window
 _TCP4: Final = struct.Struct("!12s4sH2xHBB2x12sI4sBB2s")
+MIN_TCP4_BYTES: Final = 54
 
 
-def merge(packets: list[Packet]) -> list[Packet]:
-    """See the module docstring. Packets of different flows may change places, as in any network; of one flow never."""
-    result: list[Packet] = []
-    runs: dict[bytes, _Run] = {}
-    joined: list[_Run] = []
-    unpack = _TCP4.unpack_from
-    for packet in packets:
-        if packet.end < 54:
-            result.append(packet)
-            continue
-        head = packet.head
-        macs, kind, length, fragment, ttl, proto, key, sequence, ack, offset, flags, window = unpack(head)
-        run = runs.get(key)
+class Merger:
+    """Joins the trains of one batch; see the module docstring.
+
+    take(buffer, view, count, csum)   a frame of at least MIN_TCP4_BYTES in the first `count` bytes of a receive
+                                      buffer, whose checksum the link vouches for: a new packet, or None when it was
+                                      added to one
+    finish()                          the batch is over: what was joined becomes whole
+
+    Packets of different flows may change places, as in any network; data of one flow never does.
+    """
+
+    __slots__ = ("_joined", "_runs")
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, _Run] = {}
+        self._joined: list[_Run] = []
+
+    def take(self, buffer: bytearray, view: memoryview, count: int, csum: int) -> Packet | None:
+        """See the class."""
+        macs, kind, length, fragment, ttl, proto, key, sequence, ack, offset, flags, window = _TCP4.unpack_from(buffer)
         payload = 34 + (offset >> 4) * 4
         end = 14 + length
         size = end - payload
+        runs = self._runs
         if (
             kind != _PLAIN
             or proto != _TCP
-            or packet.csum == CSUM_NONE
-            or packet.gso_type
-            or fragment & 0x3FFF
             or (flags != _ACK and flags != _ACK_PSH)
             or size <= 0
-            or payload < 54
-            or end > packet.end
+            or payload < MIN_TCP4_BYTES
+            or end > count
+            or fragment & 0x3FFF
         ):
-            if run is not None:
-                del runs[key]
-            result.append(packet)
-            continue
+            runs.pop(key, None)
+            packet = Packet(buffer[:count], count)
+            packet.csum = csum
+            return packet
+        run = runs.get(key)
         if (
             run is not None
             and run.next == sequence
             and run.ack == ack
             and run.window == window
-            and run.options == head[54:payload]
             and size <= run.size
-            and run.total + size + payload - 14 <= MAX_MERGED_BYTES
-            and run.first.csum == packet.csum
+            and run.options == buffer[54:payload]
+            and len(run.head) + size <= MAX_MERGED_BYTES
             and run.ttl == ttl
             and run.macs == macs
         ):
-            if not run.parts:
-                joined.append(run)
-            run.parts.append(memoryview(head)[payload:end])
-            run.total += size
+            run.head += view[payload:end]
+            if not run.grown:
+                run.grown = True
+                self._joined.append(run)
             run.flags |= flags
             run.next = (sequence + size) & 0xFFFFFFFF
             if size < run.size or flags == _ACK_PSH:
                 del runs[key]  # a short segment and PSH end a run, as they end Linux's
-            continue
-        result.append(packet)
+            return None
+        head = buffer[:end]
+        packet = Packet(head, end)
+        packet.csum = csum
         if flags == _ACK_PSH:
             runs.pop(key, None)
         else:
-            run = _Run(packet, size, (sequence + size) & 0xFFFFFFFF, macs, ttl, ack, window, bytes(head[54:payload]))
-            run.flags = flags
-            runs[key] = run
-    for run in joined:
-        _join(run)
-    return result
+            following = (sequence + size) & 0xFFFFFFFF
+            options = bytes(buffer[54:payload])
+            runs[key] = _Run(packet, head, size, following, flags, macs, ttl, ack, window, options)
+        return packet
+
+    def finish(self) -> None:
+        """See the class."""
+        for run in self._joined:
+            _join(run)
+        self._joined.clear()
+        self._runs.clear()
 
 
 def _join(run: _Run) -> None:
-    """Make the first packet of a run the whole of it."""
-    first = run.first
-    head = first.head
-    payload = 34 + (head[46] >> 4) * 4
-    end = 14 + (head[16] << 8 | head[17])
-    whole = bytearray().join((memoryview(head)[:end], *run.parts))
-    ip_length = len(whole) - 14
-    _U16.pack_into(whole, 16, ip_length)
-    _U16.pack_into(whole, 24, 0)
-    _U16.pack_into(whole, 24, checksum(whole[14:34]))
-    whole[47] = run.flags
-    first.head, first.end = whole, len(whole)
-    first.l3, first.proto = 14, _TCP
-    _U16.pack_into(whole, 50, pseudo_sum(first, ip_length - 20))
-    first.l3 = first.proto = 0
-    first.csum = CSUM_PARTIAL
-    first.gso_size, first.gso_type = run.size, GSO_TCP4
-    first.payload = 0
-    assert payload <= end
+    """Make the first packet of a run the whole of it: lengths, checksums, flags, segment size."""
+    packet, head = run.first, run.head
+    packet.end = len(head)
+    ip_length = len(head) - 14
+    _U16.pack_into(head, 16, ip_length)
+    _U16.pack_into(head, 24, 0)
+    _U16.pack_into(head, 24, checksum(head[14:34]))
+    head[47] = run.flags
+    packet.l3, packet.proto = 14, _TCP
+    _U16.pack_into(head, 50, pseudo_sum(packet, ip_length - 20))
+    packet.l3 = packet.proto = 0
+    packet.csum = CSUM_PARTIAL
+    packet.gso_size, packet.gso_type = run.size, GSO_TCP4
