@@ -14,6 +14,7 @@ from protocol.sealing.rows import NOT_EXECUTABLE, Argument, Compare, Row
 MAX_DISTINCT_CALLS: Final = 30
 
 _FIONBIO: Final = 0x5421
+_SIOCGIFNAME: Final = 0x8910
 _SOL_SOCKET: Final = 1
 
 SEALED: Final = (
@@ -29,6 +30,7 @@ SEALED: Final = (
     Row("epoll_ctl", "what is waited for"),
     Row("accept4", "clients of the control socket, peers of listening unix links"),
     Row("ioctl", "making an accepted socket non-blocking", (Argument(1, Compare.EQ, _FIONBIO),)),
+    Row("ioctl", "the interpreter names the interface of each tagged frame", (Argument(1, Compare.EQ, _SIOCGIFNAME),)),
     Row("setsockopt", "buffers of an accepted peer", (Argument(1, Compare.EQ, _SOL_SOCKET),)),
     Row("close", "clients that left, links that were removed"),
     Row("shutdown", "the end of a client"),

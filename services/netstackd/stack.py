@@ -59,6 +59,7 @@ from services.netstackd.network.slaac import Slaac
 from services.netstackd.storage.packet import (
     CSUM_NONE,
     CSUM_VALID,
+    LOOPED,
     TO_BROADCAST,
     TO_MULTICAST,
     TO_OTHER_HOST,
@@ -299,6 +300,8 @@ class Stack:
             twin = Packet(head, packet.end, iface)
         twin.l2 = twin.l3 = packet.l3
         twin.csum = CSUM_NONE if packet.csum == CSUM_NONE and iface.kind != LOOPBACK else CSUM_VALID
+        if iface.kind != LOOPBACK:
+            twin.kind = LOOPED
         twin.gso_size = packet.gso_size
         twin.gso_type = packet.gso_type
         twin.mark = packet.mark
@@ -382,6 +385,7 @@ class Stack:
             if iface.vlan_id in parent.vlans:
                 raise NetError(errno.EEXIST, f"VLAN {iface.vlan_id} is in use on {parent.name}")
             parent.vlans[iface.vlan_id] = iface
+            iface.parent = parent  # follows its state from now on
         iface.index = self._next_index
         self._next_index += 1
         self.interfaces[iface.index] = iface

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from protocol.errors import ProtocolViolation
+from protocol.logs import traceback_text
 from protocol.rpc.codec import MAX_FDS, Fd, Notification, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.edge.log import EventLog
@@ -247,6 +248,9 @@ class ControlServer:
             why, number = str(error), error.errno
         except (TypeError, ValueError, KeyError) as error:
             why = f"{message.method}: wrong parameters ({error})"
+        except Exception as error:  # a bug in answering a question is no reason to stop moving packets
+            self._log.event("error", "bug", why=traceback_text(error))
+            why, number = f"{message.method}: a bug: {type(error).__name__} (the log says where)", 5
         if why is not None:
             for value in message.params:
                 if isinstance(value, Fd):

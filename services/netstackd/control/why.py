@@ -65,7 +65,7 @@ def _packet(router: Router, description: str) -> Packet:
     packet = Packet(head, len(head), router.interfaces[interface] if interface else None)
     packet.version, packet.proto = version, proto
     packet.src, packet.dst, packet.sport, packet.dport = src, dst, sport, dport
-    packet.l4, packet.payload, packet.ttl = size, size + 20, 64
+    packet.l4, packet.payload, packet.ttl, packet.tos = size, size + 20, 64, 0
     return packet
 
 

@@ -24,8 +24,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.netstackd.links.segmentation import prepare
-from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
+from services.netstackd.links.segmentation import Merger, prepare
+from services.netstackd.network.interface import ETHERNET, OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
 from services.netstackd.storage.packet import (
     CSUM_PARTIAL,
     CSUM_VALID,
@@ -36,9 +36,12 @@ from services.netstackd.storage.packet import (
 )
 
 BATCH: Final = 64
+BATCH_BYTES: Final = 200_000  # of large frames in a batch: more would leave the processor's cache before it is sent
 MAX_BACKLOG: Final = 1000  # frames, as Linux's txqueuelen
 FRAME_BYTES: Final = 65536 + 64  # a 64 KiB IP packet with its link header
 COPY_BYTES: Final = 16384  # a shorter frame is copied out of the receive buffer, a longer one takes the buffer along
+
+MERGE_BYTES: Final = 512  # a frame that is longer, and vouched for, is worth looking at: it may be one of a train
 
 VNET_HEADER: Final = struct.Struct("=BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
 VNET_BYTES: Final = VNET_HEADER.size
@@ -186,20 +189,23 @@ def vnet_header(packet: Packet) -> bytes:
 class VnetLink(Link):
     """A descriptor whose frames carry the virtio header: taps, tuns and packet sockets."""
 
-    __slots__ = ("_buffer", "_reads")
+    __slots__ = ("_buffer", "_merger", "_reads")
 
     def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
         super().__init__(name, kind, fd=fd, mac=mac, mtu=mtu, offload=offload, framing=framing)
         os.set_blocking(fd, False)
         self._buffer = bytearray(FRAME_BYTES)
         self._reads: list[bytearray] = [bytearray(VNET_BYTES), self._buffer]
+        self._merger = Merger()
 
     def receive(self, limit: int, now: int) -> list[Packet]:
-        """See Link."""
+        """See Link. Trains of small TCP segments are joined."""
         received: list[Packet] = []
-        fd, reads, readv = self.fd, self._reads, os.readv
+        fd, reads, readv, take = self.fd, self._reads, os.readv, self._merger.take
         header, buffer = reads
-        total = 0
+        view = memoryview(buffer)
+        mergeable = MERGE_BYTES if self.framing == ETHERNET else FRAME_BYTES
+        total = frames = 0
         try:
             for _ in range(limit):
                 count = readv(fd, reads) - VNET_BYTES
@@ -209,20 +215,33 @@ class VnetLink(Link):
                     self.counters.rx_errors += 1
                     continue
                 total += count
+                frames += 1
                 if count <= COPY_BYTES:
+                    if count > mergeable and not header[1] and header[0]:
+                        joined = take(buffer, view, count, CSUM_PARTIAL if header[0] & _NEEDS_CSUM else CSUM_VALID)
+                        if joined is not None:
+                            received.append(joined)
+                        continue
                     packet = Packet(buffer[:count], count)
-                else:
-                    packet = Packet(buffer, count)
-                    buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
+                    if header != NO_VNET:
+                        apply_vnet(packet, header)
+                    received.append(packet)
+                    continue
+                packet = Packet(buffer, count)
+                buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
+                view = memoryview(buffer)
                 if header != NO_VNET:
                     apply_vnet(packet, header)
                 received.append(packet)
+                if total > BATCH_BYTES:
+                    break
         except BlockingIOError:
             pass
         except OSError as error:
             self._receive_failed(error)
+        self._merger.finish()
         counters = self.counters
-        counters.rx_packets += len(received)
+        counters.rx_packets += frames
         counters.rx_bytes += total
         return received
 

@@ -38,12 +38,12 @@ class PcapWriter:
     A write that fails (a full disk, a reader that went away) ends the capture: `failed` says why.
     """
 
-    __slots__ = ("_fd", "_wall", "count", "failed", "limit", "snap")
+    __slots__ = ("_wall", "count", "failed", "fd", "limit", "snap")
 
     def __init__(
         self, fd: int, *, framing: int = ETHERNET, wall: int = 0, snap: int = SNAP_BYTES, limit: int = 0
     ) -> None:
-        self._fd = fd
+        self.fd = fd
         self._wall = wall
         self.snap = snap
         self.count = 0
@@ -54,7 +54,7 @@ class PcapWriter:
 
     def _write(self, pieces: Sequence[Frame]) -> None:
         try:
-            os.writev(self._fd, pieces)
+            os.writev(self.fd, pieces)
         except OSError as error:
             self.failed = os.strerror(error.errno or 0)
 
@@ -83,7 +83,7 @@ class PcapWriter:
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def finished_copy(packet: Packet) -> Packet:
@@ -94,16 +94,20 @@ def finished_copy(packet: Packet) -> Packet:
     return twin
 
 
-def read_pcap_untrusted(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(nanoseconds since 1970, frame) of every whole record. PcapError when it is no pcap file."""
+def _byte_order_untrusted(data: bytes) -> tuple[str, int]:
+    """(struct's sign of the byte order, magic). PcapError."""
     if len(data) < _FILE_HEADER.size:
         raise PcapError("shorter than a pcap header")
     for order in "<>":
-        (magic,) = struct.unpack_from(order + "I", data)
+        magic: int = struct.unpack_from(order + "I", data)[0]
         if magic in (_MAGIC_NS, _MAGIC_US):
-            break
-    else:
-        raise PcapError("no pcap magic at the beginning (pcapng is not read)")
+            return order, magic
+    raise PcapError("no pcap magic at the beginning (pcapng is not read)")
+
+
+def read_pcap_untrusted(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(nanoseconds since 1970, frame) of every whole record. PcapError when it is no pcap file."""
+    order, magic = _byte_order_untrusted(data)
     record = struct.Struct(order + "IIII")
     scale = 1 if magic == _MAGIC_NS else 1000
     at = _FILE_HEADER.size
@@ -120,9 +124,7 @@ def read_pcap_untrusted(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def link_type_untrusted(data: bytes) -> int:
     """ETHERNET or IP, from the file's header. PcapError for another link type."""
-    if len(data) < _FILE_HEADER.size:
-        raise PcapError("shorter than a pcap header")
-    order = "<" if struct.unpack_from("<I", data)[0] in (_MAGIC_NS, _MAGIC_US) else ">"
+    order, _ = _byte_order_untrusted(data)
     (kind,) = struct.unpack_from(order + "I", data, 20)
     kind &= 0x0FFFFFFF
     if kind == LINKTYPE_ETHERNET:
@@ -184,6 +186,10 @@ class PcapLink(Link):
             self._writer.record(packets, now)
         counters.tx_packets += len(packets)
         counters.tx_bytes += sum(len(frame_of(packet)) + len(packet.body or b"") for packet in packets)
+
+    def descriptors(self) -> list[int]:
+        """See Link: the file that is written."""
+        return [self._writer.fd] if self._writer is not None else []
 
     def close(self) -> None:
         """See Link."""

@@ -2,7 +2,7 @@
 
     prepare(packets, offload)   packets that a link with those OFFLOAD_ bits can take, in order. Packets that are fine
                                 already are passed through; nothing is copied but headers.
-    merge(packets)              received TCP segments of one flow that follow each other, as one large packet each
+    Merger                      joins received TCP segments of one flow that follow each other to one large packet
                                 (what Linux calls GRO). Only frames whose checksum the link vouches for.
     locate(packet)              fills in where the headers are, for packets that the stack has not parsed (a bridge's).
 
@@ -17,7 +17,6 @@ from typing import Final
 
 from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO
 from services.netstackd.storage.packet import (
-    CSUM_NONE,
     CSUM_PARTIAL,
     CSUM_VALID,
     GSO_TCP4,
@@ -27,7 +26,7 @@ from services.netstackd.storage.packet import (
 )
 from services.netstackd.wire.checksum import checksum, ones_sum
 
-MAX_MERGED_BYTES: Final = 65535 - 60  # of one packet, IP header included
+MAX_MERGED_BYTES: Final = 65535  # of one frame
 _IPV4: Final = b"\x08\x00"
 _IPV6: Final = b"\x86\xdd"
 _VLAN: Final = b"\x81\x00"
@@ -186,116 +185,133 @@ def locate(packet: Packet) -> bool:
 
 
 class _Run:
-    """Segments of one flow that follow each other. `prefix` is what all share, `next` the sequence number awaited."""
+    """Segments of one flow that follow each other, gathered in the head of the first."""
 
-    __slots__ = ("first", "index", "last_flags", "next", "parts", "size", "tail", "total")
+    __slots__ = ("ack", "first", "flags", "grown", "head", "macs", "next", "options", "size", "ttl", "window")
 
-    def __init__(self, first: Packet, index: int, next_sequence: int, size: int, tail: bytes) -> None:
+    def __init__(
+        self,
+        first: Packet,
+        head: bytearray,
+        size: int,
+        following: int,
+        flags: int,
+        macs: bytes,
+        ttl: int,
+        ack: bytes,
+        window: bytes,
+        options: bytes,
+    ) -> None:
         self.first = first
-        self.index = index  # where in the result the merged packet goes
-        self.next = next_sequence
+        self.head = head
         self.size = size  # payload bytes of every segment but the last
-        self.tail = tail  # window and options, which must not change
-        self.parts: list[memoryview] = []
-        self.total = size
-        self.last_flags = 0
+        self.next = following  # the sequence number that continues it
+        self.flags = flags
+        self.macs = macs
+        self.ttl = ttl
+        self.ack = ack
+        self.window = window
+        self.options = options
+        self.grown = False
 
 
-_ACK_PSH: Final = (0x10, 0x18)
+_PLAIN: Final = b"\x08\x00\x45\x00"  # IPv4, no options, default class of service
+_ACK: Final = 0x10
+_ACK_PSH: Final = 0x18
+# both MACs; ethertype, version, class; length; fragment; ttl; protocol; addresses and ports; sequence; acknowledgement;
+# data offset; flags; window
+_TCP4: Final = struct.Struct("!12s4sH2xHBB2x12sI4sBB2s")
+MIN_TCP4_BYTES: Final = 54
 
 
-def merge(packets: list[Packet]) -> list[Packet]:
-    """See the module docstring. Order among flows may change as it may in any network; within a flow it does not."""
-    if len(packets) < 2:
-        return packets
-    result: list[Packet | None] = []
-    runs: dict[bytes, _Run] = {}
-    merged = False
-    for packet in packets:
-        head = packet.head
-        # plain IPv4 and TCP without IP options, fragments or VLAN tag
-        if (
-            packet.csum == CSUM_NONE
-            or packet.gso_type
-            or head[12:16] != b"\x08\x00\x45\x00"
-            or head[23] != _TCP
-            or head[20] & 0x3F
-            or head[21]
-            or packet.end < 54
-        ):
-            if head[12:14] == _IPV4 or head[12:14] == _IPV6:
-                runs.pop(bytes(head[26:38]), None)
-            result.append(packet)
-            continue
-        key = bytes(head[26:38])  # addresses and ports
-        end = 14 + (head[16] << 8 | head[17])
-        payload = 34 + (head[46] >> 4) * 4
+class Merger:
+    """Joins the trains of one batch; see the module docstring.
+
+    take(buffer, view, count, csum)   a frame of at least MIN_TCP4_BYTES in the first `count` bytes of a receive
+                                      buffer, whose checksum the link vouches for: a new packet, or None when it was
+                                      added to one
+    finish()                          the batch is over: what was joined becomes whole
+
+    Packets of different flows may change places, as in any network; data of one flow never does.
+    """
+
+    __slots__ = ("_joined", "_runs")
+
+    def __init__(self) -> None:
+        self._runs: dict[bytes, _Run] = {}
+        self._joined: list[_Run] = []
+
+    def take(self, buffer: bytearray, view: memoryview, count: int, csum: int) -> Packet | None:
+        """See the class."""
+        macs, kind, length, fragment, ttl, proto, key, sequence, ack, offset, flags, window = _TCP4.unpack_from(buffer)
+        payload = 34 + (offset >> 4) * 4
+        end = 14 + length
         size = end - payload
-        flags = head[47]
+        runs = self._runs
+        if (
+            kind != _PLAIN
+            or proto != _TCP
+            or (flags != _ACK and flags != _ACK_PSH)
+            or size <= 0
+            or payload < MIN_TCP4_BYTES
+            or end > count
+            or fragment & 0x3FFF
+        ):
+            runs.pop(key, None)
+            packet = Packet(buffer[:count], count)
+            packet.csum = csum
+            return packet
         run = runs.get(key)
-        if size <= 0 or end > packet.end or flags not in _ACK_PSH:
-            if run is not None:
-                del runs[key]
-            result.append(packet)
-            continue
-        sequence = int.from_bytes(head[38:42], "big")
-        tail = bytes(head[42:46]) + bytes(head[48:50]) + bytes(head[54:payload])
         if (
             run is not None
             and run.next == sequence
-            and run.tail == tail
+            and run.ack == ack
+            and run.window == window
             and size <= run.size
-            and run.total + size + payload - 14 <= MAX_MERGED_BYTES
-            and run.first.csum == packet.csum
-            and run.first.head[:12] == head[:12]
-            and run.first.head[22] == head[22]
+            and run.options == buffer[54:payload]
+            and len(run.head) + size <= MAX_MERGED_BYTES
+            and run.ttl == ttl
+            and run.macs == macs
         ):
-            run.parts.append(memoryview(head)[payload:end])
-            run.total += size
-            run.last_flags |= flags
+            run.head += view[payload:end]
+            if not run.grown:
+                run.grown = True
+                self._joined.append(run)
+            run.flags |= flags
             run.next = (sequence + size) & 0xFFFFFFFF
-            merged = True
-            if size < run.size or flags & 8:
-                del runs[key]  # PSH and a short segment end a run, as they end Linux's
-            continue
-        run = _Run(packet, len(result), (sequence + size) & 0xFFFFFFFF, size, tail)
-        run.last_flags = flags
-        result.append(packet)
-        packet.ct = run  # found again below; nothing else looks at it before the stack does
-        if flags & 8:
+            if size < run.size or flags == _ACK_PSH:
+                del runs[key]  # a short segment and PSH end a run, as they end Linux's
+            return None
+        head = buffer[:end]
+        packet = Packet(head, end)
+        packet.csum = csum
+        if flags == _ACK_PSH:
             runs.pop(key, None)
         else:
-            runs[key] = run
-    if not merged:
-        for packet in packets:
-            packet.ct = None
-        return packets
-    for packet in packets:
-        run = packet.ct
-        if run is not None:
-            packet.ct = None
-            if run.parts:
-                _join(run)
-    return [packet for packet in result if packet is not None]
+            following = (sequence + size) & 0xFFFFFFFF
+            options = bytes(buffer[54:payload])
+            runs[key] = _Run(packet, head, size, following, flags, macs, ttl, ack, window, options)
+        return packet
+
+    def finish(self) -> None:
+        """See the class."""
+        for run in self._joined:
+            _join(run)
+        self._joined.clear()
+        self._runs.clear()
 
 
 def _join(run: _Run) -> None:
-    """Make the first packet of a run the whole of it."""
-    first = run.first
-    head = first.head
-    payload = 34 + (head[46] >> 4) * 4
-    end = 14 + (head[16] << 8 | head[17])
-    whole = bytearray().join((memoryview(head)[:end], *run.parts))
-    ip_length = len(whole) - 14
-    _U16.pack_into(whole, 16, ip_length)
-    _U16.pack_into(whole, 24, 0)
-    _U16.pack_into(whole, 24, checksum(whole[14:34]))
-    whole[47] = run.last_flags
-    first.head, first.end = whole, len(whole)
-    first.l3, first.proto = 14, _TCP
-    _U16.pack_into(whole, 50, pseudo_sum(first, ip_length - 20))
-    first.l3 = first.proto = 0
-    first.csum = CSUM_PARTIAL
-    first.gso_size, first.gso_type = run.size, GSO_TCP4
-    first.payload = 0
-    assert payload <= end
+    """Make the first packet of a run the whole of it: lengths, checksums, flags, segment size."""
+    packet, head = run.first, run.head
+    packet.end = len(head)
+    ip_length = len(head) - 14
+    _U16.pack_into(head, 16, ip_length)
+    _U16.pack_into(head, 24, 0)
+    _U16.pack_into(head, 24, checksum(head[14:34]))
+    head[47] = run.flags
+    packet.l3, packet.proto = 14, _TCP
+    _U16.pack_into(head, 50, pseudo_sum(packet, ip_length - 20))
+    packet.l3 = packet.proto = 0
+    packet.csum = CSUM_PARTIAL
+    packet.gso_size, packet.gso_type = run.size, GSO_TCP4

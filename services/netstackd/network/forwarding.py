@@ -10,7 +10,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.network.fragments import fragment_v4
+from services.netstackd.network.fragments import fragment_v4, fragment_v6, unfragmentable_part
 from services.netstackd.network.interface import Interface
 from services.netstackd.network.routes import BLACKHOLE, MULTIPATH, PROHIBIT, UNREACHABLE, Destination
 from services.netstackd.storage.packet import TO_HOST, Packet
@@ -29,6 +29,8 @@ _TOO_BIG6: Final = COUNTER["Ip6InTooBigErrors"]
 _FRAG_OK: Final = COUNTER["IpFragOKs"]
 _FRAG_FAIL: Final = COUNTER["IpFragFails"]
 _FRAG_CREATES: Final = COUNTER["IpFragCreates"]
+_FRAG_OK6: Final = COUNTER["Ip6FragOKs"]
+_FRAG_CREATES6: Final = COUNTER["Ip6FragCreates"]
 _TTL: Final = COUNTER["DropTtlExceeded"]
 _BIG: Final = COUNTER["DropTooBig"]
 _NOT_UNICAST: Final = COUNTER["DropNotUnicast"]
@@ -97,8 +99,8 @@ class Forwarding:
         l3 = packet.l3
         size = packet.end - l3
         fragment: bool | None = False
-        if size > way.mtu:
-            fragment = self._does_not_fit4(packet, way)
+        if size > way.mtu or packet.fragment_size:
+            fragment = self._does_not_fit4(packet, way, size)
             if fragment is None:
                 return
         packet.out = out
@@ -127,21 +129,23 @@ class Forwarding:
         else:
             self._link_send(packet, way)
 
-    def _does_not_fit4(self, packet: Packet, way: Destination) -> bool | None:
-        """A packet longer than the way's MTU: False when its link will cut it (segments), True when it has to be
-        fragmented, None when it was refused (RFC 1191 section 4)."""
+    def _does_not_fit4(self, packet: Packet, way: Destination, size: int) -> bool | None:
+        """A packet longer than the way's MTU, or put together from fragments: False when it may leave as it is (its
+        link cuts it into segments, or it is short enough), True when it has to be fragmented, None when it was refused
+        (RFC 1191 section 4). What came in fragments leaves in none larger, so that nobody on the way sees more."""
         if packet.gso_size and packet.payload - packet.l3 + packet.gso_size <= way.mtu:
             return False
-        if packet.gso_size or packet.head[packet.l3 + 6] & 0x40:
+        largest = packet.fragment_size or size
+        if largest > way.mtu and (packet.gso_size or packet.head[packet.l3 + 6] & 0x40):
             self._count[_BIG] += 1
             self._count[_FRAG_FAIL] += 1
             self._stack.icmp4.send_unreachable(packet, icmpv4.FRAGMENTATION_NEEDED, way.mtu)
             return None
-        return True
+        return size > min(largest, way.mtu)
 
     def _send_fragments4(self, packet: Packet, way: Destination) -> None:
         complete_checksum(packet)
-        pieces = fragment_v4(packet, way.mtu)
+        pieces = fragment_v4(packet, min(way.mtu, packet.fragment_size or way.mtu))
         self._count[_FRAG_OK] += 1
         self._count[_FRAG_CREATES] += len(pieces)
         for piece in pieces:
@@ -183,7 +187,8 @@ class Forwarding:
             _find_payload(packet)
         l3 = packet.l3
         size = packet.end - l3
-        if size > way.mtu and not (packet.gso_size and packet.payload - l3 + packet.gso_size <= way.mtu):
+        fragment = packet.fragment_size
+        if (fragment or size) > way.mtu and not (packet.gso_size and packet.payload - l3 + packet.gso_size <= way.mtu):
             count[_BIG] += 1
             count[_TOO_BIG6] += 1
             stack.icmp6.send_too_big(packet, way.mtu)  # RFC 8200 section 5: routers do not fragment
@@ -201,11 +206,24 @@ class Forwarding:
         hook = stack.hooks.postrouting
         if hook is not None and not hook(packet):
             return
+        if fragment and size > fragment:
+            self._send_fragments6(packet, way)
+            return
         neighbour = way.neighbour
         if neighbour is not None and neighbour.usable_until > stack.now:
             self._link_queue(packet, out, neighbour.header)
         else:
             self._link_send(packet, way)
+
+    def _send_fragments6(self, packet: Packet, way: Destination) -> None:
+        """What came in fragments and was put together for the hooks leaves in fragments no larger (nf_defrag_ipv6)."""
+        complete_checksum(packet)
+        stack = self._stack
+        pieces = fragment_v6(packet, packet.fragment_size, stack.ipv6.next_ident(), unfragmentable_part(packet))
+        self._count[_FRAG_OK6] += 1
+        self._count[_FRAG_CREATES6] += len(pieces)
+        for piece in pieces:
+            self._link_send(piece, way)
 
     def _redirect6(self, packet: Packet, way: Destination, iface: Interface) -> None:
         """RFC 4861 section 8.2: its sender is a neighbour, and there is a better first hop on the link."""

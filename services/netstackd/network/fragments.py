@@ -20,7 +20,7 @@ from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet
 from services.netstackd.storage.timers import Timer
 from services.netstackd.wire import ipv4 as ipv4_wire
 from services.netstackd.wire import ipv4_options, ipv6_extensions
-from services.netstackd.wire.numbers import PROTO_FRAGMENT
+from services.netstackd.wire.numbers import PROTO_FRAGMENT, PROTO_HOP_BY_HOP
 
 if TYPE_CHECKING:
     from services.netstackd.network.interface import Interface
@@ -56,6 +56,7 @@ class _Datagram:
         "first",
         "iface",
         "key",
+        "largest",
         "pieces",
         "received",
         "starts",
@@ -74,6 +75,7 @@ class _Datagram:
         self.first: Packet | None = None
         self.total = -1
         self.received = 0
+        self.largest = 0  # bytes of the largest fragment, headers included
         self.charged = 0
         self.condemned = False
 
@@ -157,6 +159,7 @@ class Reassembly:
         datagram.starts.insert(place, offset)
         datagram.pieces.insert(place, memoryview(packet.head)[start : start + length])
         datagram.received += length
+        datagram.largest = max(datagram.largest, packet.end - packet.l3)
         cost = len(packet.head) + OVERHEAD
         datagram.charged += cost
         self.bytes += cost
@@ -165,7 +168,10 @@ class Reassembly:
         if datagram.received == datagram.total and datagram.first is not None:
             self._close(datagram)
             self._count[_COUNTS[version][1]] += 1
-            return self._join(datagram)
+            whole = self._join(datagram)
+            if whole is not None:
+                whole.fragment_size = datagram.largest
+            return whole
         if self.bytes > HIGH_BYTES:
             self._shrink()
         return None
@@ -221,7 +227,7 @@ class Reassembly:
             head = bytearray(memoryview(first.head)[: first.l4]) + payload
             length = len(head) - l3
             head[l3 + 2 : l3 + 4] = length.to_bytes(2, "big")
-            head[l3 + 6 : l3 + 8] = b"\0\0"
+            head[l3 + 6 : l3 + 8] = bytes((head[l3 + 6] & 0x40, 0))
             ipv4_wire.write_checksum(head, l3)
         else:
             joined = _join_v6(first, payload)
@@ -327,6 +333,14 @@ def fragment_v6(packet: Packet, mtu: int, ident: int, unfragmentable: int) -> li
         fragments.append(_piece_of(packet, header, piece))
         at += len(piece)
     return fragments
+
+
+def unfragmentable_part(packet: Packet) -> int:
+    """Bytes that every fragment of an IPv6 packet repeats: the base header, and hop-by-hop options behind it."""
+    head, l3 = packet.head, packet.l3
+    if head[l3 + 6] != PROTO_HOP_BY_HOP or packet.end < l3 + 48:
+        return 40
+    return 40 + head[l3 + 41] * 8 + 8
 
 
 def _piece_of(packet: Packet, header: bytearray, piece: memoryview) -> Packet:

@@ -62,11 +62,12 @@ class Interface:
         self.mtu = mtu
         self.offload = offload
         self.gso_max = 65535 if offload & (OFFLOAD_TSO4 | OFFLOAD_TSO6) else 0  # largest IP packet to cut; 0: none
-        self.parent: Interface | None = None  # VLAN: where its frames travel
+        self._parent: Interface | None = None
         self.vlan_id = 0
         self.vlans: dict[int, Interface] = {}  # VLAN interfaces on this one, by identifier
-        self.up = False  # administratively
-        self.carrier = True
+        self.running = False  # up, with a carrier, down to the device: packets may go out
+        self._up = False
+        self._carrier = True
         self.promiscuous = False  # the link is to hand over frames for others
         self.all_multicast = False
         self.multicast_macs: dict[bytes, int] = {}  # link groups to receive, with how many want each
@@ -121,10 +122,41 @@ class Interface:
         return f"<Interface {self.index} {self.name} {KIND_NAMES[self.kind]} {mac_text(self.mac)} mtu {self.mtu}>"
 
     @property
-    def running(self) -> bool:
-        """Up, with a carrier: packets may go out."""
-        parent = self.parent
-        return self.up and self.carrier and (parent is None or parent.running)
+    def up(self) -> bool:
+        """Administratively up."""
+        return self._up
+
+    @up.setter
+    def up(self, value: bool) -> None:
+        self._up = value
+        self._update_running()
+
+    @property
+    def carrier(self) -> bool:
+        """Somebody is at the other end."""
+        return self._carrier
+
+    @carrier.setter
+    def carrier(self, value: bool) -> None:
+        self._carrier = value
+        self._update_running()
+
+    @property
+    def parent(self) -> Interface | None:
+        """VLAN: where its frames travel."""
+        return self._parent
+
+    @parent.setter
+    def parent(self, value: Interface | None) -> None:
+        self._parent = value
+        self._update_running()
+
+    def _update_running(self) -> None:
+        """`running` is looked at for every packet, so it is kept and not computed."""
+        parent = self._parent
+        self.running = self._up and self._carrier and (parent is None or parent.running)
+        for vlan in self.vlans.values():
+            vlan._update_running()
 
     @property
     def device(self) -> Interface:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.fragments import fragment_v4
 from services.netstackd.network.routes import BROADCAST, LOCAL, MULTICAST, MULTIPATH, UNICAST, Destination
-from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet, Payload
+from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, LOOPED, Packet, Payload
 from services.netstackd.wire import icmpv4, ipv4_options
 from services.netstackd.wire import ipv4 as wire
 from services.netstackd.wire.numbers import PROTO_TCP, PROTO_UDP
@@ -106,6 +106,8 @@ class Ipv4:
             self.deliver(packet)
         elif kind == MULTIPATH:
             self._forward(packet, way)
+        elif packet.kind == LOOPED:  # from ourselves: a source that would be a martian from the link
+            self.deliver(packet)
         else:
             if way.reason == _NOT_FOR_US:
                 count[_ADDRESS_ERRORS] += 1

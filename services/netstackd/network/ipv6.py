@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.network.fragments import fragment_v6
+from services.netstackd.network.fragments import fragment_v6, unfragmentable_part
 from services.netstackd.network.routes import LOCAL, MULTICAST, MULTIPATH, UNICAST, Destination
 from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet, Payload
 from services.netstackd.wire import icmpv6
@@ -254,9 +254,7 @@ class Ipv6:
             return errno.EPERM
         if way.mtu and len(packet) > way.mtu and not packet.gso_size:
             complete_checksum(packet)
-            # Hop-by-hop options are the only extension made here, and belong to the part every fragment repeats.
-            front = packet.l4 - packet.l3 if packet.head[packet.l3 + 6] == PROTO_HOP_BY_HOP else 40
-            pieces = fragment_v6(packet, way.mtu, self.next_ident(), front)
+            pieces = fragment_v6(packet, way.mtu, self.next_ident(), unfragmentable_part(packet))
             self._count[_FRAG_OK] += 1
             self._count[_FRAG_CREATES] += len(pieces)
             for piece in pieces:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.network.interface import LOOPBACK, TX_QUEUE_LIMIT, Interface
+from services.netstackd.network.interface import LOOPBACK, TX_QUEUE_LIMIT, VLAN, Interface
 from services.netstackd.network.neighbours import Neighbour
 from services.netstackd.network.routes import BROADCAST, MULTICAST, Destination
 from services.netstackd.storage.packet import HEADROOM, Packet
@@ -30,10 +30,7 @@ class LinkOutput:
         """Send a packet whose IP header is complete to the next hop of `destination`, whatever its kind."""
         out = destination.out
         assert out is not None
-        if out.kind == LOOPBACK:
-            self.queue(packet, out, b"")
-            return
-        if out.device.kind:  # no link header
+        if out.kind and out.device.kind:  # no link header
             self.queue(packet, out, b"")
             return
         kind = destination.kind
@@ -69,7 +66,10 @@ class LinkOutput:
         if header:
             start = l3 - len(header)
             if start >= 0:
-                packet.writable()[start:l3] = header
+                head = packet.head
+                if type(head) is not bytearray:
+                    head = packet.writable()
+                head[start:l3] = header
                 packet.l2 = start
             else:
                 self._make_room(packet, header)
@@ -78,10 +78,11 @@ class LinkOutput:
         stack = self._stack
         if stack.taps:
             stack.tap_output(packet, out)
-        if out.kind == LOOPBACK:
+        kind = out.kind
+        if kind == LOOPBACK:
             stack.loop_back(out, packet)
             return
-        tx = (out if out.parent is None else out.device).tx
+        tx = out.tx if kind != VLAN else out.device.tx
         if len(tx) >= TX_QUEUE_LIMIT:
             self._count[_QUEUE_FULL] += 1
             out.tx_dropped += 1

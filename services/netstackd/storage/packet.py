@@ -40,6 +40,7 @@ TO_BROADCAST: Final = 1
 TO_MULTICAST: Final = 2
 TO_OTHER_HOST: Final = 3
 OUTGOING: Final = 4
+LOOPED: Final = 5  # our own, to a group or to everybody, and back again
 
 Payload = bytes | bytearray | memoryview  # what `body` may be
 
@@ -72,6 +73,7 @@ class Packet:
         "end",
         "ethertype",
         "fragment",
+        "fragment_size",
         "gso_size",
         "gso_type",
         "head",
@@ -116,6 +118,7 @@ class Packet:
         self.dport = 0
         self.tcp_flags = 0
         self.fragment = False  # still a fragment of something
+        self.fragment_size = 0  # put together from fragments, the largest of which (a whole IP packet) had this size
         self.options = b""  # IPv4 options as received; b"" almost always
         self.vlan = 0  # 802.1Q tag control information that the packet carries or shall carry; 0 for none
         self.kind = TO_HOST

@@ -1,8 +1,8 @@
 """Local ports of one protocol: who is bound to what, which bindings go together, and the choice of ephemeral ports.
 
 Conflicts are Linux's: two bindings to one port exclude each other when their addresses overlap and their interfaces do,
-unless both said SO_REUSEADDR (for TCP: and neither listens) or both said SO_REUSEPORT. An IPv6 binding to any address
-also covers IPv4 unless it is IPV6_V6ONLY.
+unless both said SO_REUSEADDR (for TCP: and the other does not listen) or both said SO_REUSEPORT. An IPv6 binding to
+any address also covers IPv4 unless it is IPV6_V6ONLY.
 
 Ephemeral ports follow RFC 6056 algorithm 4 (double hash): a keyed offset per (local address, remote address, remote
 port) plus a counter that conversations share only by chance, so that they cannot be guessed and are not reused soon.
@@ -60,12 +60,12 @@ class Binding:
         return wide.address == 0 and not wide.v6only and narrow.version == 4
 
     def excludes(self, other: Binding) -> bool:
-        """Whether both cannot stand."""
+        """Whether `other`, which stands, keeps this one from the port, or from listening there."""
         if not self.overlaps(other):
             return False
         if self.reuse_port and other.reuse_port:
             return False
-        return not (self.reuse_address and other.reuse_address) or self.listening or other.listening
+        return not (self.reuse_address and other.reuse_address) or other.listening
 
 
 class Ports:

@@ -204,7 +204,8 @@ class UdpSocket(DatagramSocket):
         self.binding: Binding | None = None
         self._flow: Flow | None = None
         self._flow_version = 0
-        self._way: Destination | None = None
+        self._way: Destination | None = None  # of the connected peer, good while the generation is
+        self._source = 0
         self._generation = -1
         self.segment_size = 0  # UDP_SEGMENT
         self._local_by_connect = False
@@ -340,31 +341,27 @@ class UdpSocket(DatagramSocket):
         if length > MAX_PAYLOAD:
             raise NetError(errno.EMSGSIZE, "longer than a datagram can be")
         stack = self.stack
-        if address is None and self._way is not None and not source and device is None:
+        usual = address is None and not source and device is None
+        if usual and self._way is not None and self._generation == stack.routing(self._flow_version).generation:
             flow = self._flow
             assert flow is not None
-            version, destination, port = self._flow_version, flow[0], flow[2]
-            way = self._way
-            if self._generation != stack.routing(version).generation:
-                way = self._way = self._route(version, destination, 0)
-                self._generation = stack.routing(version).generation
-        else:
-            version, destination, port, scope = self.resolve(address)
-            if not port:
-                raise NetError(errno.EINVAL, "port 0")
-            if self.binding is None:
-                self._autobind(version, destination, port)
-            if device is not None:
-                scope = device.index
-            way = self._route(version, destination, scope, source)
-            if address is None and not source and device is None:
-                self._way = way
-                self._generation = stack.routing(version).generation
+            return self._emit(self._flow_version, self._way, self._source, flow[0], flow[2], data, ttl, tos)
+        version, destination, port, scope = self.resolve(address)
+        if not port:
+            raise NetError(errno.EINVAL, "port 0")
+        if self.binding is None:
+            self._autobind(version, destination, port)
+        if device is not None:
+            scope = device.index
+        way = self._route(version, destination, scope, source)
         src = way.source
         if self.local and not source:
             src = self.local_for(version) or src
             if is_multicast(version, src) or (version == 4 and stack.is_broadcast(src)):
                 src = way.source
+        if usual and self._flow is not None:
+            self._way, self._source = way, src
+            self._generation = stack.routing(version).generation
         return self._emit(version, way, src, destination, port, data, ttl, tos)
 
     def _emit(

@@ -27,8 +27,9 @@ DONT_FRAGMENT: Final = 0x4000
 MORE_FRAGMENTS: Final = 0x2000
 OFFSET_MASK: Final = 0x1FFF
 
-# Header and both ports in one unpack, for the common header without options.
-_HEADER_PORTS: Final = Struct("!BBHHHBBHIIHH")
+# Header and both ports in one unpack, the header in words so that its checksum is a sum of what was unpacked.
+_WORDS: Final = Struct("!HHHHHHII")
+_WORDS_PORTS: Final = Struct("!HHHHHHIIHH")
 _PORTS: Final = Struct("!HH")
 
 _SHORT: Final = COUNTER["DropIpv4Short"]
@@ -50,27 +51,32 @@ def parse_ipv4_untrusted(packet: Packet) -> int:
     if available < 24:
         if available < 20:
             return _SHORT
-        first, tos, total, _, offset, ttl, proto, _, src, dst = HEADER.unpack_from(head, l3)
+        word, total, ident, offset, life, field, src, dst = _WORDS.unpack_from(head, l3)
         sport = dport = 0
     else:
-        first, tos, total, _, offset, ttl, proto, _, src, dst, sport, dport = _HEADER_PORTS.unpack_from(head, l3)
-    if first == 0x45:
+        word, total, ident, offset, life, field, src, dst, sport, dport = _WORDS_PORTS.unpack_from(head, l3)
+    proto = life & 0xFF
+    if word >> 8 == 0x45:
         size = 20
+        if total < 20 or total > available:
+            return _TOTAL_LENGTH
+        if (word + total + ident + offset + life + field + src + dst) % 65535:
+            return _CHECKSUM
     else:
-        if first >> 4 != 4:
+        if word >> 12 != 4:
             return _VERSION
-        size = (first & 15) * 4
+        size = (word >> 8 & 15) * 4
         if size < 20 or size > available:
             return _HEADER_LENGTH
-    if total < size or total > available:
-        return _TOTAL_LENGTH
-    if int.from_bytes(head[l3 : l3 + size], "big") % 65535:
-        return _CHECKSUM
+        if total < size or total > available:
+            return _TOTAL_LENGTH
+        if int.from_bytes(head[l3 : l3 + size], "big") % 65535:
+            return _CHECKSUM
     l4 = l3 + size
     end = l3 + total
     packet.version = 4
-    packet.tos = tos
-    packet.ttl = ttl
+    packet.tos = word & 0xFF
+    packet.ttl = life >> 8
     packet.proto = proto
     packet.src = src
     packet.dst = dst

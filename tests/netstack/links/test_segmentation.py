@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from services.netstackd.links.segmentation import complete_checksum, locate, merge, prepare, segments
+from services.netstackd.links.segmentation import Merger, complete_checksum, locate, prepare, segments
 from services.netstackd.network.interface import OFFLOAD_ALL, OFFLOAD_CSUM
 from services.netstackd.storage.packet import CSUM_NONE, CSUM_PARTIAL, CSUM_VALID, GSO_TCP6, GSO_UDP, Packet
 from tests.netstack.links import frames
@@ -72,6 +72,22 @@ def test_a_completed_checksum_is_right_wherever_the_body_begins(size: int) -> No
 def test_a_link_with_every_offload_gets_the_packets_as_they_are() -> None:
     packets = [frames.large(bytes(9000), 1448), frames.large(b"x", 0)]
     assert prepare(packets, OFFLOAD_ALL) is packets
+
+
+def merge(packets: list[Packet]) -> list[Packet]:
+    """What a link does with the frames of a batch."""
+    merger = Merger()
+    out: list[Packet] = []
+    for packet in packets:
+        if packet.csum == CSUM_NONE:
+            out.append(packet)
+            continue
+        buffer = bytearray(packet.head)
+        joined = merger.take(buffer, memoryview(buffer), packet.end, packet.csum)
+        if joined is not None:
+            out.append(joined)
+    merger.finish()
+    return out
 
 
 def _train(count: int, size: int = 1000, *, last: int | None = None, csum: int = CSUM_VALID) -> list[Packet]:

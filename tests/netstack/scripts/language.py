@@ -8,7 +8,7 @@ from pathlib import Path
 LETTERS = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20, "E": 0x40, "C": 0x80}
 VERBS = frozenset(
     "in out quiet connect listen accept write urgent read oob shutdown shutdown_read close abort error option icmp path"
-    " expect set socket iss peer given wait mark drain".split()
+    " expect set socket iss peer given wait mark drain events".split()
 )
 ANY_SEQ = 1 << 40  # what `*` stands for in place of a sequence number
 

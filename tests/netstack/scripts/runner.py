@@ -122,7 +122,7 @@ class Machine:
         self.written = 0
         self.read = 0
         self.peer_edge = 1
-        self.retired: list[TimeWait] = []
+        self.events = 0
 
     # ------------------------------------------------------------ the stack's part
 
@@ -134,8 +134,13 @@ class Machine:
         return [thing for thing in (self.connection, self.listener) if thing is not None]
 
     def _flush(self) -> None:
+        if self.endpoint is not None and self.endpoint.on_event is None and not self.endpoint.orphan:
+            self.endpoint.on_event = self._on_event
         for _ in range(4):
             self.context.flush(self.now)
+
+    def _on_event(self, endpoint: Endpoint, mask: int) -> None:
+        self.events |= mask
 
     def _set_now(self, now: int) -> None:
         self.now = self.context.now = now
@@ -438,6 +443,7 @@ class Machine:
             assert self.listener is not None
             self.endpoint = self.listener.accept()
         self.emitted.clear()
+        self.events = 0
 
     # ------------------------------------------------------------ the user
 
@@ -516,6 +522,11 @@ class Machine:
 
     def do_wait(self, step: Step) -> None:
         """Time passes; what leaves meanwhile is looked at by the lines below."""
+
+    def do_events(self, step: Step) -> str:
+        mask = self.events
+        self.events = 0
+        return " ".join(name for name, bit in READY.items() if mask & bit) or "none"
 
     def do_drain(self, step: Step) -> None:
         """What has left until now is of no interest to this script."""

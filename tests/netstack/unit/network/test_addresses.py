@@ -128,7 +128,7 @@ def test_acd_probes_then_announces_and_a_conflict_ends_it() -> None:
     host.up(iface)
     host.address(iface, "10.0.0.5/24", detect=True)
     world.run(9)
-    frames = [f for f in world.sent(ethertype=ETHERTYPE_ARP)]
+    frames = list(world.sent(ethertype=ETHERTYPE_ARP))
     senders = [int.from_bytes(f.data[28:32], "big") for f in frames]
     assert senders == [0, 0, 0, ip("10.0.0.5"), ip("10.0.0.5")]  # RFC 5227 section 1.1: three probes, two announcements
     assert all(

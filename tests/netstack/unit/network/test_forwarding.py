@@ -433,3 +433,32 @@ def test_forward_large_segments_pass_whole_and_are_judged_by_their_segment_size(
         if passes:
             assert (out[0].gso_size, out[0].csum, len(out[0])) == (size, 2, len(header) + len(body))
             assert out[0].body is not None  # the payload was not copied
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("right_mtu", [1500, 1280])
+def test_forward_fragments_put_together_for_a_hook_leave_in_fragments_no_larger(version: int, right_mtu: int) -> None:
+    n = net(right_mtu=right_mtu)
+    n.r.stack.hooks.prerouting = lambda packet: True
+    n.r.stack.hooks.defragment = True
+    n.ia.mtu = 1400 if right_mtu == 1500 else 1280
+    n.a.stack.routes_changed()
+    server = n.b.udp(version, 7)
+    client = n.a.udp(version)
+    client.pmtu_discover = 0
+    client.send(bytes(5000), (B[version], 7, 0))
+    n.run(0.1)
+    assert received(server) == [bytes(5000)]
+    assert n.r.count("IpReasmOKs" if version == 4 else "Ip6ReasmOKs") == 1
+    sizes = [len(f.data) - 14 for f in n.world.sent(n.r) if f.packet.fragment]
+    assert len(sizes) == (4 if right_mtu == 1500 else 5 if version == 6 else 4) and max(sizes) <= n.ia.mtu
+
+
+def test_forward_ipv6_fragments_larger_than_the_way_out_are_too_big() -> None:
+    n = net(right_mtu=1280)
+    n.r.stack.hooks.prerouting = lambda packet: True
+    n.r.stack.hooks.defragment = True
+    client = n.a.udp(6)
+    client.send(bytes(5000), (B[6], 7, 0))
+    n.run(0.1)
+    assert errors(n, 6) == [(2, 0, 1280)]
