@@ -7,6 +7,7 @@ the last close (OpenFile.close_reference).
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
@@ -19,9 +20,10 @@ from services.sentry.kernel.waiter import WaitEntry
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
+    from services.sentry.kernel.thread_group import ThreadGroup
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["Owner", "follow_async", "owner_of"]
+__all__ = ["Owner", "follow_async", "owner_of", "urgent_notice"]
 
 _POLL_IN, _POLL_OUT, _POLL_HUP = 1, 2, 6  # si_code
 _IN_BAND: Final = pl.POLLIN | pl.POLLRDNORM
@@ -68,9 +70,19 @@ def _ready(kernel: Kernel, file: OpenFile, fd: int, mask: int) -> None:
         _send(kernel, file, fd, _POLL_OUT, _OUT_BAND)
 
 
-def _send(kernel: Kernel, file: OpenFile, fd: int, code: int, band: int) -> None:
-    """fs/fcntl.c send_sigio: to the owner, if who set it may signal it; SIGIO when the queue is full."""
+def urgent_notice(kernel: Kernel, file: OpenFile) -> None:
+    """Urgent data came: SIGURG to the owner (fs/fcntl.c send_sigurg, tcp(7))."""
     owner = owner_of(file)
+    for group, thread in _targets(kernel, owner):
+        info = SigInfo(sg.SIGURG, sg.SI_KERNEL)
+        if thread is not None:
+            send_signal_task(thread, info)
+        else:
+            send_signal_group(group, info)
+
+
+def _targets(kernel: Kernel, owner: Owner) -> Iterator[tuple[ThreadGroup, Task | None]]:
+    """Whom the owner names: (process, its one thread or None), if who set it may signal them."""
     if not owner.id:
         return
     thread: Task | None = None
@@ -87,6 +99,13 @@ def _send(kernel: Kernel, file: OpenFile, fd: int, code: int, band: int) -> None
         cred = group.leader.cred
         if owner.euid not in (0, cred.suid, cred.ruid) and owner.uid not in (cred.suid, cred.ruid):
             continue
+        yield group, thread
+
+
+def _send(kernel: Kernel, file: OpenFile, fd: int, code: int, band: int) -> None:
+    """fs/fcntl.c send_sigio: to the owner; SIGIO when the queue is full."""
+    owner = owner_of(file)
+    for group, thread in _targets(kernel, owner):
         for signo in (owner.signal, sg.SIGIO) if owner.signal else (sg.SIGIO,):
             info = SigInfo(signo, code, band=band, fd=fd) if owner.signal else SigInfo(signo, sg.SI_KERNEL)
             try:

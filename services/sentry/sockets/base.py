@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import ioctl_h as io
+from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError, WouldBlock
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome, WaitQueue
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.inode import Inode
 
 __all__ = [
     "DEFAULT_BUFFER_BYTES",
+    "READABLE",
     "RECEIVE_SHUT",
     "SEND_SHUT",
+    "WRITABLE",
     "Incoming",
     "Outgoing",
     "Socket",
@@ -40,6 +44,8 @@ __all__ = [
 DEFAULT_BUFFER_BYTES: Final = 212_992
 RECEIVE_SHUT: Final = 1
 SEND_SHUT: Final = 2
+READABLE: Final = po.POLLIN | po.POLLRDNORM
+WRITABLE: Final = po.POLLOUT | po.POLLWRNORM | po.POLLWRBAND
 
 
 class WouldBlockOn(WouldBlock):
@@ -77,7 +83,8 @@ class Outgoing(NamedTuple):
     """What a send call carries beside its bytes.
 
     address: destination, b'' for none given; files: one reference each, owned by the caller until a send took them;
-    cred: given by SCM_CREDENTIALS; sender: the calling task's own.
+    cred: given by SCM_CREDENTIALS; sender: the calling task's own; control: messages of other levels, (level, type,
+    payload).
     """
 
     address: bytes = b""
@@ -86,10 +93,14 @@ class Outgoing(NamedTuple):
     sender: Ucred | None = None
     flags: int = 0
     uid: int = 0
+    control: tuple[tuple[int, int, bytes], ...] = ()
 
 
 class Incoming(NamedTuple):
-    """What a receive call got. `files` hold one reference each, now the caller's; `full_bytes`: the whole datagram."""
+    """What a receive call got. `files` hold one reference each, now the caller's; `full_bytes`: the whole datagram.
+
+    control: messages beside credentials and descriptors, (level, type, payload).
+    """
 
     data: bytes
     full_bytes: int
@@ -97,13 +108,14 @@ class Incoming(NamedTuple):
     cred: Ucred | None = None
     files: tuple[OpenFile, ...] = ()
     flags: int = 0
+    control: tuple[tuple[int, int, bytes], ...] = ()
 
 
 class Socket(OpenFile):
     """Base of every family. `shut` holds RECEIVE_SHUT | SEND_SHUT; `error` the pending SO_ERROR, 0: none.
 
     receive_timeout_ns, send_timeout_ns: SO_RCVTIMEO and SO_SNDTIMEO, 0: none. `options`: settings that only need to be
-    remembered. Subclasses set `domain`, `connection_based` and `keeps_boundaries`.
+    remembered; plain_receive: nothing but the next bytes is asked for (no SO_PEEK_OFF, no SO_RCVLOWAT).
     """
 
     __slots__ = (
@@ -113,6 +125,7 @@ class Socket(OpenFile):
         "linger",
         "options",
         "peek_offset",
+        "plain_receive",
         "protocol",
         "receive_buffer",
         "receive_timeout_ns",
@@ -126,6 +139,12 @@ class Socket(OpenFile):
     #: A write to a closed peer raises SIGPIPE, and a blocking send goes on until all is written.
     writes_all = False
     keeps_boundaries = True
+    #: MSG_OOB means something (tcp(7)); else it is EOPNOTSUPP.
+    has_urgent_data = False
+    #: MSG_TRUNC throws a stream's bytes away without a copy (tcp(7)).
+    discards = False
+    #: What connect(2) gives when SO_SNDTIMEO ended it.
+    late_connect_errno = errno.EAGAIN
 
     def __init__(self, kernel: Kernel, inode: Inode, kind: int, protocol: int, flags: int) -> None:
         super().__init__(inode, fc.O_RDWR | (flags & fc.O_NONBLOCK))
@@ -137,6 +156,7 @@ class Socket(OpenFile):
         self.receive_timeout_ns = self.send_timeout_ns = 0
         self.send_buffer = self.receive_buffer = DEFAULT_BUFFER_BYTES
         self.peek_offset = -1
+        self.plain_receive = True
         self.linger = (0, 0)
         self.options: dict[int, int] = {}
 
@@ -206,6 +226,10 @@ class Socket(OpenFile):
         return False
 
     # --- the file ---
+    def writer(self, mm: AddressSpace) -> Ucred | None:
+        """Who writes from `mm`, for write(2), which does not say; None when nobody asks."""
+        return None
+
     def unread_bytes(self) -> int:
         """ioctl(2) SIOCINQ. EINVAL: a listening socket."""
         raise LinuxError(errno.EINVAL)

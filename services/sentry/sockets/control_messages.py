@@ -32,16 +32,19 @@ class Control(NamedTuple):
 
     files: tuple[OpenFile, ...] = ()
     cred: Ucred | None = None
+    others: tuple[tuple[int, int, bytes], ...] = ()
 
 
 def parse_control_untrusted(task: Task, raw: bytes) -> Control:
     """The control messages in `raw`, checked for `task` (net/core/scm.c __scm_send).
 
     EINVAL: a bad length, an unknown SOL_SOCKET type, too many descriptors; EBADF; EPERM: credentials that are not the
-    sender's without CAP_SYS_ADMIN, CAP_SETUID or CAP_SETGID. Other levels are passed over.
+    sender's without CAP_SYS_ADMIN, CAP_SETUID or CAP_SETGID. Messages of other levels come back as they are,
+    for the family to judge.
     """
     files: list[OpenFile] = []
     cred = None
+    others: list[tuple[int, int, bytes]] = []
     at = 0
     while at + _HEADER <= len(raw):
         length, level, kind = so.CMSGHDR.unpack_from(raw, at)
@@ -50,6 +53,7 @@ def parse_control_untrusted(task: Task, raw: bytes) -> Control:
         payload = raw[at + _HEADER : at + length]
         at += so.cmsg_align(length)
         if level != so.SOL_SOCKET:
+            others.append((level, kind, payload))
             continue
         if kind == so.SCM_RIGHTS:
             count = len(payload) // 4
@@ -65,7 +69,7 @@ def parse_control_untrusted(task: Task, raw: bytes) -> Control:
             raise LinuxError(errno.EINVAL)
     for file in files:
         file.add_reference()
-    return Control(tuple(files), cred)
+    return Control(tuple(files), cred, tuple(others))
 
 
 def _checked_credentials(task: Task, given: Ucred) -> Ucred:

@@ -26,6 +26,10 @@ __all__ = ["get_option", "set_option"]
 
 _MIN_SEND: Final = 4608
 _MIN_RECEIVE: Final = 2304
+_PEEK_FAMILIES: Final = (so.AF_UNIX, so.AF_INET, so.AF_INET6)
+# Bits of SO_BUF_LOCK: the size was chosen, and is not grown any more.
+_SEND_LOCKED: Final = 1
+_RECEIVE_LOCKED: Final = 2
 _MAX_SECONDS: Final = (1 << 63) // tm.NSEC_PER_SEC - 1
 
 _Read = Callable[["Task", "Socket"], bytes]
@@ -62,11 +66,13 @@ def _fixed(get: Callable[[Socket], int]) -> tuple[_Read, None]:
 def _set_send_buffer(task: Task, socket: Socket, value: bytes) -> None:
     wanted = max(_int(value), 0)
     socket.send_buffer = max(min(wanted, DEFAULT_BUFFER_BYTES) * 2, _MIN_SEND)
+    socket.options[so.SO_BUF_LOCK] = socket.options.get(so.SO_BUF_LOCK, 0) | _SEND_LOCKED
 
 
 def _set_receive_buffer(task: Task, socket: Socket, value: bytes) -> None:
     wanted = max(_int(value), 0)
     socket.receive_buffer = max(min(wanted, DEFAULT_BUFFER_BYTES) * 2, _MIN_RECEIVE)
+    socket.options[so.SO_BUF_LOCK] = socket.options.get(so.SO_BUF_LOCK, 0) | _RECEIVE_LOCKED
 
 
 def _force_send_buffer(task: Task, socket: Socket, value: bytes) -> None:
@@ -74,6 +80,7 @@ def _force_send_buffer(task: Task, socket: Socket, value: bytes) -> None:
         raise LinuxError(errno.EPERM)
     wanted = max(_int(value), 0)
     socket.send_buffer = max(min(wanted * 2, (1 << 31) - 1), _MIN_SEND)
+    socket.options[so.SO_BUF_LOCK] = socket.options.get(so.SO_BUF_LOCK, 0) | _SEND_LOCKED
 
 
 def _force_receive_buffer(task: Task, socket: Socket, value: bytes) -> None:
@@ -81,6 +88,7 @@ def _force_receive_buffer(task: Task, socket: Socket, value: bytes) -> None:
         raise LinuxError(errno.EPERM)
     wanted = max(_int(value), 0)
     socket.receive_buffer = max(min(wanted * 2, (1 << 31) - 1), _MIN_RECEIVE)
+    socket.options[so.SO_BUF_LOCK] = socket.options.get(so.SO_BUF_LOCK, 0) | _RECEIVE_LOCKED
 
 
 def _timeout_ns(value: bytes) -> int:
@@ -137,15 +145,20 @@ def _set_pass_credentials(task: Task, socket: Socket, value: bytes) -> None:
 
 
 def _get_peek_offset(task: Task, socket: Socket) -> bytes:
-    if socket.domain != so.AF_UNIX:
+    if socket.domain not in _PEEK_FAMILIES:
         raise LinuxError(errno.EOPNOTSUPP)
     return I32.pack(socket.peek_offset)
 
 
 def _set_peek_offset(task: Task, socket: Socket, value: bytes) -> None:
-    if socket.domain != so.AF_UNIX:
+    if socket.domain not in _PEEK_FAMILIES:
         raise LinuxError(errno.EOPNOTSUPP)
     socket.peek_offset = max(_int(value), -1)
+    _look_for_plain(socket)
+
+
+def _look_for_plain(socket: Socket) -> None:
+    socket.plain_receive = socket.peek_offset < 0 and socket.options.get(so.SO_RCVLOWAT, 1) == 1
 
 
 def _set_bound_device(task: Task, socket: Socket, value: bytes) -> None:
@@ -157,6 +170,7 @@ def _set_bound_device(task: Task, socket: Socket, value: bytes) -> None:
 def _set_receive_low(task: Task, socket: Socket, value: bytes) -> None:
     wanted = _int(value)
     socket.options[so.SO_RCVLOWAT] = 1 if wanted == 0 else wanted if wanted > 0 else (1 << 31) - 1
+    _look_for_plain(socket)
 
 
 def _get_memory(task: Task, socket: Socket) -> bytes:
@@ -211,6 +225,7 @@ _ROWS: Final[dict[int, tuple[_Read | None, _Write | None]]] = {
     so.SO_PEEK_OFF: (_get_peek_offset, _set_peek_offset),
     so.SO_BUSY_POLL: _remembered(so.SO_BUSY_POLL, cap=ca.CAP_NET_ADMIN),
     so.SO_BPF_EXTENSIONS: _fixed(lambda socket: 64),
+    so.SO_BUF_LOCK: _remembered(so.SO_BUF_LOCK),
     so.SO_COOKIE: ((lambda task, socket: struct.pack("<Q", socket.inode.ino)), None),
     so.SO_MEMINFO: (_get_memory, None),
 }

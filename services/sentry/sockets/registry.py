@@ -1,7 +1,6 @@
 """Address families by number (socket(2)): what a kernel's socket and socketpair calls construct.
 
-Owns the rows of one kernel; reached by `kernel.part(SocketFamilies)`. AF_UNIX is there from the start; a network stack
-adds its families at start-up. What has no row gives EAFNOSUPPORT.
+Owns the rows of one kernel; reached by `kernel.part(SocketFamilies)`. What has no row gives EAFNOSUPPORT.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet import family as inet_family
 from services.sentry.sockets.unix import family as unix_family
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ class SocketFamilies:
     __slots__ = ("rows",)
 
     def __init__(self, kernel: Kernel) -> None:
-        self.rows: dict[int, Family] = {so.AF_UNIX: Family(unix_family.create, unix_family.create_pair)}
+        self.rows: dict[int, Family] = {
+            so.AF_UNIX: Family(unix_family.create, unix_family.create_pair),
+            so.AF_INET: Family(inet_family.creator(so.AF_INET), None),
+            so.AF_INET6: Family(inet_family.creator(so.AF_INET6), None),
+        }
 
     def find(self, number: int) -> Family:
         """EAFNOSUPPORT: this sandbox has no such family."""

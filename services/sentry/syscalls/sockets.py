@@ -76,6 +76,12 @@ def _store_address(task: Task, addr: int, length_addr: int, address: bytes) -> N
     task.mm.write(length_addr, U32.pack(len(address)))
 
 
+def _check_urgent(socket: Socket, flags: int) -> None:
+    """EOPNOTSUPP: MSG_OOB where there is no urgent data."""
+    if flags & so.MSG_OOB and not socket.has_urgent_data:
+        raise LinuxError(errno.EOPNOTSUPP)
+
+
 def _kind_and_flags(kind: int) -> tuple[int, int]:
     """EINVAL: unknown bits in the type argument."""
     kind = u32(kind)
@@ -179,7 +185,8 @@ def _again() -> int:
 
 
 def sys_connect(task: Task, fd: int, addr: int, length: int) -> Outcome:
-    """connect(2). EAGAIN: a unix listener's queue is full and the socket does not block, or SO_SNDTIMEO passed."""
+    """connect(2). EAGAIN: a unix listener's queue is full and the socket does not block, or SO_SNDTIMEO passed
+    (EINPROGRESS for TCP)."""
     socket = _socket(task, fd)
     address = _read_address(task, addr, length)
 
@@ -187,7 +194,11 @@ def sys_connect(task: Task, fd: int, addr: int, length: int) -> Outcome:
         socket.connect(task, address)
         return 0
 
-    return _run(task, socket, attempt, po.POLLOUT, socket.send_timeout_ns, bool(socket.flags & _NONBLOCK))
+    def late() -> int:
+        raise LinuxError(socket.late_connect_errno)
+
+    nonblock = bool(socket.flags & _NONBLOCK)
+    return _run(task, socket, attempt, po.POLLOUT, socket.send_timeout_ns, nonblock, timed_out=late)
 
 
 def sys_accept(task: Task, fd: int, addr: int, length: int) -> Outcome:
@@ -301,8 +312,7 @@ def sys_sendto(task: Task, fd: int, addr: int, count: int, flags: int, name: int
             raise
     socket = _socket(task, fd)
     flags = u32(flags)
-    if flags & so.MSG_OOB:
-        raise LinuxError(errno.EOPNOTSUPP)
+    _check_urgent(socket, flags)
     address = _read_address(task, name, name_length) if name else b""
     data = task.mm.read(addr, min(count, _MAX_RW)) if count else b""
     return _Send(task, socket, data, Outgoing(address, sender=ucred_real(task), flags=flags)).run()
@@ -312,8 +322,7 @@ def _decode_message(task: Task, socket: Socket, header: int, flags: int) -> _Sen
     """The struct msghdr at `header` as a job. EMSGSIZE: iovecs; ENOBUFS: too much control data; EINVAL, EFAULT."""
     mm = task.mm
     name, name_length, iov, iov_count, control, control_length, _ = so.MSGHDR.unpack(mm.read(header, so.MSGHDR.size))
-    if flags & so.MSG_OOB:
-        raise LinuxError(errno.EOPNOTSUPP)
+    _check_urgent(socket, flags)
     if name_length < 0:
         raise LinuxError(errno.EINVAL)
     address = _read_address(task, name, min(name_length, so.SOCKADDR_STORAGE_BYTES)) if name else b""
@@ -336,7 +345,7 @@ def _decode_message(task: Task, socket: Socket, header: int, flags: int) -> _Sen
             for file in parsed.files:
                 file.close_reference()
             raise
-    message = Outgoing(address, parsed.files, parsed.cred, ucred_real(task), flags, uid)
+    message = Outgoing(address, parsed.files, parsed.cred, ucred_real(task), flags, uid, parsed.others)
     return _Send(task, socket, data, message)
 
 
@@ -455,13 +464,13 @@ def sys_recvfrom(task: Task, fd: int, addr: int, count: int, flags: int, name: i
             pass
     socket = _socket(task, fd)
     flags = u32(flags)
-    if flags & so.MSG_OOB:
-        raise LinuxError(errno.EOPNOTSUPP)
+    _check_urgent(socket, flags)
+    discard = flags & so.MSG_TRUNC and socket.discards
 
     def deliver(incoming: Incoming) -> int:
         for extra in incoming.files:
             extra.close_reference()
-        if incoming.data:
+        if incoming.data and not discard:
             task.mm.write(addr, incoming.data)
         if name:
             _store_address(task, name, name_length, incoming.address)
@@ -486,8 +495,7 @@ def _run_receive(task: Task, socket: Socket, job: _Receive) -> Outcome:
 def _prepare_receive(task: Task, socket: Socket, header: int, flags: int) -> _Receive:
     """The struct msghdr at `header` as a job. EMSGSIZE: too many iovecs; EINVAL, EFAULT."""
     mm = task.mm
-    if flags & so.MSG_OOB:
-        raise LinuxError(errno.EOPNOTSUPP)
+    _check_urgent(socket, flags)
     name, name_room, iov, iov_count, control, control_room, _ = so.MSGHDR.unpack(mm.read(header, so.MSGHDR.size))
     if name and name_room < 0:
         raise LinuxError(errno.EINVAL)
@@ -495,6 +503,7 @@ def _prepare_receive(task: Task, socket: Socket, header: int, flags: int) -> _Re
         raise LinuxError(errno.EMSGSIZE)
     iovecs = mm.read_iovecs(iov, iov_count)
     count = sum(length for _, length in iovecs)
+    discard = flags & so.MSG_TRUNC and socket.discards
 
     def deliver(incoming: Incoming) -> int:
         buffer = ControlBuffer(control_room if control else 0)
@@ -502,7 +511,7 @@ def _prepare_receive(task: Task, socket: Socket, header: int, flags: int) -> _Re
         try:
             at = 0
             for base, length in iovecs:
-                if at >= len(data):
+                if at >= len(data) or discard:
                     break
                 piece = data[at : at + length]
                 if piece:
@@ -514,6 +523,8 @@ def _prepare_receive(task: Task, socket: Socket, header: int, flags: int) -> _Re
             raise
         if socket.passes_credentials():
             buffer.put_credentials(incoming.cred)
+        for level, kind, payload in incoming.control:
+            buffer.put(level, kind, payload)
         if incoming.files:
             buffer.put_files(task, incoming.files, bool(flags & so.MSG_CMSG_CLOEXEC))
         if name:
@@ -639,7 +650,7 @@ def sys_setsockopt(task: Task, fd: int, level: int, name: int, value: int, lengt
 
 
 ROWS: Final = (
-    Row("socket", sys_socket, "int int int", note="AF_UNIX; others once a network stack has added its families"),
+    Row("socket", sys_socket, "int int int", note="AF_UNIX; AF_INET and AF_INET6 (TCP, UDP) on the loopback"),
     Row("socketpair", sys_socketpair, "int int int ptr"),
     Row("bind", sys_bind, "fd ptr int"),
     Row("listen", sys_listen, "fd int"),
@@ -649,9 +660,9 @@ ROWS: Final = (
     Row("getsockname", sys_getsockname, "fd ptr ptr"),
     Row("getpeername", sys_getpeername, "fd ptr ptr"),
     Row("shutdown", sys_shutdown, "fd int"),
-    Row("sendto", sys_sendto, "fd buf count flags ptr int", note="no MSG_OOB"),
-    Row("sendmsg", sys_sendmsg, "fd ptr flags", note="no MSG_OOB"),
-    Row("sendmmsg", sys_sendmmsg, "fd ptr count flags", note="no MSG_OOB"),
+    Row("sendto", sys_sendto, "fd buf count flags ptr int"),
+    Row("sendmsg", sys_sendmsg, "fd ptr flags"),
+    Row("sendmmsg", sys_sendmmsg, "fd ptr count flags"),
     Row("recvfrom", sys_recvfrom, "fd buf_out count flags ptr ptr"),
     Row("recvmsg", sys_recvmsg, "fd ptr flags"),
     Row("recvmmsg", sys_recvmmsg, "fd ptr count flags timespec"),

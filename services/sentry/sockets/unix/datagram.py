@@ -14,11 +14,11 @@ from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.sockets.base import RECEIVE_SHUT, SEND_SHUT, Incoming, Outgoing
+from services.sentry.sockets.byte_stream import OVERHEAD_BYTES
 from services.sentry.sockets.unix.collector import land
 from services.sentry.sockets.unix.endpoint import (
     CLOSED,
     CONNECTED,
-    OVERHEAD_BYTES,
     READABLE,
     WRITABLE,
     Message,

@@ -12,11 +12,20 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
-from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import ANY
-from services.sentry.sockets.base import NOBODY, SEND_SHUT, Outgoing, Socket, Ucred, ucred_of, ucred_real
+from services.sentry.sockets.base import (
+    NOBODY,
+    READABLE,
+    SEND_SHUT,
+    WRITABLE,
+    Outgoing,
+    Socket,
+    Ucred,
+    ucred_of,
+    ucred_real,
+)
 from services.sentry.sockets.unix.collector import collect, land, take_off
 from services.sentry.sockets.unix.names import UNNAMED, UnixTable, bind_in_file_system, exists, parse_address
 from services.sentry.vfs.anonymous import socket_inode
@@ -27,12 +36,8 @@ if TYPE_CHECKING:
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["CLOSED", "CONNECTED", "LISTENING", "OVERHEAD_BYTES", "READABLE", "WRITABLE", "Message", "UnixSocket"]
+__all__ = ["CLOSED", "CONNECTED", "LISTENING", "READABLE", "WRITABLE", "Message", "UnixSocket"]
 
-READABLE: Final = po.POLLIN | po.POLLRDNORM
-WRITABLE: Final = po.POLLOUT | po.POLLWRNORM | po.POLLWRBAND
-#: What a queued item costs beyond its bytes (a struct sk_buff, as Linux accounts it).
-OVERHEAD_BYTES: Final = 768
 
 CLOSED: Final = 0
 LISTENING: Final = 1

@@ -2,8 +2,8 @@
 
 Life: made -> [bind] -> listen -> accept..., or made -> connect -> data -> shutdown, close; socketpair(2) joins two.
 connect(2) makes the server's socket at once ("embryo") and queues it at the listener in `pending`; data may be sent to
-it before it is accepted. The hot path is one byte sent and read: `out` is the peer while nothing special is in force
-(no shutdown, no credentials to pass), so that write_user and read_user are one attribute test away from the inbox.
+it before it is accepted. The hot path, one byte sent and read, is byte_stream.py's: `out` is the peer while there is no
+shutdown and there are no credentials to pass.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.sockets.base import RECEIVE_SHUT, SEND_SHUT, Incoming, Outgoing, WouldBlockOn, ucred_of
+from services.sentry.sockets.byte_stream import MAX_CHUNK, OVERHEAD_BYTES, ByteStream
 from services.sentry.sockets.unix.collector import land
 from services.sentry.sockets.unix.endpoint import (
     CLOSED,
     CONNECTED,
     LISTENING,
-    OVERHEAD_BYTES,
     READABLE,
     WRITABLE,
     Message,
@@ -38,17 +38,18 @@ if TYPE_CHECKING:
 __all__ = ["UnixSeqpacket", "UnixStream", "join_pair"]
 
 _BOTH: Final = RECEIVE_SHUT | SEND_SHUT
-#: The most bytes one queued item holds: a long write becomes several, as Linux's skbs.
-_MAX_CHUNK: Final = 65_536
 
 
-class UnixStream(UnixSocket):
+class UnixStream(ByteStream, UnixSocket):
     """A stream socket. `pending`: connections not yet accepted (listening); `backlog` bounds them."""
 
     __slots__ = ("backlog", "out", "pending")
 
     writes_all = True
     keeps_boundaries = False
+    OPEN = CONNECTED
+    state: int
+    inbox: deque[bytes | memoryview | Message]
     peer: UnixStream | None
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:
@@ -161,54 +162,7 @@ class UnixStream(UnixSocket):
                     _wake_shut(client)
 
     # --- data ---
-    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """write(2), and send(2) without address and flags."""
-        peer = self.out
-        if (
-            peer is not None
-            and 0 < count <= _MAX_CHUNK
-            and peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox) < self.send_buffer
-        ):
-            peer.inbox.append(mm.read(addr, count))
-            peer.inbox_bytes += count
-            if peer.queue.entries:
-                peer.queue.wake(READABLE)
-            return count
-        if peer is not None and count:
-            self._room()
-        data = mm.read(addr, min(count, _MAX_CHUNK)) if count else b""
-        return self.send(data, Outgoing(sender=self.writer(mm)))
-
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """read(2), and recv(2) without flags: bytes leave the inbox only once they reached guest memory."""
-        inbox = self.inbox
-        if inbox and self.peek_offset < 0:
-            first = inbox[0]
-            if type(first) is bytes:
-                length = len(first)
-                if length == count or (length < count and len(inbox) == 1):
-                    mm.write(addr, first)
-                    inbox.popleft()
-                    self.inbox_bytes -= length
-                    peer = self.peer
-                    if peer is not None and peer.queue.entries:
-                        self._wake_sender(peer)
-                    return length
-        elif count and not inbox and self.state == CONNECTED and not self.error and not self.shut & RECEIVE_SHUT:
-            raise WouldBlock
-        data = self.read(count)
-        if data:
-            mm.write(addr, data)
-        return len(data)
-
-    def _room(self) -> None:
-        """WouldBlock: as much is on its way to the peer as SO_SNDBUF allows."""
-        peer = self.peer
-        assert peer is not None
-        if peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox) >= self.send_buffer:
-            raise WouldBlock
-
-    def _wake_sender(self, peer: UnixStream) -> None:
+    def wake_sender(self, peer: UnixStream) -> None:
         """The peer may write again once a quarter of its buffer is in use (net/unix/af_unix.c unix_writable)."""
         if (self.inbox_bytes + OVERHEAD_BYTES * len(self.inbox)) * 4 <= peer.send_buffer:
             peer.queue.wake(WRITABLE)
@@ -231,8 +185,8 @@ class UnixStream(UnixSocket):
         peer = self._check_connected(message)
         if not data:
             return 0
-        self._room()
-        chunk = data[:_MAX_CHUNK]
+        self.check_room()
+        chunk = data[:MAX_CHUNK]
         cred = self._credentials(message, peer)
         if cred is None and not message.files:
             peer.inbox.append(chunk)
@@ -296,7 +250,7 @@ class UnixStream(UnixSocket):
             self.peek_offset = max(self.peek_offset - len(data), 0)
         peer = self.peer
         if peer is not None and peer.queue.entries and len(inbox) < waiting:
-            self._wake_sender(peer)
+            self.wake_sender(peer)
         return Incoming(data, len(data), peer.address if peer else b"", cred, files)
 
     def _peek(self, count: int) -> Incoming:
@@ -395,7 +349,7 @@ class UnixSeqpacket(UnixStream):
         peer = self._check_connected(message._replace(address=b""))
         if len(data) > self.message_limit():
             raise LinuxError(errno.EMSGSIZE)
-        self._room()
+        self.check_room()
         cred = self._credentials(message, peer)
         peer.inbox.append(Message(data, cred, self._launch(message), message.uid))
         peer.inbox_bytes += len(data)
@@ -423,7 +377,7 @@ class UnixSeqpacket(UnixStream):
         self.inbox_bytes -= len(data)
         files = land(self.table, item) if item.files else ()
         if peer is not None and peer.queue.entries:
-            self._wake_sender(peer)
+            self.wake_sender(peer)
         return Incoming(data[:count], len(data), address, item.cred, files, marks)
 
 

@@ -1,0 +1,90 @@
+"""What connected byte streams share, whatever their family: the hot path of read(2) and write(2).
+
+`inbox` of a stream holds what was sent to it and not yet read, in the pieces it was sent in. An item is plain bytes in
+the everyday case; a family may put items of its own there (a message with descriptors, an urgent byte), and those take
+the long way through `send` and `receive`. `out` is the peer while nothing special is in force, so that write_user and
+read_user are one attribute test away from the inbox. What is on its way counts against the sender's SO_SNDBUF.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from services.sentry.errors import WouldBlock
+from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, Outgoing, Socket
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from services.sentry.mm.address_space import AddressSpace
+
+__all__ = ["MAX_CHUNK", "OVERHEAD_BYTES", "ByteStream"]
+
+#: The most bytes one queued item holds: a long write becomes several, as Linux's skbs.
+MAX_CHUNK: Final = 65_536
+#: What a queued item costs beyond its bytes (a struct sk_buff, as Linux accounts it).
+OVERHEAD_BYTES: Final = 768
+
+
+class ByteStream(Socket):
+    """Mixed into a family's socket class, which has the slots `inbox`, `inbox_bytes`, `peer`, `out` and `state`."""
+
+    __slots__ = ()
+
+    #: The value of `state` in which data may still come.
+    OPEN = 0
+    inbox: deque[Any]
+    inbox_bytes: int
+    peer: Any
+    out: Any
+    state: int
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """write(2), and send(2) without address and flags."""
+        peer = self.out
+        if (
+            peer is not None
+            and 0 < count <= MAX_CHUNK
+            and peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox) < self.send_buffer
+        ):
+            peer.inbox.append(mm.read(addr, count))
+            peer.inbox_bytes += count
+            if peer.queue.entries:
+                peer.queue.wake(READABLE)
+            return count
+        if peer is not None and count:
+            self.check_room()
+        data = mm.read(addr, min(count, MAX_CHUNK)) if count else b""
+        return self.send(data, Outgoing(sender=self.writer(mm)))
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """read(2), and recv(2) without flags: bytes leave the inbox only once they reached guest memory."""
+        inbox = self.inbox
+        if inbox and self.plain_receive:
+            first = inbox[0]
+            if type(first) is bytes:
+                length = len(first)
+                if length == count or (length < count and len(inbox) == 1):
+                    mm.write(addr, first)
+                    inbox.popleft()
+                    self.inbox_bytes -= length  # type: ignore[misc]  # a slot of the class it is mixed into
+                    peer = self.peer
+                    if peer is not None and peer.queue.entries:
+                        self.wake_sender(peer)
+                    return length
+        elif count and not inbox and self.state == self.OPEN and not self.error and not self.shut & RECEIVE_SHUT:
+            raise WouldBlock
+        data = self.read(count)
+        if data:
+            mm.write(addr, data)
+        return len(data)
+
+    def check_room(self) -> None:
+        """WouldBlock: as much is on its way to the peer as SO_SNDBUF allows."""
+        peer = self.peer
+        if peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox) >= self.send_buffer:
+            raise WouldBlock
+
+    def wake_sender(self, peer: Any) -> None:
+        """Something was read: the peer may write again, once enough of its buffer is free."""
+        raise NotImplementedError

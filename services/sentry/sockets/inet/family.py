@@ -1,0 +1,54 @@
+"""The AF_INET and AF_INET6 rows of the family registry: which class serves which type and protocol (socket(2))."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import capability_h as ca
+from protocol.abi import in_h
+from protocol.abi import socket_h as so
+from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet.network import InetNetwork
+from services.sentry.sockets.inet.tcp import TcpSocket
+from services.sentry.sockets.inet.udp import UdpSocket
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+
+__all__ = ["creator"]
+
+_MAX_PROTOCOL: Final = 262  # IPPROTO_MAX - 1
+_PING: Final = {so.AF_INET: in_h.IPPROTO_ICMP, so.AF_INET6: in_h.IPPROTO_ICMPV6}
+
+
+def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocket]:
+    """The `create` of `domain`'s row.
+
+    EINVAL: a protocol number beyond all; ESOCKTNOSUPPORT: the type; EPROTONOSUPPORT: the protocol, for this type;
+    EPERM: SOCK_RAW without CAP_NET_RAW (with it, there is none: ESOCKTNOSUPPORT); EACCES: ICMP sockets, which
+    net.ipv4.ping_group_range gives to nobody.
+    """
+
+    def create(task: Task, kind: int, protocol: int, flags: int) -> TcpSocket | UdpSocket:
+        if not 0 <= protocol <= _MAX_PROTOCOL:
+            raise LinuxError(errno.EINVAL)
+        if kind == so.SOCK_STREAM:
+            if protocol not in (0, in_h.IPPROTO_TCP):
+                raise LinuxError(errno.EPROTONOSUPPORT)
+            return TcpSocket(task.kernel, task.cred, task.kernel.part(InetNetwork), domain, flags)
+        if kind == so.SOCK_DGRAM:
+            if protocol == _PING[domain]:
+                raise LinuxError(errno.EACCES)
+            if protocol not in (0, in_h.IPPROTO_UDP):
+                raise LinuxError(errno.EPROTONOSUPPORT)
+            return UdpSocket(task.kernel, task.cred, task.kernel.part(InetNetwork), domain, flags)
+        if kind == so.SOCK_RAW:
+            if not protocol:
+                raise LinuxError(errno.EPROTONOSUPPORT)
+            if not task.cred.has_cap(ca.CAP_NET_RAW):
+                raise LinuxError(errno.EPERM)
+        raise LinuxError(errno.ESOCKTNOSUPPORT)
+
+    return create

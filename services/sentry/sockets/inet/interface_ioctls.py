@@ -1,0 +1,123 @@
+"""ioctl(2) requests about interfaces, on any inet socket (netdevice(7)): a struct ifreq in, the answer in its place.
+
+Reading is there; changing needs CAP_NET_ADMIN and then gives EOPNOTSUPP, as nothing of a sandbox's network can be
+changed from inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import capability_h as ca
+from protocol.abi import ioctl_h as io
+from protocol.abi import rtnetlink_h as rt
+from protocol.abi.layout import I32, U32, c_string
+from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet.addresses import ANY4, pack4
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
+    from services.sentry.sockets.inet.network import InetNetwork
+
+__all__ = ["interface_ioctl"]
+
+_IFREQ_BYTES: Final = 40
+#: struct ifconf: ifc_len, ifc_buf.
+_IFCONF: Final = struct.Struct("<i4xQ")
+_CHANGES: Final = frozenset(
+    (
+        io.SIOCSIFFLAGS, io.SIOCSIFADDR, io.SIOCSIFDSTADDR, io.SIOCSIFBRDADDR, io.SIOCSIFNETMASK, io.SIOCSIFMETRIC,
+        io.SIOCSIFMTU, io.SIOCSIFNAME, io.SIOCSIFHWADDR, io.SIOCSIFTXQLEN, io.SIOCADDMULTI, io.SIOCDELMULTI,
+        io.SIOCADDRT, io.SIOCDELRT, io.SIOCSARP, io.SIOCDARP, io.SIOCSIFPFLAGS,
+    )
+)  # fmt: skip
+
+
+def _own4(interface: Interface) -> InterfaceAddress:
+    """EADDRNOTAVAIL: it has no IPv4 address."""
+    for own in interface.addresses:
+        if len(own.address) == 4:
+            return own
+    raise LinuxError(errno.EADDRNOTAVAIL)
+
+
+def _mask(interface: Interface) -> bytes:
+    return pack4(((0xFFFFFFFF << (32 - _own4(interface).prefix)) & 0xFFFFFFFF).to_bytes(4, "big"), 0)
+
+
+def _broadcast(interface: Interface) -> bytes:
+    if interface.flags & rt.IFF_LOOPBACK:
+        return pack4(ANY4, 0)
+    own = _own4(interface)
+    number = int.from_bytes(own.address, "big") | (0xFFFFFFFF >> own.prefix)
+    return pack4(number.to_bytes(4, "big"), 0)
+
+
+def _flags(interface: Interface) -> bytes:
+    return struct.pack("<H", interface.flags & 0xFFFF)
+
+
+def _hardware(interface: Interface) -> bytes:
+    return struct.pack("<H14s", interface.kind, interface.hardware)
+
+
+_ANSWERS: Final[dict[int, Callable[[Interface], bytes]]] = {
+    io.SIOCGIFFLAGS: _flags,
+    io.SIOCGIFADDR: lambda interface: pack4(_own4(interface).address, 0),
+    io.SIOCGIFDSTADDR: lambda interface: pack4(_own4(interface).address, 0),
+    io.SIOCGIFBRDADDR: _broadcast,
+    io.SIOCGIFNETMASK: _mask,
+    io.SIOCGIFMETRIC: lambda interface: I32.pack(0),
+    io.SIOCGIFMTU: lambda interface: I32.pack(interface.mtu),
+    io.SIOCGIFHWADDR: _hardware,
+    io.SIOCGIFINDEX: lambda interface: I32.pack(interface.ifindex),
+    io.SIOCGIFTXQLEN: lambda interface: I32.pack(1000),
+    io.SIOCGIFMAP: lambda interface: bytes(24),
+}
+
+
+def interface_ioctl(task: Task, network: InetNetwork, request: int, arg: int) -> bool:
+    """False: not such a request. ENODEV: no interface of that name; EPERM, EOPNOTSUPP: changes; EFAULT."""
+    mm = task.mm
+    answer = _ANSWERS.get(request)
+    if answer is not None:
+        name = c_string(mm.read(arg, _IFREQ_BYTES)[: rt.IFNAMSIZ])
+        found = network.interface_named(name.partition(b":")[0])
+        if found is None:
+            raise LinuxError(errno.ENODEV)
+        mm.write(arg + rt.IFNAMSIZ, answer(found))
+    elif request == io.SIOCGIFNAME:
+        (index,) = I32.unpack(mm.read(arg + rt.IFNAMSIZ, 4))
+        found = network.interface(index)
+        if found is None:
+            raise LinuxError(errno.ENODEV)
+        mm.write(arg, found.name.ljust(rt.IFNAMSIZ, b"\0"))
+    elif request == io.SIOCGIFCONF:
+        _list(task, network, arg)
+    elif request in _CHANGES:
+        if not task.cred.has_cap(ca.CAP_NET_ADMIN):
+            raise LinuxError(errno.EPERM)
+        raise LinuxError(errno.EOPNOTSUPP)
+    else:
+        return False
+    return True
+
+
+def _list(task: Task, network: InetNetwork, arg: int) -> None:
+    """SIOCGIFCONF: a struct ifreq for each IPv4 address, as many as fit; without a buffer the room they need."""
+    room, buffer = _IFCONF.unpack(task.mm.read(arg, _IFCONF.size))
+    entries = b"".join(
+        (interface.name.ljust(rt.IFNAMSIZ, b"\0") + pack4(own.address, 0)).ljust(_IFREQ_BYTES, b"\0")
+        for interface in network.interfaces()
+        for own in interface.addresses
+        if len(own.address) == 4
+    )
+    if buffer:
+        entries = entries[: max(room, 0) // _IFREQ_BYTES * _IFREQ_BYTES]
+        if entries:
+            task.mm.write(buffer, entries)
+    task.mm.write(arg, U32.pack(len(entries)))

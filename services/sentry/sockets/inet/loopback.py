@@ -1,0 +1,120 @@
+"""The loopback interface: the provider for 127.0.0.0/8 and ::1. Data goes from socket to socket and is never a packet.
+
+Owns no state but its interface. A connection is two `TcpSocket`s that know each other as `peer`; segments are never
+lost, so whatever Linux does after a round trip is done at once.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import rtnetlink_h as rt
+from services.sentry.sockets.inet.addresses import LOOPBACK4, LOOPBACK6, Endpoint, is_multicast
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
+
+if TYPE_CHECKING:
+    from services.sentry.sockets.inet.network import InetNetwork
+    from services.sentry.sockets.inet.tcp import TcpSocket
+    from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+
+__all__ = ["LOOPBACK_INDEX", "Loopback"]
+
+LOOPBACK_INDEX: Final = 1
+_BROADCAST: Final = bytes((127, 255, 255, 255))
+_MTU: Final = 65_536
+
+
+def _interface() -> Interface:
+    return Interface(
+        ifindex=LOOPBACK_INDEX,
+        name=b"lo",
+        flags=rt.IFF_UP | rt.IFF_LOOPBACK | rt.IFF_RUNNING | rt.IFF_LOWER_UP,
+        kind=rt.ARPHRD_LOOPBACK,
+        mtu=_MTU,
+        hardware=bytes(6),
+        addresses=(
+            InterfaceAddress(LOOPBACK4, 8, rt.RT_SCOPE_HOST),
+            InterfaceAddress(LOOPBACK6, 128, rt.RT_SCOPE_HOST),
+        ),
+    )
+
+
+class Loopback:
+    """See the module."""
+
+    __slots__ = ("interfaces", "network")
+
+    def __init__(self, network: InetNetwork) -> None:
+        self.network = network
+        self.interfaces: tuple[Interface, ...] = (_interface(),)
+
+    def kind_of(self, address: bytes) -> int:
+        if len(address) == 4:
+            if address[0] != 127:
+                return rt.RTN_UNSPEC
+            return rt.RTN_BROADCAST if address == _BROADCAST else rt.RTN_LOCAL
+        return rt.RTN_LOCAL if address == LOOPBACK6 else rt.RTN_UNSPEC
+
+    def source_for(self, destination: bytes) -> bytes | None:
+        if len(destination) == 4:
+            return LOOPBACK4 if destination[0] == 127 else None
+        return LOOPBACK6 if destination == LOOPBACK6 else None
+
+    # --- streams ---
+    def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
+        """To whoever listens there, or refused. A full listener lets the caller wait, as a lost SYN would."""
+        listener = self.network.find_listener(destination.address, destination.port)
+        if listener is None:
+            if (socket.local, socket.local_port) == (destination.address, destination.port):
+                socket.established(socket)  # simultaneous open with itself (RFC 9293, figure 7)
+            else:
+                socket.reset(errno.ECONNREFUSED)
+        elif listener.is_full():
+            listener.waiting[socket] = None
+        else:
+            listener.admit(socket)
+
+    # --- datagrams ---
+    def send(self, datagram: Datagram, destination: Endpoint) -> bool:
+        """To the socket that fits best, or to all of a broadcast or multicast address."""
+        address, port = destination.address, destination.port
+        sockets = self.network.datagram_sockets(port)
+        if is_multicast(address) or (len(address) == 4 and self.kind_of(address) == rt.RTN_BROADCAST):
+            for socket in sockets:
+                if _rank(socket, datagram, address) and (not is_multicast(address) or socket.hears(address)):
+                    socket.deliver(datagram)
+            return True
+        best: list[UdpSocket] = []
+        rank = 0
+        for socket in sockets:
+            score = _rank(socket, datagram, address)
+            if score > rank:
+                best, rank = [socket], score
+            elif score and score == rank:
+                best.append(socket)
+        if not best:
+            return False
+        if len(best) > 1 and best[-1].reuse_port:
+            chosen = best[self.network.kernel.random(1)[0] % len(best)]
+        else:
+            chosen = best[-1]  # the one that was bound last
+        chosen.deliver(datagram)
+        return True
+
+
+def _rank(socket: UdpSocket, datagram: Datagram, address: bytes) -> int:
+    """How well `socket` fits `datagram` to `address`, 0: not at all (net/ipv4/udp.c compute_score)."""
+    claim = socket.claim
+    if claim and (len(claim) != len(address) or (claim != address and any(claim))):
+        return 0
+    score = 1
+    if len(claim) == len(address):
+        score += 1
+    if claim == address:
+        score += 2
+    if socket.remote_port or any(socket.remote):
+        if socket.remote_port != datagram.source.port or socket.remote != datagram.source.address:
+            return 0
+        score += 8
+    return score

@@ -1,0 +1,240 @@
+"""The IP network of one sandbox: interfaces, routes, port tables, connections, and who carries data to which address.
+
+`InetNetwork` is one per kernel (`kernel.part(InetNetwork)`). Sockets keep states, options and errors and ask it for a
+`Route`; what moves their data is the route's `Provider`. The loopback is a provider that never leaves the Sentry. A
+network stack outside is a second one: it is added to `providers`, answers for addresses that are not local, and drives
+the same methods of the sockets (`established`, `refused`, `reset`, `deliver`).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from protocol.abi import rtnetlink_h as rt
+from protocol.abi import tcp_h as tcp
+from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet.addresses import Endpoint, is_multicast
+from services.sentry.sockets.inet.interfaces import Interface
+from services.sentry.sockets.inet.loopback import Loopback
+from services.sentry.sockets.inet.ports import PortTable
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.kernel import Kernel
+    from services.sentry.sockets.inet.tcp import TcpSocket
+    from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+
+__all__ = ["Connection", "InetNetwork", "Provider", "Route", "TimeWait"]
+
+#: TIME_WAIT and FIN_WAIT2 of a socket nobody holds last this long (TCP_TIMEWAIT_LEN, net.ipv4.tcp_fin_timeout).
+_LINGER_NS: Final = 60_000_000_000
+#: net.ipv4.tcp_tw_reuse, 2 by default: connect(2) takes over a TIME_WAIT of the loopback after a second.
+_REUSE_NS: Final = 1_000_000_000
+#: net.ipv4.tcp_max_tw_buckets: beyond it a connection just goes.
+_MAX_TIME_WAITS: Final = 8192
+
+#: Local address and port, remote address and port.
+Connection = tuple[bytes, int, bytes, int]
+
+
+class Provider(Protocol):
+    """Carries data of sockets to the addresses it has routes for."""
+
+    interfaces: tuple[Interface, ...]
+
+    def kind_of(self, address: bytes) -> int:
+        """RTN_LOCAL, RTN_BROADCAST: `address` is this provider's own; RTN_UNSPEC: it is not."""
+
+    def source_for(self, destination: bytes) -> bytes | None:
+        """The local address that packets to `destination` come from; None: no route."""
+
+    def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
+        """Begin a connection; `socket` is in SYN_SENT. Ends, now or later, in socket.established or socket.reset."""
+
+    def send(self, datagram: Datagram, destination: Endpoint) -> bool:
+        """Deliver or forward. False: the destination answers that nobody is there (ICMP port unreachable)."""
+
+
+class Route(NamedTuple):
+    """The answer of a route lookup. kind: RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST, RTN_UNICAST."""
+
+    source: bytes
+    kind: int
+    provider: Provider
+
+
+class TimeWait:
+    """What is left of a connection whose socket nobody holds: it keeps the port and the pair of addresses.
+
+    state: TCP_FIN_WAIT2 until the other side's end comes, then TCP_TIME_WAIT.
+    """
+
+    __slots__ = ("auto", "claim", "connection", "expires_ns", "reuse_address", "reuse_port", "state", "uid")
+
+    lingers = True
+
+    def __init__(self, socket: TcpSocket, state: int, expires_ns: int) -> None:
+        self.connection = socket.connection
+        self.claim = socket.claim
+        self.auto = socket.auto
+        self.reuse_address = socket.reuse_address
+        self.reuse_port = socket.reuse_port
+        self.uid = socket.uid
+        self.state = state
+        self.expires_ns = expires_ns
+
+    def is_listening(self) -> bool:
+        return False
+
+
+class InetNetwork:
+    """tcp, udp: who owns which port; listeners: port -> listening sockets; connections: TCP's, by both ends.
+
+    groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of /proc/net/snmp.
+    """
+
+    __slots__ = (
+        "_lingering",
+        "connections",
+        "counted",
+        "groups",
+        "kernel",
+        "listeners",
+        "providers",
+        "tcp",
+        "udp",
+    )
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.tcp = PortTable(kernel.random, streams=True)
+        self.udp = PortTable(kernel.random, streams=False)
+        self.listeners: dict[int, list[TcpSocket]] = {}
+        self.connections: dict[Connection, TcpSocket | TimeWait] = {}
+        self.groups: Counter[tuple[bytes, int]] = Counter()
+        self.counted: Counter[str] = Counter()
+        self.providers: list[Provider] = [Loopback(self)]
+        self._lingering: deque[tuple[int, TimeWait]] = deque()
+
+    # --- interfaces and routes ---
+    def interfaces(self) -> list[Interface]:
+        return [interface for provider in self.providers for interface in provider.interfaces]
+
+    def interface(self, index: int) -> Interface | None:
+        return next((found for found in self.interfaces() if found.ifindex == index), None)
+
+    def interface_named(self, name: bytes) -> Interface | None:
+        return next((found for found in self.interfaces() if found.name == name), None)
+
+    def interface_with(self, address: bytes) -> Interface | None:
+        """The interface that has `address` itself."""
+        for found in self.interfaces():
+            if any(own.address == address for own in found.addresses):
+                return found
+        return None
+
+    def kind_of(self, address: bytes) -> int:
+        """RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST, or RTN_UNSPEC for what is not this host's (fib inet_addr_type)."""
+        if is_multicast(address):
+            return rt.RTN_MULTICAST
+        if address == b"\xff\xff\xff\xff":
+            return rt.RTN_BROADCAST
+        for provider in self.providers:
+            kind = provider.kind_of(address)
+            if kind:
+                return kind
+        return rt.RTN_UNSPEC
+
+    def route(self, destination: bytes, interface: int = 0) -> Route:
+        """Who carries packets to `destination`. ENETUNREACH: nobody. `interface`: only by this one, 0: any."""
+        for provider in self.providers:
+            if interface:
+                found = next((each for each in provider.interfaces if each.ifindex == interface), None)
+                if found is None:
+                    continue
+                if is_multicast(destination):
+                    family = len(destination)
+                    source = next((own.address for own in found.addresses if len(own.address) == family), None)
+                    if source is not None:
+                        return Route(source, rt.RTN_MULTICAST, provider)
+            source = provider.source_for(destination)
+            if source is not None:
+                return Route(source, provider.kind_of(destination) or rt.RTN_UNICAST, provider)
+        raise LinuxError(errno.ENETUNREACH)
+
+    # --- listeners ---
+    def find_listener(self, address: bytes, port: int) -> TcpSocket | None:
+        """Who accepts connections to `address` and `port`: the most exact; of several equal ones (SO_REUSEPORT) any."""
+        listeners = self.listeners.get(port)
+        if not listeners:
+            return None
+        best: list[TcpSocket] = []
+        rank = 0
+        for listener in listeners:
+            claim = listener.claim
+            if claim == address:
+                score = 3
+            elif not claim:
+                score = 1
+            elif len(claim) == len(address) and not any(claim):
+                score = 2
+            else:
+                continue
+            if score > rank:
+                best, rank = [listener], score
+            elif score == rank:
+                best.append(listener)
+        if len(best) < 2:
+            return best[0] if best else None
+        return best[self.kernel.random(1)[0] % len(best)]
+
+    # --- connections that nobody holds any more ---
+    def linger(self, socket: TcpSocket, state: int) -> TimeWait | None:
+        """Leave a TimeWait in the place of `socket`'s connection. None: there are too many."""
+        now = self.kernel.clock.monotonic_ns()
+        self.forget_expired(now)
+        if len(self._lingering) >= _MAX_TIME_WAITS:
+            return None
+        record = TimeWait(socket, state, now + _LINGER_NS)
+        self.connections[record.connection] = record
+        self.tcp.add(record, record.connection[1])
+        self._lingering.append((record.expires_ns, record))
+        return record
+
+    def other_side_ended(self, record: TimeWait) -> None:
+        """The FIN that a FIN_WAIT2 record waited for: its time begins anew."""
+        if self.connections.get(record.connection) is record:
+            record.state = tcp.TCP_TIME_WAIT
+            record.expires_ns = self.kernel.clock.monotonic_ns() + _LINGER_NS
+            self._lingering.append((record.expires_ns, record))
+
+    def forget(self, record: TimeWait) -> None:
+        """It gives its port back."""
+        if self.connections.get(record.connection) is record:
+            del self.connections[record.connection]
+        self.tcp.remove(record, record.connection[1])
+        record.expires_ns = 0
+
+    def forget_expired(self, now_ns: int) -> None:
+        lingering = self._lingering
+        while lingering and (lingering[0][0] <= now_ns or lingering[0][1].expires_ns != lingering[0][0]):
+            expires_ns, record = lingering.popleft()
+            if record.expires_ns == expires_ns:
+                self.forget(record)
+
+    def is_taken(self, connection: Connection) -> bool:
+        """Whether connect(2) may not have this pair of ends. A TIME_WAIT that may be taken over goes."""
+        found = self.connections.get(connection)
+        if found is None:
+            return False
+        if isinstance(found, TimeWait) and found.state == tcp.TCP_TIME_WAIT:
+            age = self.kernel.clock.monotonic_ns() - (found.expires_ns - _LINGER_NS)
+            if age >= _REUSE_NS:
+                self.forget(found)
+                return False
+        return True
+
+    def datagram_sockets(self, port: int) -> list[UdpSocket]:
+        """Those who own UDP's `port`."""
+        return list(self.udp.at(port))  # type: ignore[arg-type]  # only UDP sockets are put there
