@@ -6,7 +6,7 @@ In every guest address space, from STUB_BASE:
 
     +0        text      stub code, read and execute only
     +GLOBAL   global    one page for all guests, read only to them (doorbell armed? how long to spin?)
-    +HEADER   header    per address space, read only to it: answers known in advance (ids by slot)
+    +HEADER   header    per address space, read only to it: answers known in advance (ids by slot, file rows by fd)
     +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
@@ -35,6 +35,16 @@ PUBLISHED_PID: Final = 0
 PUBLISHED_TID: Final = 4
 PUBLISHED_PPID: Final = 8
 
+# --- published files (stub/local.S): what reads and writes of a descriptor the stub may answer itself ---
+FILE_ROWS: Final = 0x1000  # in the header: a u64 per descriptor, 0: ask
+FILE_ROW_COUNT: Final = 512
+FILE_SINK: Final = 1  # a write takes all and looks at nothing
+FILE_EMPTY: Final = 2  # a read is at the end of file
+FILE_ZERO: Final = 4  # a read gives zeros
+FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
+MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
+USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
+
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
 DONATED_FD: Final = 64  # and, for the length of one mmap, a host file under this number plus the slot's
@@ -58,6 +68,7 @@ WAITING: Final = 0x148  # u32, 1 while the thread sleeps in futex
 COMMAND: Final = 0x14C  # u32, what the thread is to do next
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
+FILE_TABLE: Final = 0x150  # u64, guest address of FILE_ROWS if this thread may use them, else 0
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
 RESULT: Final = 0x168  # u64; the next two lie behind it, so that one store fills all three
 COPY_TO: Final = 0x170  # u64 guest address for COMMAND_COPY_OUT

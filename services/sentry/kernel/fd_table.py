@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.published_files import NOTHING_PUBLISHED, PublishedFiles, admit
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -23,7 +24,7 @@ __all__ = ["FdTable"]
 class FdTable:
     """fd -> OpenFile. `limit` is the soft RLIMIT_NOFILE of the processes that use it (setrlimit(2) keeps it true)."""
 
-    __slots__ = ("_lowest", "cloexec", "files", "limit", "users")
+    __slots__ = ("_lowest", "cloexec", "files", "limit", "published", "users")
 
     def __init__(self, limit: int = 1024) -> None:
         self.files: dict[int, OpenFile] = {}
@@ -31,6 +32,7 @@ class FdTable:
         self.limit = limit
         self.users = 1
         self._lowest = 0  # no number below it is free
+        self.published: PublishedFiles = NOTHING_PUBLISHED
 
     # --- looking up ---
     def get(self, fd: int) -> OpenFile:
@@ -86,6 +88,8 @@ class FdTable:
         if not 0 <= fd < self.limit:
             raise LinuxError(errno.EBADF)
         old = self.files.get(fd)
+        if fd in self.published:
+            self.published.revoke(fd)
         file.refs += 1
         self.files[fd] = file
         if cloexec:
@@ -121,6 +125,8 @@ class FdTable:
 
     def remove(self, fd: int) -> OpenFile:
         """Take `fd` out and hand its reference to the caller. EBADF."""
+        if fd in self.published:
+            self.published.revoke(fd)
         file = self.files.pop(fd, None)
         if file is None:
             raise LinuxError(errno.EBADF)
@@ -165,6 +171,7 @@ class FdTable:
             return self
         self.users -= 1
         task.files = self.fork()
+        admit(task)
         return task.files
 
     def release(self, task: Task) -> None:

@@ -19,7 +19,7 @@ from services.sentry.syscalls.arguments import fd_arg, s32, s64
 from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, write_all
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.opening import stripped_mode
-from services.sentry.vfs.user_copy import read_some
+from services.sentry.vfs.user_copy import check_user_range, read_some
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -81,11 +81,14 @@ def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:
         else:
             if done == count or not file.writes_all:
                 return done
+    if not done:
+        check_user_range(addr, count)
     return _write_rest(task, file, addr, min(count, MAX_RW_COUNT), done)
 
 
 def _read_large(task: Task, file: OpenFile, addr: int, count: int) -> Outcome:
     """Pieces of CHUNK until one comes back short."""
+    check_user_range(addr, count)
     count = min(count, MAX_RW_COUNT)
     mm = task.mm
 

@@ -70,6 +70,11 @@ class OpenFile:
     )
 
     seekable = False  # pread/pwrite/lseek make sense
+    # What a platform may answer itself once it was told (kernel/published_files.py): a write takes all it is given and
+    # looks at nothing; a read is always at the end of file; a read gives zeros without end.
+    takes_everything: bool = False
+    gives_nothing: bool = False
+    gives_zeros: bool = False
     writes_all: bool = False  # a blocking write goes on until all is written, and EPIPE sends SIGPIPE (pipe(7))
     receive_timeout_ns: int = 0  # of sockets: SO_RCVTIMEO and SO_SNDTIMEO, 0: none
     send_timeout_ns: int = 0

@@ -27,6 +27,7 @@ class FakeMemory:
         self.released = 0
         self.total_pages = SIZE // 4096
         self.auxv = b"auxv"
+        self.published = None
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:
@@ -102,6 +103,9 @@ class FakeContext:
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         self.published = (pid, tid, ppid)
+
+    def file_rows(self) -> None:
+        """There is no stub here that would use them."""
 
     def interrupt(self) -> None:
         self.interrupts += 1
