@@ -10,7 +10,8 @@ In every guest address space, from STUB_BASE:
     +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
-region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header.
+region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header, and holds
+the notes on files (FILE_NOTES_AT), which are mapped apart.
 """
 
 from __future__ import annotations
@@ -41,6 +42,18 @@ FILE_ROW_COUNT: Final = 512
 FILE_SINK: Final = 1  # a write takes all and looks at nothing
 FILE_EMPTY: Final = 2  # a read is at the end of file
 FILE_ZERO: Final = 4  # a read gives zeros
+FILE_READ: Final = 8  # pread64 below the size is a copy from the window
+FILE_WRITE: Final = 0x10  # pwrite64 below the size is a copy into it
+FILE_NOTE_READS: Final = 0x20  # note when it was read
+FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs from FILE_WINDOWS,
+FILE_UNIT_MASK: Final = 0xF_FFFF
+FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
+FILE_UNIT: Final = 20  # its shift
+FILE_WINDOWS: Final = STUB_BASE + 0x1_0000_0000  # in every guest address space, hidden: mappings of files
+FILE_WINDOWS_END: Final = FILE_WINDOWS + 0x40_0000_0000
+FILE_NOTES: Final = FILE_WINDOWS  # the first unit: two time stamps per descriptor, last written and last read
+FILE_NOTES_SIZE: Final = 0x2000
+FILE_NOTES_AT: Final = 0x4000  # they lie here in the space's first region, behind the header
 FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond

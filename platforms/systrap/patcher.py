@@ -32,11 +32,12 @@ _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
-BUFFER_CALLS: Final = frozenset((18, 44))  # pwrite64, sendto (and local_write): a small buffer in the second argument
+BUFFER_CALLS: Final = frozenset((44,))  # sendto (and the local writes): a small buffer in the second argument
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 262, 263, 267, 269, 332, 437, 439))  # the same with a directory first
-LOCAL_CALLS: Final = {0: "local_read", 1: "local_write"}  # what the stub may answer itself (stub/local.S)
+# What the stub may answer itself (stub/local.S): read write pread64 pwrite64.
+LOCAL_CALLS: Final = {0: "local_read", 1: "local_write", 17: "local_pread", 18: "local_pwrite"}
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
 
 

@@ -302,6 +302,9 @@ class ScriptedContext:
     def file_rows(self) -> None:
         """There is no stub here that would use them."""
 
+    def use_rows(self, allowed: bool) -> None:
+        """Nor this."""
+
     def set_start(self, stack: int | None, fs_base: int | None) -> None:
         if stack is not None:
             self._kept.rsp = stack

@@ -4,9 +4,10 @@
  * Entered as stub_fast_entry is: rax = number, rcx = where to go on, arguments in their registers, GS base = the slot; no
  * stack, and only rax, rcx and r11 may change. Whatever is not plain goes the long way, as the call that it was.
  *
- * Nothing here can give a guest what it has not: a row lets the stub return a number, or fill memory that the guest could
- * fill itself. The row is read from where the slot says, which the guest may have changed, and buffers are where the guest
- * says, be that in the stub's range: text and header are read-only to it and fault, its slots are its own.
+ * Nothing here can give a guest what it has not: a row lets the stub return a number, or copy between places of the guest's
+ * own address space, which it could do itself. The row is read from where the slot says, which the guest may have changed,
+ * and buffers are where the guest says, be that in the stub's range: text and header are read-only to it and fault, its
+ * slots are its own. (A direction flag that the guest left set makes copies go wrong for it alone.)
  *
  * A kick or a fault in here finds its place in `stub_locals` (stub_handler in stub.c): until a call's last instruction it
  * can be begun anew as an ordinary call, for nothing was done that the Sentry would not do again. So each stretch names
@@ -52,6 +53,11 @@ stub_locals:
   .globl stub_any_entry
   .balign 64
 stub_any_entry:
+  cmp $18, %eax
+  ja stub_fast_entry
+  je stub_local_pwrite
+  cmp $17, %eax
+  je stub_local_pread
   cmp $1, %eax
   jb stub_local_read
   je stub_local_write
@@ -120,6 +126,121 @@ read_end:
   STRETCH read_zeros_done, read_clear_ask, 0
   STRETCH read_clear_ask, read_ask, read_clear_ask
   STRETCH read_ask, read_end, read_ask
+
+/* rdx bytes at r10 of the file in row r11 are within its size, and not nothing or much. Only rax changes. */
+.macro CHECK_RANGE ask
+  mov %r11, %rax
+  shr $FILE_SIZE_SHIFT, %rax
+  sub %r10, %rax
+  jb \ask
+  cmp %rdx, %rax
+  jb \ask
+  lea -1(%rdx), %rax
+  cmp $FILE_LOCAL_MAX, %rax
+  jae \ask
+.endm
+
+.macro SAVE
+  mov %rcx, %gs:RETURN
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %rdx, %gs:ARGS+16
+.endm
+
+.macro UNSAVE
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+16, %rdx
+  mov %gs:RETURN, %rcx
+.endm
+
+/* Note the time (the processor's counter: the Sentry makes a time of it) at `offset` of descriptor rdi's notes. rax, rcx,
+ * rdx change. */
+.macro NOTE offset
+  mov %rdi, %rcx
+  shl $4, %rcx
+  movabs $FILE_NOTES + \offset, %rax
+  add %rax, %rcx
+  rdtsc
+  shl $32, %rdx
+  or %rdx, %rax
+  mov %rax, (%rcx)
+.endm
+
+/* r11 = where byte r10 of the file in row r11 lies. rax changes. */
+.macro PLACE
+  shr $FILE_UNIT_SHIFT, %r11
+  and $FILE_UNIT_MASK, %r11d
+  shl $FILE_UNIT, %r11
+  movabs $FILE_WINDOWS, %rax
+  add %rax, %r11
+  add %r10, %r11
+.endm
+
+  .globl stub_local_pread
+  .balign 16
+stub_local_pread:
+  ROW pread_ask
+  test $FILE_READ, %r11b
+  jz pread_ask
+  CHECK_RANGE pread_ask
+  SAVE
+pread_copy:
+  test $FILE_NOTE_READS, %r11b
+  jz 1f
+  NOTE 8
+1:
+  PLACE
+  mov %rsi, %rdi
+  mov %r11, %rsi
+  mov %gs:ARGS+16, %rcx
+  rep movsb
+  UNSAVE
+  mov %rdx, %rax
+pread_done:
+  jmp *%rcx
+pread_copy_ask:
+  UNSAVE
+pread_ask:
+  mov $17, %eax
+  jmp stub_fast_entry
+pread_end:
+  STRETCH stub_local_pread, pread_copy, pread_ask
+  STRETCH pread_copy, pread_done, pread_copy_ask
+  STRETCH pread_done, pread_copy_ask, 0
+  STRETCH pread_copy_ask, pread_ask, pread_copy_ask
+  STRETCH pread_ask, pread_end, pread_ask
+
+/* The time is noted first: it must not be later than the change. */
+  .globl stub_local_pwrite
+  .balign 16
+stub_local_pwrite:
+  ROW pwrite_ask
+  test $FILE_WRITE, %r11b
+  jz pwrite_ask
+  CHECK_RANGE pwrite_ask
+  SAVE
+pwrite_copy:
+  NOTE 0
+  PLACE
+  mov %r11, %rdi
+  mov %gs:ARGS+16, %rcx
+  rep movsb
+  UNSAVE
+  mov %rdx, %rax
+pwrite_done:
+  jmp *%rcx
+pwrite_copy_ask:
+  UNSAVE
+pwrite_ask:
+  mov $18, %eax
+  jmp stub_fast_buffer_entry
+pwrite_end:
+  STRETCH stub_local_pwrite, pwrite_copy, pwrite_ask
+  STRETCH pwrite_copy, pwrite_done, pwrite_copy_ask
+  STRETCH pwrite_done, pwrite_copy_ask, 0
+  STRETCH pwrite_copy_ask, pwrite_ask, pwrite_copy_ask
+  STRETCH pwrite_ask, pwrite_end, pwrite_ask
 
   .section .text.local_table, "ax"
   .quad 0, 0, 0

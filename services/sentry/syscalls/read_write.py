@@ -14,6 +14,7 @@ from protocol.abi.limits import MAX_RW_COUNT
 from protocol.abi.resource_h import RLIM_INFINITY
 from protocol.abi.splice_h import RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.kernel.published_files import offer_window
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.syscalls.arguments import fd_arg, s32, s64
 from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, write_all
@@ -157,9 +158,11 @@ def sys_pread64(task: Task, fd: int, addr: int, count: int, offset: int) -> Outc
     file, at = _positioned(task, fd, offset, write=False)
     if count <= CHUNK:
         try:
-            return file.pread_user(task.mm, addr, count, at)
+            done = file.pread_user(task.mm, addr, count, at)
         except WouldBlock:
             pass
+        else:
+            return offer_window(task, fd, file, done)
     return _read_pieces(task, file, [(addr, min(count, MAX_RW_COUNT))], at, False)
 
 
@@ -169,7 +172,7 @@ def sys_pwrite64(task: Task, fd: int, addr: int, count: int, offset: int) -> Out
         # The everyday case in few frames; a regular file takes less only when there is no room for more.
         if file.inode.mode & 0o6000 or task.group.rlimits[_RLIMIT_FSIZE][0] != RLIM_INFINITY:
             count = before_write(task, file, at, count)
-        return file.pwrite_user(task.mm, addr, count, at)
+        return offer_window(task, fd, file, file.pwrite_user(task.mm, addr, count, at))
     return _write_pieces(task, file, [(addr, min(count, MAX_RW_COUNT))], at, False)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.open_file import OpenFile
     from services.sentry.vfs.path_walk import Path
+    from services.sentry.vfs.published import Published
     from services.sentry.vfs.superblock import Superblock
 
 __all__ = ["DirectoryEntry", "Inode"]
@@ -44,6 +45,7 @@ class Inode:
         "nlink",
         "open_files",
         "pipe",
+        "published",
         "rdev",
         "size",
         "socket",
@@ -71,6 +73,7 @@ class Inode:
         self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
         self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
         self.watches: object | None = None
+        self.published: dict[Published, None] | None = None  # where guests read it without asking (vfs/published.py)
         self.open_files = 0  # open file descriptions (kept by OpenFile); with nlink 0 it decides release_last_link
         self.writers = 0  # those open for writing: execve(2) gives ETXTBSY
         self.deny_write = 0  # running programs: opening for writing gives ETXTBSY

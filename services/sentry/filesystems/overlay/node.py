@@ -51,7 +51,7 @@ class OverlayInode(Inode):
         self.overlay = overlay
         self.ino = ino
         self.lower = lower
-        self.locks = self.pipe = self.socket = self.watches = None
+        self.locks = self.pipe = self.socket = self.watches = self.published = None
         self.open_files = self.writers = self.deny_write = 0
         self.xattrs: dict[bytes, bytes] | None = None
         self.target: bytes | None = None

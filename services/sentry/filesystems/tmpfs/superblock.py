@@ -25,9 +25,21 @@ DEFAULT_MEMORY: Final = 4 << 30
 
 
 class TmpfsSuperblock(Superblock):
-    """max_pages, max_inodes: 0 means unlimited. `quiet_queue` serves every file: none ever changes readiness."""
+    """max_pages, max_inodes: 0 means unlimited. `quiet_queue` serves every file: none ever changes readiness.
 
-    __slots__ = ("last_ino", "max_inodes", "max_pages", "quiet_queue", "root_mode", "used_inodes", "used_pages")
+    `moved`: how many small files are in host memory for being read or written often (TmpfsRegular).
+    """
+
+    __slots__ = (
+        "last_ino",
+        "max_inodes",
+        "max_pages",
+        "moved",
+        "quiet_queue",
+        "root_mode",
+        "used_inodes",
+        "used_pages",
+    )
 
     def __init__(
         self,
@@ -44,6 +56,7 @@ class TmpfsSuperblock(Superblock):
         self.prunable = False
         self.quiet_queue = WaitQueue()
         self.last_ino = 0
+        self.moved = 0
         self.used_pages = 0
         self.used_inodes = 0
         self.max_pages = 0 if type_name == b"ramfs" else memory // 2 // PAGE

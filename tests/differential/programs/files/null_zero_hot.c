@@ -107,7 +107,12 @@ static void families(void) {
         _exit(1);
     }
     NEED(waitpid(pid, &status, 0));
-    close(null), close(zero);
+    heat(null, zero);
+    SAY(close(null));
+    SAY(put(null, buffer, 1));
+    SAY(get(null, buffer, 1));
+    SAY(close_range(zero, zero, 0));
+    SAY(get(zero, buffer, 1));
 }
 
 static int shared_null, shared_zero;

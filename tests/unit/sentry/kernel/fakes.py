@@ -107,6 +107,9 @@ class FakeContext:
     def file_rows(self) -> None:
         """There is no stub here that would use them."""
 
+    def use_rows(self, allowed: bool) -> None:
+        """Nor this."""
+
     def interrupt(self) -> None:
         self.interrupts += 1
 
