@@ -24,6 +24,7 @@ unsigned long sentrio_rseq_area(void);
 unsigned long sentrio_rseq_length(void);
 unsigned long sentrio_thread_time(int tid, int whole_process);
 int sentrio_processor(void);
+unsigned long sentrio_ticks(void);
 """
 
 SOURCE = """
@@ -81,6 +82,9 @@ static unsigned long sentrio_rseq_area(void) {
   return (unsigned long)__builtin_thread_pointer() + __rseq_offset;
 }
 static unsigned long sentrio_rseq_length(void) { return !&__rseq_size || !__rseq_size ? 0 : 32; }
+
+/* The processor's counter, which guests' stubs note too. */
+static unsigned long sentrio_ticks(void) { return __builtin_ia32_rdtsc(); }
 
 /* CPU time in ns of a host thread, or of the whole process it belongs to. 0 when it is gone. */
 static unsigned long sentrio_thread_time(int tid, int whole_process) {

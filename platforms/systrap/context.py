@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from platforms._host import lib
 from platforms.base import Op
 from platforms.systrap import layout
+from platforms.systrap.file_rows import FileRows
 from platforms.systrap.filter import is_direct
 
 if TYPE_CHECKING:
@@ -603,6 +604,19 @@ class SystrapContext:
         arena.u32[entry + layout.PUBLISHED_TID // 4] = tid
         arena.u32[entry + layout.PUBLISHED_PPID // 4] = ppid
         arena.u64[(self.at + layout.PUBLISHED) // 8] = layout.STUB_BASE + layout.HEADER + offset
+
+    def first_argument(self) -> int:
+        """Of the call being served, as its slot says now."""
+        return self.platform.u64[(self.at + layout.ARGS) >> 3]
+
+    def file_rows(self) -> FileRows | None:
+        """The rows that the threads of this address space may use (`use_rows`)."""
+        return FileRows(self.platform.arena, self.space.header_offset)
+
+    def use_rows(self, allowed: bool) -> None:
+        """Whether this thread, which must be held, is to look at the address space's file rows."""
+        where = layout.STUB_BASE + layout.HEADER + layout.FILE_ROWS if allowed else 0
+        self.platform.arena.u64[(self.at + layout.FILE_TABLE) // 8] = where
 
     def cpu_time_ns(self) -> int:
         """CPU time this thread used; with several threads in the process an estimate (account_cpu)."""

@@ -33,10 +33,15 @@ class Image:
     fast_buffer_entry: int
     fast_path_entry: int
     yield_ip: int
+    any_entry: int
+    local_read: int
+    local_write: int
+    local_pread: int
+    local_pwrite: int
 
 
 def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<18Q", code))
+    return Image(code, *struct.unpack_from("<23Q", code))

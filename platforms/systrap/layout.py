@@ -6,12 +6,13 @@ In every guest address space, from STUB_BASE:
 
     +0        text      stub code, read and execute only
     +GLOBAL   global    one page for all guests, read only to them (doorbell armed? how long to spin?)
-    +HEADER   header    per address space: answers known in advance (ids by slot)
+    +HEADER   header    per address space: answers known in advance (ids by slot, file rows by fd)
     +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
 region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
-slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone.
+slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. The header
+also holds the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows.
 """
 
 from __future__ import annotations
@@ -34,6 +35,28 @@ HEADER_ENTRY: Final = 32  # bytes per slot in the header: what a guest may know 
 PUBLISHED_PID: Final = 0
 PUBLISHED_TID: Final = 4
 PUBLISHED_PPID: Final = 8
+
+# --- published files (stub/local.S): what reads and writes of a descriptor the stub may answer itself ---
+FILE_ROWS: Final = 0x1000  # in the header: a u64 per descriptor, 0: ask
+FILE_ROW_COUNT: Final = 512
+FILE_SINK: Final = 1  # a write takes all and looks at nothing
+FILE_EMPTY: Final = 2  # a read is at the end of file
+FILE_ZERO: Final = 4  # a read gives zeros
+FILE_READ: Final = 8  # pread64 below the size is a copy from the window
+FILE_WRITE: Final = 0x10  # pwrite64 below the size is a copy into it
+FILE_NOTE_READS: Final = 0x20  # note when it was read
+FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs from FILE_WINDOWS,
+FILE_UNIT_MASK: Final = 0xF_FFFF
+FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
+FILE_UNIT: Final = 20  # its shift
+FILE_WINDOWS: Final = STUB_BASE + 0x1_0000_0000  # in every guest address space, hidden: mappings of files
+FILE_WINDOWS_END: Final = FILE_WINDOWS + 0x40_0000_0000
+FILE_NOTES: Final = FILE_WINDOWS  # the first unit: two time stamps per descriptor, last written and last read
+FILE_NOTES_SIZE: Final = 0x2000
+FILE_NOTES_AT: Final = 0x4000  # they lie here in the space's first region, behind the header
+FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
+MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
+USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
@@ -62,6 +85,7 @@ WAITING: Final = 0x148  # u32, 1 while the thread sleeps in futex
 COMMAND: Final = 0x14C  # u32, what the thread is to do next
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
+FILE_TABLE: Final = 0x150  # u64, guest address of FILE_ROWS if this thread may use them, else 0
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
 RESULT: Final = 0x168  # u64; the next two and COPY_DATA lie behind it, so that one store fills them all
 COPY_TO: Final = 0x170  # u64 guest address for COMMAND_COPY_OUT

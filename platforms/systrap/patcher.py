@@ -32,10 +32,12 @@ _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
-BUFFER_CALLS: Final = frozenset((1, 18, 44))  # write, pwrite64, sendto: a small buffer in the second argument
+BUFFER_CALLS: Final = frozenset((44,))  # sendto (and the local writes): a small buffer in the second argument
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 262, 263, 267, 269, 332, 437, 439))  # the same with a directory first
+# What the stub may answer itself (stub/local.S): read write pread64 pwrite64.
+LOCAL_CALLS: Final = {0: "local_read", 1: "local_write", 17: "local_pread", 18: "local_pwrite"}
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
 
 
@@ -109,10 +111,9 @@ class Patches:
         jump = b"\xe9" + struct.pack("<i", address - (site.start + 5))
         if site.number >= 0:
             return _published(site) + _call(site.number, site.resume, image), jump
-        fast_entry = image.fast_entry
-        head = _enter(0, fast_entry)
+        head = _enter(0, image.any_entry)
         tail_at = address + len(head) + 2
-        code = _enter(tail_at, fast_entry) + b"\x0f\x05" + site.tail
+        code = _enter(tail_at, image.any_entry) + b"\x0f\x05" + site.tail
         code += b"\xe9" + struct.pack("<i", site.resume - (tail_at + len(site.tail) + 5))
         self.redirect[site.start + 2] = tail_at
         self.to_original[tail_at] = site.start + 2
@@ -134,7 +135,9 @@ def _enter(resume: int, fast_entry: int) -> bytes:
 def _call(number: int, resume: int, image: Image) -> bytes:
     """eax = number, then into the entry that brings along what this call will be asked for."""
     entry = image.fast_entry
-    if number in BUFFER_CALLS:
+    if number in LOCAL_CALLS:
+        entry = getattr(image, LOCAL_CALLS[number])
+    elif number in BUFFER_CALLS:
         entry = image.fast_buffer_entry
     elif number in PATH_CALLS:
         entry = image.fast_path_entry

@@ -458,7 +458,7 @@ class SystrapPlatform:
     def reserved_ranges(self) -> list[tuple[int, int, bytes]]:
         """(start, end, name for /proc) of what a guest may neither see changed nor map over."""
         vvar, vdso, end = self.vdso
-        ranges = [(layout.STUB_BASE, layout.STUB_END, b"")]
+        ranges = [(layout.STUB_BASE, layout.STUB_END, b""), (layout.FILE_WINDOWS, layout.FILE_WINDOWS_END, b"")]
         if vvar != vdso:
             ranges.append((vvar, vdso, b"[vvar]"))
         return [*ranges, (vdso, end, b"[vdso]")]

@@ -298,6 +298,12 @@ class ScriptedContext:
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         self.published = (pid, tid, ppid)
 
+    def file_rows(self) -> None:
+        """There is no stub here that would use them."""
+
+    def use_rows(self, allowed: bool) -> None:
+        """Nor this."""
+
     def set_start(self, stack: int | None, fs_base: int | None) -> None:
         if stack is not None:
             self._kept.rsp = stack

@@ -114,3 +114,33 @@ def _busiest_below(pid: int) -> int:
         if used and max(used.values()) > 60:
             return max(used, key=lambda child: used[child])
     raise AssertionError("no guest process runs")
+
+
+READS = """
+import os, time
+fd = os.open("/volume/data", os.O_RDONLY)
+for _ in range(1000):
+    os.pread(fd, 4096, 8192)
+print("hot", flush=True)
+end = time.monotonic() + 60
+while len(os.pread(fd, 4096, 8192)) == 4096 and time.monotonic() < end:
+    pass
+print(len(os.pread(fd, 4096, 8192)), len(os.pread(fd, 4096, 0)))
+"""
+
+
+def test_host_shortens_a_file_that_a_guest_reads_all_the_time(tmp_path: Path) -> None:
+    """The guest's stub copies from a mapping of it (a window): that faults, and the Sentry answers."""
+    data = tmp_path / "data"
+    data.write_bytes(bytes(65536))
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        if folder != Path("/tmp") and folder.is_relative_to("/tmp"):
+            folder.chmod(0o755)
+    command = [SUPERVISOR, "do", "-v", f"{tmp_path}:/volume", "--", sys.executable, "-I", "-c", READS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hot\n"
+        time.sleep(0.2)
+        os.truncate(data, 4096)
+        assert process.stdout.read() == "0 4096\n"
+        assert process.wait(timeout=60) == 0

@@ -28,7 +28,7 @@ extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
-enum { G_RAX = 13, G_RIP = 16, GREGS = 23 };
+enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, GREGS = 23 };
 #define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
 
 extern char stub_text_end[];
@@ -36,6 +36,8 @@ extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
 extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
 extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
+/* Calls that are answered without an event (local.S). `away`: where to go instead of on; 0: all is done but the jump. */
+extern const struct local { u64 begin, end, away; } stub_locals[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
  * ARMED, so that either we see the Sentry going to sleep or its last look at the slots sees us. */
@@ -185,6 +187,14 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
   volatile u64 *gregs = (volatile u64 *)(uc + UC_GREGS);
   u64 rip = gregs[G_RIP];
   u32 kind = FAULT;
+  /* A local call is on its way to nobody: the Sentry's kick must not be lost in it, and its faults are the guest's. Either
+   * it becomes an ordinary call, or, when it is over but for the jump, this came behind it. */
+  for (const struct local *l = stub_locals; rip >> 32 == STUB_BASE >> 32 && l->begin; l++) {
+    if (rip < l->begin || rip >= l->end) continue;
+    gregs[G_RIP] = l->away ? l->away : gregs[G_RCX];
+    if (l->away) return;
+    rip = gregs[G_RIP];
+  }
   if (rip >= STUB_BASE && rip < (u64)stub_text_end) {
     if (signo == KICK_SIGNAL) return; /* already on its way to the Sentry */
     if (rip >= (u64)stub_copy_begin && rip < (u64)stub_copy_end) {

@@ -1,7 +1,8 @@
 """/dev/null, /dev/zero and /dev/full (null(4), full(4)).
 
 These are the shortest paths of the system, so `read_user` and `write_user` are overridden and touch as little as they
-can: a write never looks at guest memory (nor does Linux's: a bad buffer is no error), a read of /dev/null neither.
+can: a write never looks at guest memory (nor does Linux's: a bad buffer is no error while it is within user space), a
+read of /dev/null neither. Once used, a descriptor of theirs is published: the guest's stub then answers itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.sentry.errors import LinuxError
 from services.sentry.vfs.open_file import Backing, OpenFile
+from services.sentry.vfs.user_copy import check_user_range, write_some
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -30,6 +32,7 @@ class _MemoryDevice(OpenFile):
 
     __slots__ = ()
     seekable = True
+    takes_everything = True
 
     def seek(self, offset: int, whence: int) -> int:
         self.offset = 0
@@ -39,6 +42,9 @@ class _MemoryDevice(OpenFile):
         return len(data)
 
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        if mm.published is not None:
+            mm.published.offer(self)
+        check_user_range(addr, count)
         return count
 
     def pwrite(self, data: bytes | memoryview, offset: int) -> int:
@@ -52,11 +58,15 @@ class NullFile(_MemoryDevice):
     """Reads give end of file, writes vanish."""
 
     __slots__ = ()
+    gives_nothing = True
 
     def read(self, count: int) -> bytes:
         return b""
 
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        if mm.published is not None:
+            mm.published.offer(self)
+        check_user_range(addr, count)
         return 0
 
     def pread(self, count: int, offset: int) -> bytes:
@@ -70,25 +80,32 @@ class _ZeroReads(_MemoryDevice):
     """Reads give zero bytes without end."""
 
     __slots__ = ()
+    gives_zeros = True
 
     def read(self, count: int) -> bytes:
         return bytes(count)
 
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """Zeros into guest memory, copied from one prepared buffer. EFAULT: nothing could be written."""
+        if mm.published is not None:
+            mm.published.offer(self)
         if count == 1:
             mm.write(addr, ONE_ZERO)
             return 1
         done = 0
         while done < count:
             part = min(count - done, CHUNK)
+            zeros = ZEROS if part == CHUNK else ZEROS[:part]
             try:
-                mm.write(addr + done, ZEROS if part == CHUNK else ZEROS[:part])
+                mm.write(addr + done, zeros)
+                done += part
             except LinuxError:
-                if done:
-                    return done
-                raise
-            done += part
+                try:
+                    return done + write_some(mm, addr + done, zeros)
+                except LinuxError:
+                    if done:
+                        return done
+                    raise
         return done
 
     def pread(self, count: int, offset: int) -> bytes:
@@ -112,6 +129,7 @@ class FullFile(_ZeroReads):
     """/dev/full: writes fail as on a full disk (full(4))."""
 
     __slots__ = ()
+    takes_everything = False
 
     def write(self, data: bytes | memoryview) -> int:
         raise LinuxError(errno.ENOSPC, "/dev/full")

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.published_files import NOTHING_PUBLISHED, PublishedFiles, admit
+from services.sentry.vfs.published import revoke_writing
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -23,7 +25,7 @@ __all__ = ["FdTable"]
 class FdTable:
     """fd -> OpenFile. `limit` is the soft RLIMIT_NOFILE of the processes that use it (setrlimit(2) keeps it true)."""
 
-    __slots__ = ("_lowest", "cloexec", "files", "limit", "users")
+    __slots__ = ("_lowest", "cloexec", "files", "limit", "positioned", "published", "users")
 
     def __init__(self, limit: int = 1024) -> None:
         self.files: dict[int, OpenFile] = {}
@@ -31,6 +33,8 @@ class FdTable:
         self.limit = limit
         self.users = 1
         self._lowest = 0  # no number below it is free
+        self.published: PublishedFiles = NOTHING_PUBLISHED
+        self.positioned = 0  # how many positioned calls came here
 
     # --- looking up ---
     def get(self, fd: int) -> OpenFile:
@@ -68,6 +72,8 @@ class FdTable:
             if file.refs <= 0:
                 file.add_reference().close_reference()
             raise LinuxError(errno.EMFILE)
+        if file.refs and file.inode.published:
+            revoke_writing(file.inode)
         files[fd] = file
         file.refs += 1
         if minimum <= self._lowest:
@@ -86,6 +92,8 @@ class FdTable:
         if not 0 <= fd < self.limit:
             raise LinuxError(errno.EBADF)
         old = self.files.get(fd)
+        if fd in self.published:
+            self.published.revoke(fd)
         file.refs += 1
         self.files[fd] = file
         if cloexec:
@@ -121,6 +129,8 @@ class FdTable:
 
     def remove(self, fd: int) -> OpenFile:
         """Take `fd` out and hand its reference to the caller. EBADF."""
+        if fd in self.published:
+            self.published.revoke(fd)
         file = self.files.pop(fd, None)
         if file is None:
             raise LinuxError(errno.EBADF)
@@ -132,6 +142,8 @@ class FdTable:
 
     def close(self, fd: int, task: Task) -> None:
         """close(2). EBADF: none."""
+        if fd in self.published:
+            self.published.revoke(fd)
         file = self.files.pop(fd, None)
         if file is None:
             raise LinuxError(errno.EBADF)
@@ -152,6 +164,8 @@ class FdTable:
     def fork(self) -> FdTable:
         """A copy for a new process: the same files, one more reference each."""
         child = FdTable(self.limit)
+        if self.published:
+            self.published.revoke_writing()
         child.files = files = self.files.copy()
         child.cloexec = self.cloexec.copy()
         child._lowest = self._lowest
@@ -162,6 +176,8 @@ class FdTable:
     def share(self) -> FdTable:
         """One more task uses this table (CLONE_FILES)."""
         self.users += 1
+        if self.published:
+            self.published.revoke_writing()
         return self
 
     def unshared_for(self, task: Task) -> FdTable:
@@ -170,6 +186,7 @@ class FdTable:
             return self
         self.users -= 1
         task.files = self.fork()
+        admit(task)
         return task.files
 
     def release(self, task: Task) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from services.sentry.errors import LinuxError
+from services.sentry.kernel import published_files
 from services.sentry.kernel.waiter import Outcome, StubOp
 
 if TYPE_CHECKING:
@@ -17,12 +18,16 @@ __all__ = ["publish", "start_child"]
 
 
 def publish(task: Task) -> None:
-    """Show a task its ids where its patched call sites read them: at its start, and when its parent changes."""
+    """Show a task its ids where its patched call sites read them: at its start, and when its parent changes.
+
+    And let it use its address space's published files, at its start and when its table of descriptors changes.
+    """
     context: Any = task.context
     if context is None or task.kernel.tracing:
         return
     group = task.group
     context.publish(group.pid, task.tid, group.parent.pid if group.parent is not None else 0)
+    published_files.admit(task)
 
 
 def start_child(

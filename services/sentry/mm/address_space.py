@@ -62,6 +62,7 @@ class AddressSpace(UserMemory):
         "locked_pages",
         "mmap_top",
         "patcher",
+        "published",
         "stack_start",
         "total_pages",
         "users",
@@ -81,6 +82,7 @@ class AddressSpace(UserMemory):
         self.locked_pages = 0
         self.mmap_top = ADDRESS_END - ((int.from_bytes(os.urandom(3), "little") >> 4) << 12) - 0x2000_0000
         self.patcher = Patches()
+        self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 
     # --- life ---
     def reserve(self, start: int, end: int, name: bytes = b"") -> None:
@@ -115,6 +117,8 @@ class AddressSpace(UserMemory):
         self.users -= 1
         if self.users:
             return
+        if self.published is not None:
+            self.published.end()
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None

@@ -19,6 +19,7 @@ from services.sentry.syscalls.arguments import fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.file_locks import EOF, LockWaits, locks_of
 from services.sentry.vfs.permissions import owner_or_capable
+from services.sentry.vfs.published import revoke
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -72,6 +73,8 @@ def _getfl(task: Task, fd: int, file: OpenFile, cmd: int, arg: int) -> Outcome:
 def _setfl(task: Task, fd: int, file: OpenFile, cmd: int, arg: int) -> Outcome:
     if arg & fc.O_NOATIME and not file.flags & fc.O_NOATIME and not owner_or_capable(file.inode, task.cred):
         raise LinuxError(errno.EPERM)
+    if file.inode.published:
+        revoke(file.inode)
     file.set_flags(file.flags & ~_SETTABLE | arg & _SETTABLE)
     follow_async(task.kernel, file, fd)
     return 0

@@ -41,6 +41,9 @@ def _set(task: Task, target: Task, resource: int, new: Limit) -> None:
     if resource == rh.RLIMIT_NOFILE:
         for thread in target.group.tasks.values():
             thread.files.limit = soft
+    elif resource == rh.RLIMIT_FSIZE:
+        for thread in target.group.tasks.values():
+            thread.files.published.revoke_writing()
     elif resource == rh.RLIMIT_CPU:
         watch_cpu_limit(target.group)
 

@@ -9,6 +9,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import memfd_h as mf
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs import make_memfd
+from services.sentry.kernel.published_files import take_away
 from services.sentry.kernel.waiter import ANY, Wait
 from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
@@ -146,7 +147,7 @@ def sys_openat2(task: Task, dirfd: int, path: int, how_addr: int, size: int) -> 
 # --- closing and duplicating ---
 def sys_close(task: Task, fd: int) -> Outcome:
     task.files.close(fd & 0xFFFFFFFF, task)
-    return 0
+    return take_away(task, 0) if task.files.published.stale else 0
 
 
 def sys_close_range(task: Task, first: int, last: int, flags: int) -> Outcome:
@@ -160,7 +161,7 @@ def sys_close_range(task: Task, first: int, last: int, flags: int) -> Outcome:
         table.cloexec.update(fd for fd in table.files if first <= fd <= last)
     else:
         task.files.close_range(first, last, task)
-    return 0
+    return take_away(task, 0)
 
 
 def sys_dup(task: Task, fd: int) -> Outcome:
@@ -168,14 +169,14 @@ def sys_dup(task: Task, fd: int) -> Outcome:
 
 
 def sys_dup2(task: Task, old: int, new: int) -> Outcome:
-    return task.files.dup2(fd_arg(old), fd_arg(new), False, task)
+    return take_away(task, task.files.dup2(fd_arg(old), fd_arg(new), False, task))
 
 
 def sys_dup3(task: Task, old: int, new: int, flags: int) -> Outcome:
     old, new, flags = fd_arg(old), fd_arg(new), u32(flags)
     if flags & ~fc.O_CLOEXEC or old == new:
         raise LinuxError(errno.EINVAL)
-    return task.files.dup2(old, new, bool(flags), task)
+    return take_away(task, task.files.dup2(old, new, bool(flags), task))
 
 
 # --- nameless files, handles ---

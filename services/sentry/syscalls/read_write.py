@@ -14,12 +14,13 @@ from protocol.abi.limits import MAX_RW_COUNT
 from protocol.abi.resource_h import RLIM_INFINITY
 from protocol.abi.splice_h import RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.kernel.published_files import offer_window
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.syscalls.arguments import fd_arg, s32, s64
 from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, wait_for, write_all
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.opening import stripped_mode
-from services.sentry.vfs.user_copy import read_some
+from services.sentry.vfs.user_copy import check_user_range, read_some
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -83,11 +84,14 @@ def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:
         else:
             if done == count or not file.writes_all:
                 return done
+    if not done:
+        check_user_range(addr, count)
     return _write_rest(task, file, addr, min(count, MAX_RW_COUNT), done)
 
 
 def _read_large(task: Task, file: OpenFile, addr: int, count: int) -> Outcome:
     """Pieces of CHUNK until one comes back short."""
+    check_user_range(addr, count)
     count = min(count, MAX_RW_COUNT)
     mm = task.mm
 
@@ -156,9 +160,11 @@ def sys_pread64(task: Task, fd: int, addr: int, count: int, offset: int) -> Outc
     file, at = _positioned(task, fd, offset, write=False)
     if count <= CHUNK:
         try:
-            return file.pread_user(task.mm, addr, count, at)
+            done = file.pread_user(task.mm, addr, count, at)
         except WouldBlock:
             pass
+        else:
+            return offer_window(task, fd, file, done)
     return _read_pieces(task, file, [(addr, min(count, MAX_RW_COUNT))], at, False)
 
 
@@ -168,7 +174,7 @@ def sys_pwrite64(task: Task, fd: int, addr: int, count: int, offset: int) -> Out
         # The everyday case in few frames; a regular file takes less only when there is no room for more.
         if file.inode.mode & 0o6000 or task.group.rlimits[_RLIMIT_FSIZE][0] != RLIM_INFINITY:
             count = before_write(task, file, at, count)
-        return file.pwrite_user(task.mm, addr, count, at)
+        return offer_window(task, fd, file, file.pwrite_user(task.mm, addr, count, at))
     return _write_pieces(task, file, [(addr, min(count, MAX_RW_COUNT))], at, False)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.sentry.vfs.directory_file import Listing
     from services.sentry.vfs.open_file import OpenFile
     from services.sentry.vfs.path_walk import Path
+    from services.sentry.vfs.published import Published
     from services.sentry.vfs.superblock import Superblock
 
 __all__ = ["NOT_SHOWN", "DirectoryEntry", "Inode"]
@@ -54,6 +55,7 @@ class Inode:
         "nlink",
         "open_files",
         "pipe",
+        "published",
         "rdev",
         "shown",
         "size",
@@ -85,6 +87,7 @@ class Inode:
         self.pipe: object | None = None  # the Pipe behind a FIFO (files/pipe.py)
         self.socket: object | None = None  # the unix socket bound here (sockets/unix/)
         self.watches: object | None = None
+        self.published: dict[Published, None] | None = None  # where guests read it without asking (vfs/published.py)
         self.open_files = 0  # open file descriptions (kept by OpenFile); with nlink 0 it decides release_last_link
         self.writers = 0  # those open for writing: execve(2) gives ETXTBSY
         self.deny_write = 0  # running programs: opening for writing gives ETXTBSY

@@ -18,6 +18,7 @@ from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.file_locks import drop_description_locks, drop_owner_locks
+from services.sentry.vfs.published import revoke_writing
 
 if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollItem
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from services.sentry.vfs.inode import DirectoryEntry, Inode
     from services.sentry.vfs.path_walk import Path
 
-__all__ = ["KEPT_FLAGS", "Backing", "OpenFile"]
+__all__ = ["KEPT_FLAGS", "Backing", "OpenFile", "WindowSource"]
 
 KEPT_FLAGS: Final = ~(fc.O_CREAT | fc.O_EXCL | fc.O_NOCTTY | fc.O_TRUNC | fc.O_CLOEXEC)
 """Of open(2)'s flags, those that F_GETFL shows."""
@@ -45,6 +46,21 @@ class Backing(NamedTuple):
     max_prot_write: bool
     identity: object
     count_writable: Callable[[int], None] | None = None
+
+
+class WindowSource(NamedTuple):
+    """What a regular file gives to those who serve reads and writes of it from a mapping (kernel/published_files.py).
+
+    Bytes [0, size) lie at 0 of `host_fd`, none of them in a hole. `node`: the inode whose data and times these are: it
+    calls vfs/published.py before they change otherwise. `writable`: a mapping may be written, and `node` is told when.
+    `keeps_reads`: its access time is kept here.
+    """
+
+    host_fd: int
+    size: int
+    writable: bool
+    node: Inode
+    keeps_reads: bool
 
 
 class OpenFile:
@@ -73,6 +89,11 @@ class OpenFile:
     )
 
     seekable = False  # pread/pwrite/lseek make sense
+    # What a platform may answer itself once it was told (kernel/published_files.py): a write takes all it is given and
+    # looks at nothing; a read is always at the end of file; a read gives zeros without end.
+    takes_everything: bool = False
+    gives_nothing: bool = False
+    gives_zeros: bool = False
     writes_all: bool = False  # a blocking write goes on until all is written, and EPIPE sends SIGPIPE (pipe(7))
     receive_timeout_ns: int = 0  # of sockets: SO_RCVTIMEO and SO_SNDTIMEO, 0: none
     send_timeout_ns: int = 0
@@ -93,6 +114,8 @@ class OpenFile:
         inode.open_files += 1
         if mode:
             inode.writers += 1
+            if inode.published:
+                revoke_writing(inode)
         self.epoll_links: dict[EpollItem, None] | None = None  # the epoll items that watch this description
 
     # --- life ---
@@ -203,6 +226,10 @@ class OpenFile:
     def mmap_backing(self) -> Backing:
         """ENODEV: cannot be mapped."""
         raise LinuxError(errno.ENODEV)
+
+    def window_source(self) -> WindowSource | None:
+        """Its contents as memory, None: they cannot be had so."""
+        return None
 
     def set_flags(self, flags: int) -> None:
         """fcntl(F_SETFL), already masked to what may change."""

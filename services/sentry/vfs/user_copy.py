@@ -10,9 +10,16 @@ from services.sentry.errors import LinuxError
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["read_some", "write_some"]
+__all__ = ["check_user_range", "read_some", "write_some"]
 
 PAGE: Final = 4096
+USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX
+
+
+def check_user_range(addr: int, count: int) -> None:
+    """EFAULT: a buffer that reaches beyond user space (access_ok of Linux: before anything is transferred)."""
+    if addr + count > USER_END:
+        raise LinuxError(errno.EFAULT)
 
 
 def write_some(mm: AddressSpace, addr: int, data: bytes | memoryview) -> int:

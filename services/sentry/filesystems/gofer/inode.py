@@ -32,6 +32,7 @@ from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.directory_file import DirectoryFile, Listing
 from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
+from services.sentry.vfs.published import revoke
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.gofer.superblock import GoferSuperblock
@@ -103,7 +104,7 @@ class GoferInode(Inode):
         self.fid = c.NOFID
         self.epoch = 0
         self.shown = NOT_SHOWN
-        self.locks = self.pipe = self.socket = self.watches = None
+        self.locks = self.pipe = self.socket = self.watches = self.published = None
         self.open_files = self.writers = self.deny_write = 0
         self.host: HostFile | RemoteData | None = None
         self.dirty = self.mapped = False
@@ -219,7 +220,7 @@ class GoferInode(Inode):
     # --- attributes ---
     def stat_cell(self) -> list[bytes | None] | None:
         """None: the host file is asked at every stat, or the Gofer is."""
-        return None if self.dirty or self.gofer.revalidates else self.own_cell()
+        return None if self.dirty or self.published or self.gofer.revalidates else self.own_cell()
 
     def refresh(self) -> None:
         """As Inode.refresh. One fstat on the donated fd after writes; a round trip only under `revalidate`."""
@@ -287,6 +288,8 @@ class GoferInode(Inode):
         ctime_ns: int | None = None,
     ) -> None:
         """As Inode.set_attributes. EROFS, EPERM: the Gofer refuses. ctime cannot be chosen: it becomes now."""
+        if size is not None and self.published:
+            revoke(self)
         if size is not None and self.host is not None and self.host.fd >= 0 and self.host.writable:
             self._truncate_here(self.host.fd, size)
             size = mtime_ns = None  # the host sets the time of the change

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile, WindowSource
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.gofer.inode import GoferInode
@@ -256,6 +256,12 @@ class GoferFile(OpenFile):
             raise _refused(error) from None
 
     # --- the rest ---
+    def window_source(self) -> WindowSource | None:
+        """For reading: what changes a file's data through a mapping does not move its times on the host."""
+        if self.fd < 0 or self.node.gofer.revalidates:
+            return None
+        return WindowSource(self.fd, os.fstat(self.fd).st_size, False, self.node, False)
+
     def mmap_backing(self) -> Backing:
         """The donated fd; shared writable mappings only of what was opened for writing. ENODEV: nothing was donated."""
         if self.fd < 0:

@@ -52,7 +52,7 @@ class OverlayInode(Inode):
         self.ino = ino
         self.lower = lower
         self.shown = NOT_SHOWN
-        self.locks = self.pipe = self.socket = self.watches = None
+        self.locks = self.pipe = self.socket = self.watches = self.published = None
         self.open_files = self.writers = self.deny_write = 0
         self.xattrs: dict[bytes, bytes] | None = None
         self.target: bytes | None = None
@@ -83,7 +83,7 @@ class OverlayInode(Inode):
 
     def stat_cell(self) -> list[bytes | None] | None:
         """None: the lower may change by itself."""
-        return self.own_cell() if self.owned or self.overlay.lowers_fixed else None
+        return self.own_cell() if (self.owned or self.overlay.lowers_fixed) and not self.published else None
 
     def refresh(self) -> None:
         """Repeat the lower's attributes if those may have changed under us and none was changed here."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from services.sentry.vfs.open_file import KEPT_FLAGS, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, OpenFile, WindowSource
+from services.sentry.vfs.published import revoke
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.regular import OverlayRegular
@@ -84,6 +85,8 @@ class OverlayFile(OpenFile):
 
     def switch(self, inner: OpenFile) -> None:
         """Go on with `inner`, at the same position. A file that gave a backing stays open: mappings use its host fd."""
+        if self.inode.published:
+            revoke(self.inode)
         old = self._inner
         inner.offset = old.offset
         mapped = _is_bound(self, "mmap_backing")
@@ -95,6 +98,9 @@ class OverlayFile(OpenFile):
             self._mapped = [*(self._mapped or ()), old]
         else:
             old.close_reference()
+
+    def window_source(self) -> WindowSource | None:
+        return self._inner.window_source()
 
     def set_flags(self, flags: int) -> None:
         self.flags = flags

@@ -14,6 +14,7 @@ from protocol.abi.xattr_h import XATTR_CREATE, XATTR_REPLACE
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.inode import Inode
+from services.sentry.vfs.published import before_change
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -60,6 +61,8 @@ class TmpfsNode(Inode):
         mtime_ns: int | None = None,
         ctime_ns: int | None = None,
     ) -> None:
+        if self.published:
+            before_change(self, mode)
         if size is not None:
             self.resize(size)
         if mode is not None:

@@ -11,7 +11,8 @@ from protocol.abi import stat_h as st
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.tmpfs.memory_data import MAX_FILE_SIZE, MemoryData
 from services.sentry.filesystems.tmpfs.node import TmpfsNode
-from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile
+from services.sentry.vfs.open_file import KEPT_FLAGS, Backing, OpenFile, WindowSource
+from services.sentry.vfs.published import fold, revoke, revoke_writing
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.tmpfs.superblock import TmpfsSuperblock
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TmpfsFile", "TmpfsRegular"]
 
+MOVED_MAX: Final = 256
+"""Small files that may take a host descriptor each for being read and written often."""
 WRITE_SEALS: Final = fc.F_SEAL_WRITE | fc.F_SEAL_FUTURE_WRITE
 
 
@@ -29,24 +32,28 @@ class TmpfsRegular(TmpfsNode):
     """`data` holds the bytes; `size` and `blocks` follow it. `seals`: F_SEAL_*, F_SEAL_SEAL alone on ordinary files.
 
     `shared_writable`: shared mappings that may write (told through Backing); F_SEAL_WRITE gives EBUSY then.
+    `moved`: to host memory for a window's sake alone; the superblock counts these.
     """
 
-    __slots__ = ("data", "seals", "shared_writable")
+    __slots__ = ("data", "moved", "seals", "shared_writable")
 
     def __init__(self, superblock: TmpfsSuperblock, mode: int, uid: int, gid: int, name: str = "tmpfs") -> None:
         super().__init__(superblock, st.S_IFREG | mode & 0o7777, uid, gid)
         self.data = MemoryData(superblock, name)
         self.seals = fc.F_SEAL_SEAL
         self.shared_writable = 0
+        self.moved = False
 
     def refresh(self) -> None:
+        if self.published:
+            fold(self)
         self.data.settle()
         self.blocks = self.data.pages * 8
         self.shown[0] = None
 
     def stat_cell(self) -> list[bytes | None] | None:
-        """None: the host counts the pages (sparse and mapped files)."""
-        return self.own_cell() if self.data.counts_pages else None
+        """None: the host counts the pages (sparse and mapped files), or guests change the times (published ones)."""
+        return self.own_cell() if self.data.counts_pages and not self.published else None
 
     def touch_written(self) -> None:
         """After a change of contents."""
@@ -61,6 +68,8 @@ class TmpfsRegular(TmpfsNode):
             raise LinuxError(errno.EPERM)
         if size > MAX_FILE_SIZE:
             raise LinuxError(errno.EFBIG)
+        if self.published:
+            revoke(self)
         self.data.truncate(size)
         self.touch_written()
 
@@ -76,6 +85,8 @@ class TmpfsRegular(TmpfsNode):
         if mode & fc.FALLOC_FL_PUNCH_HOLE:
             if self.seals & WRITE_SEALS:
                 raise LinuxError(errno.EPERM)
+            if self.published:
+                revoke(self)
             self.data.punch(offset, length)
         else:
             if self.seals & fc.F_SEAL_GROW and offset + length > self.size:
@@ -99,6 +110,8 @@ class TmpfsRegular(TmpfsNode):
 
     def release_last_link(self) -> None:
         self.data.release()
+        if self.moved:
+            self.superblock.moved -= 1
         super().release_last_link()
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
@@ -134,15 +147,20 @@ class TmpfsFile(OpenFile):
         inode.open_files += 1
         if mode:
             inode.writers += 1
+            if inode.published:
+                revoke_writing(inode)
 
     def _accessed(self) -> None:
         """Linux's relatime: the access time moves when it is not later than the last change."""
         path = self.path
+        inode = self.inode
+        if inode.published:
+            fold(inode)
         if path is not None and path.mount.flags & mt.MS_NOATIME:
             self.fresh = False
-        else:
-            self.inode.atime_ns = self.node.superblock.now()
-            self.inode.shown[0] = None
+        elif inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns:
+            inode.atime_ns = self.node.superblock.now()
+            inode.shown[0] = None
 
     # --- reading ---
     def read(self, count: int) -> bytes:
@@ -152,13 +170,13 @@ class TmpfsFile(OpenFile):
 
     def pread(self, count: int, offset: int) -> bytes:
         inode = self.inode
-        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns):
+        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns or inode.published):
             self._accessed()
         return self.data.read(offset, count)
 
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         inode = self.inode
-        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns):
+        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns or inode.published):
             self._accessed()
         done = self.data.read_to(mm, addr, count, self.offset)
         self.offset += done
@@ -166,7 +184,7 @@ class TmpfsFile(OpenFile):
 
     def pread_user(self, mm: AddressSpace, addr: int, count: int, offset: int) -> int:
         inode = self.inode
-        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns):
+        if self.fresh and (inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns or inode.published):
             self._accessed()
         return self.data.read_to(mm, addr, count, offset)
 
@@ -235,3 +253,24 @@ class TmpfsFile(OpenFile):
         node = self.node
         node.shown[0] = None  # from now on the host counts the pages
         return Backing(self.data.export(), 0, not node.seals & WRITE_SEALS, node, node.count_writable)
+
+    def window_source(self) -> WindowSource | None:
+        """Moves the contents to host memory. For reading alone if seals may be put on it: nobody could take a mapping
+        away from who has it.
+        """
+        node, data = self.node, self.data
+        if not data.size or not data.dense or data.holes:
+            return None
+        host = data.host
+        if host is None:
+            superblock = node.superblock
+            if superblock.moved >= MOVED_MAX:
+                return None
+            try:
+                host = data.to_host()
+            except LinuxError:
+                return None
+            node.moved = True
+            superblock.moved += 1
+        keeps_reads = self.fresh and not (self.path is not None and self.path.mount.flags & mt.MS_NOATIME)
+        return WindowSource(host.fd, data.size, node.seals == fc.F_SEAL_SEAL, node, keeps_reads)

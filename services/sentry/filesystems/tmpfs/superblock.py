@@ -24,9 +24,12 @@ DEFAULT_MEMORY: Final = 4 << 30
 
 
 class TmpfsSuperblock(Superblock):
-    """max_pages, max_inodes: 0 means unlimited."""
+    """max_pages, max_inodes: 0 means unlimited.
 
-    __slots__ = ("last_ino", "max_inodes", "max_pages", "root_mode", "used_inodes", "used_pages")
+    `moved`: how many small files are in host memory for being read or written often (TmpfsRegular).
+    """
+
+    __slots__ = ("last_ino", "max_inodes", "max_pages", "moved", "root_mode", "used_inodes", "used_pages")
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class TmpfsSuperblock(Superblock):
         memory = int(getattr(kernel, "memory_bytes", 0)) or DEFAULT_MEMORY
         self.prunable = False
         self.last_ino = 0
+        self.moved = 0
         self.used_pages = 0
         self.used_inodes = 0
         self.max_pages = 0 if type_name == b"ramfs" else memory // 2 // PAGE

@@ -28,6 +28,7 @@ class FakeMemory:
         self.released = 0
         self.total_pages = SIZE // 4096
         self.auxv = b"auxv"
+        self.published = None
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:
@@ -103,6 +104,12 @@ class FakeContext:
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         self.published = (pid, tid, ppid)
+
+    def file_rows(self) -> None:
+        """There is no stub here that would use them."""
+
+    def use_rows(self, allowed: bool) -> None:
+        """Nor this."""
 
     def interrupt(self) -> None:
         self.interrupts += 1

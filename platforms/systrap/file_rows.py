@@ -1,0 +1,78 @@
+"""The file rows of one address space: what its stub is told of descriptors so that it need not ask (stub/local.S).
+
+A row is one word, so that a guest thread sees it whole. It is zero, or says what may be done without the Sentry: that
+reads and writes are trivial, or where in the guest's memory a *window* lies, a hidden mapping of the file that
+positioned reads and writes may be copied from and to. Windows are placed by the unit; the first unit holds the *notes*:
+for each descriptor the processor's counter (`ticks`) when it was last written and last read. The guest may write there
+what it likes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from platforms._host import lib
+from platforms.base import Op
+from platforms.systrap import layout
+
+if TYPE_CHECKING:
+    from platforms.systrap.arena import Arena
+
+__all__ = ["EMPTY", "NOTE_READS", "READ", "SINK", "UNITS", "WRITE", "ZERO", "FileRows", "ticks", "unit_address"]
+
+SINK: Final = layout.FILE_SINK
+EMPTY: Final = layout.FILE_EMPTY
+ZERO: Final = layout.FILE_ZERO
+READ: Final = layout.FILE_READ
+WRITE: Final = layout.FILE_WRITE
+NOTE_READS: Final = layout.FILE_NOTE_READS
+UNITS: Final = (layout.FILE_WINDOWS_END - layout.FILE_WINDOWS) >> layout.FILE_UNIT
+_NR_MMAP: Final = 9
+_READ_WRITE: Final = 3
+_SHARED_FIXED: Final = 0x11
+
+
+def unit_address(unit: int) -> int:
+    """Where a window that begins with `unit` lies."""
+    return layout.FILE_WINDOWS + (unit << layout.FILE_UNIT)
+
+
+def ticks() -> int:
+    """The processor's counter now."""
+    return int(lib.sentrio_ticks())
+
+
+class FileRows:
+    """`count` rows, by descriptor number. `header_offset`: where the address space's first region lies in the arena."""
+
+    __slots__ = ("_first", "_header_offset", "_notes", "_words", "count")
+
+    def __init__(self, arena: Arena, header_offset: int) -> None:
+        self._words = arena.u64
+        self._header_offset = header_offset
+        self._first = (header_offset + layout.FILE_ROWS) // 8
+        self._notes = (header_offset + layout.FILE_NOTES_AT) // 8
+        self.count = layout.FILE_ROW_COUNT
+
+    def set(self, fd: int, row: int) -> None:
+        """Say `row` of `fd` from now on; 0: ask."""
+        self._words[self._first + fd] = row
+
+    def set_window(self, fd: int, unit: int, size: int, kind: int) -> int:
+        """The row that says: `size` bytes of the file lie at `unit`, and `kind` may be done with them."""
+        row = kind | unit << layout.FILE_UNIT_SHIFT | size << layout.FILE_SIZE_SHIFT
+        self._words[self._first + fd] = row
+        return row
+
+    def notes(self, fd: int) -> tuple[int, int]:
+        """When `fd` was last written and read through a window, in ticks, as the guest says."""
+        at = self._notes + 2 * fd
+        return self._words[at], self._words[at + 1]
+
+    def notes_op(self) -> Op:
+        """What maps the notes, to be carried out once before the first window is published."""
+        at = self._header_offset + layout.FILE_NOTES_AT
+        return Op(
+            _NR_MMAP,
+            (layout.FILE_NOTES, layout.FILE_NOTES_SIZE, _READ_WRITE, _SHARED_FIXED, layout.ARENA_FD, at),
+        )
