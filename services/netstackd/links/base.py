@@ -34,6 +34,7 @@ from services.netstackd.storage.packet import (
     GSO_TCP6,
     Packet,
 )
+from services.netstackd.wire.offload import CHECKSUM_OFFSET
 
 BATCH: Final = 64
 BATCH_BYTES: Final = 200_000  # of large frames in a batch: more would leave the processor's cache before it is sent
@@ -51,7 +52,6 @@ _DATA_VALID: Final = 2
 _GSO_TCPV4: Final = 1
 _GSO_TCPV6: Final = 4
 _GSO_ECN: Final = 0x80
-_CSUM_OFFSET: Final = {6: 16, 17: 6}  # of TCP and UDP
 ALL_OFFLOADS: Final = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
 
 Frame = bytes | bytearray | memoryview
@@ -179,7 +179,7 @@ def vnet_header(packet: Packet) -> bytes:
     if gso_type == GSO_NONE:
         if packet.csum != CSUM_PARTIAL:
             return NO_VNET
-        offset = _CSUM_OFFSET.get(packet.proto, 0)
+        offset = CHECKSUM_OFFSET.get(packet.proto, 0)
         return VNET_HEADER.pack(_NEEDS_CSUM, 0, 0, 0, packet.l4 - packet.l2, offset)
     l2 = packet.l2
     kind = _GSO_TCPV4 if gso_type == GSO_TCP4 else _GSO_TCPV6

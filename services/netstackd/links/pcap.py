@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from services.netstackd.links.base import Frame, Link, frame_of
-from services.netstackd.links.segmentation import complete_checksum, locate
+from services.netstackd.links.segmentation import locate
 from services.netstackd.network.interface import ETHERNET, IP
 from services.netstackd.storage.packet import CSUM_PARTIAL, Packet
+from services.netstackd.wire.offload import complete_checksum
 
 HOST_SYSCALLS: Final = ("openat", "read", "write", "writev", "close")
 

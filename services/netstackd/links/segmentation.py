@@ -18,13 +18,13 @@ from typing import Final
 from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6, OFFLOAD_USO
 from services.netstackd.storage.packet import (
     CSUM_PARTIAL,
-    CSUM_VALID,
     GSO_TCP4,
     GSO_TCP6,
     GSO_UDP,
     Packet,
 )
 from services.netstackd.wire.checksum import checksum, ones_sum
+from services.netstackd.wire.offload import CHECKSUM_OFFSET, complete_checksum
 
 MAX_MERGED_BYTES: Final = 65535  # of one frame
 _IPV4: Final = b"\x08\x00"
@@ -34,7 +34,6 @@ _TCP: Final = 6
 _UDP: Final = 17
 _FIN_PSH: Final = 0x09
 _CWR: Final = 0x80
-_FIELD: Final = {_TCP: 16, _UDP: 6}
 _TSO: Final = {GSO_TCP4: OFFLOAD_TSO4, GSO_TCP6: OFFLOAD_TSO6, GSO_UDP: OFFLOAD_USO}
 _ALL: Final = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
 _U16: Final = struct.Struct("!H")
@@ -61,22 +60,6 @@ def prepare(packets: Sequence[Packet], offload: int) -> Sequence[Packet]:
             complete_checksum(packet)
         ready.append(packet)
     return ready
-
-
-def complete_checksum(packet: Packet) -> None:
-    """Turn CSUM_PARTIAL into a complete checksum. `l4` and `proto` are set."""
-    field = _FIELD.get(packet.proto)
-    packet.csum = CSUM_VALID
-    if field is None or packet.l4 + field + 2 > packet.end:
-        return
-    head = packet.writable()
-    l4 = packet.l4
-    total = ones_sum(memoryview(head)[l4 : packet.end])
-    body = packet.body
-    if body is not None and len(body):
-        # times 256 where the body begins in the middle of a word
-        total += ones_sum(body) << 8 if (packet.end - l4) & 1 else ones_sum(body)
-    _U16.pack_into(head, l4 + field, -total % 65535 or 0xFFFF)  # RFC 768: 0 would mean that there is none
 
 
 def pseudo_sum(packet: Packet, length: int) -> int:
@@ -113,7 +96,7 @@ def segments(packet: Packet, partial: bool) -> list[Packet]:
     v4 = template[l3] >> 4 == 4
     tcp = packet.proto == _TCP
     header_bytes = len(template) - l4
-    field = l4 + _FIELD[packet.proto]
+    field = l4 + CHECKSUM_OFFSET[packet.proto]
     base_sum = pseudo_sum(packet, 0)
     sequence = _U32.unpack_from(template, l4 + 4)[0] if tcp else 0
     flags = template[l4 + 13] if tcp else 0

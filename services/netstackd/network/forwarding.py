@@ -34,7 +34,6 @@ _FRAG_CREATES6: Final = COUNTER["Ip6FragCreates"]
 _TTL: Final = COUNTER["DropTtlExceeded"]
 _BIG: Final = COUNTER["DropTooBig"]
 _NOT_UNICAST: Final = COUNTER["DropNotUnicast"]
-_HOOK_FORWARD: Final = COUNTER["DropHookForward"]
 _DROP_NO_ROUTE: Final = COUNTER["DropNoRoute"]
 
 _TTL_TO_CHECKSUM: Final = Struct("!BBH")  # time to live, protocol, header checksum: bytes 8 to 11

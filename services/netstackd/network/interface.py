@@ -69,7 +69,6 @@ class Interface:
         self._up = False
         self._carrier = True
         self.promiscuous = False  # the link is to hand over frames for others
-        self.all_multicast = False
         self.multicast_macs: dict[bytes, int] = {}  # link groups to receive, with how many want each
         self.on_multicast_change: Callable[[Interface], None] | None = None  # told when multicast_macs changed
         self.tx: list[Packet] = []
@@ -84,7 +83,6 @@ class Interface:
         self.proxy_arp = False
         self.accept_local = False
         self.route_localnet = False
-        self.log_martians = False
         # IPv6 settings (net.ipv6.conf.*)
         self.ipv6_enabled = True
         self.forwarding6 = False

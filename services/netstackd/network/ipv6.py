@@ -33,7 +33,6 @@ _IN_MULTICAST: Final = COUNTER["Ip6InMcastPkts"]
 _OUT_MULTICAST: Final = COUNTER["Ip6OutMcastPkts"]
 _NOT_FOR_US: Final = COUNTER["DropNotForUs"]
 _UNKNOWN: Final = COUNTER["DropProtocolUnknown"]
-_TOO_BIG: Final = COUNTER["DropTooBig"]
 _EXTENSION: Final = COUNTER["DropIpv6ExtensionHeader"]
 
 _ROOM: Final = bytes(HEADROOM)

@@ -196,7 +196,6 @@ class DatagramSocket(Socket):
         self.dont_fragment6 = False
         self.options = b""  # IP_OPTIONS
         self.freebind = False
-        self.min_ttl = 0
         self.no_check = False
         # (interface index, version, group): (exclude, sources)
         self.memberships: dict[tuple[int, int, int], tuple[bool, frozenset[int]]] = {}

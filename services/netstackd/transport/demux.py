@@ -40,6 +40,7 @@ _IN_SEGS: Final = COUNTER["TcpInSegs"]
 _CSUM_ERRORS: Final = COUNTER["TcpInCsumErrors"]
 _OUT_RSTS: Final = COUNTER["TcpOutRsts"]
 _OUT_SEGS: Final = COUNTER["TcpOutSegs"]
+_MIN_TTL: Final = COUNTER["TcpExtTCPMinTTLDrop"]
 _DROP_CHECKSUM: Final = COUNTER["DropTcpChecksum"]
 _NO_SOCKET: Final = COUNTER["DropTcpNoSocket"]
 _NOT_UNICAST: Final = COUNTER["DropNotUnicast"]
@@ -70,6 +71,7 @@ class ListenerOwner(Protocol):
     """What the binding of a listening socket points to."""
 
     listener: Listener | None
+    min_ttl: int
     reuse_port: bool
 
     def path_for(self, version: int, packet: Packet) -> TcpPath:
@@ -89,6 +91,7 @@ class Demux:
         self.connections6: dict[Key, Connection] = {}
         self.ports = Ports(stack.rng, stack.secret)
         self.port_use: dict[int, int] = {}  # local port: connections that use it
+        self.guards_ttl = False  # some socket has IP_MINTTL
         self._alarms: dict[Schedulable, Timer] = {}
 
     # -- received --
@@ -132,6 +135,8 @@ class Demux:
         connection = (self.connections4 if packet.version == 4 else self.connections6).get(key)
         if connection is None:
             self._unconnected(packet, segment, key, None)
+        elif self.guards_ttl and isinstance(connection, Endpoint) and not self._ttl_suffices(packet, connection.owner):
+            return
         elif not connection.on_segment(segment, self._stack.now):
             assert isinstance(connection, TimeWait)
             self._remove(packet.version, key, connection)
@@ -144,6 +149,8 @@ class Demux:
             self._count[_NOT_UNICAST] += 1  # RFC 1122 section 4.2.3.10
             return
         owner = self._find_listener(version, key, packet.iface)
+        if owner is not None and not self._ttl_suffices(packet, owner):
+            return
         if owner is None or owner.listener is None:
             self._count[_IN_SEGS] += 1
             self._count[_NO_SOCKET] += 1
@@ -154,6 +161,13 @@ class Demux:
         endpoint = owner.listener.on_segment(segment, flow, path, self._stack.now, reuse)
         if endpoint is not None:
             self.enter(version, key, endpoint)
+
+    def _ttl_suffices(self, packet: Packet, owner: ListenerOwner | None) -> bool:
+        """IP_MINTTL (RFC 5082): what has come a longer way than the socket allows is dropped."""
+        if owner is None or packet.ttl >= owner.min_ttl:
+            return True
+        self._count[_MIN_TTL] += 1
+        return False
 
     def _find_listener(self, version: int, key: Key, iface: Interface | None) -> ListenerOwner | None:
         _, dst, _, dport = key

@@ -339,6 +339,7 @@ class TcpSocket(Socket):
         child.tcp_options = endpoint.options
         child.device, child.mark, child.priority = self.device, self.mark, self.priority
         child.tos, child.ttl, child.v6only = self.tos, self.ttl, self.v6only
+        child.min_ttl = self.min_ttl
         child.reuse_address, child.reuse_port = self.reuse_address, self.reuse_port
         child._adopt(endpoint)
         child._announced = True
@@ -476,6 +477,8 @@ class TcpSocket(Socket):
             writer(self, value)
             return
         set_option(self, level, name, value)
+        if self.min_ttl:
+            self.stack.tcp.guards_ttl = True
         self._settings_changed()
 
     def _apply(self, attribute: str, value: int) -> None:

@@ -32,7 +32,6 @@ PREFIX_AUTONOMOUS: Final = 0x40
 
 _RA: Final = Struct("!BBHII")
 _PREFIX: Final = Struct("!BBIIIQQ")
-_ADDRESS: Final = Struct("!QQ")
 
 Options = list[tuple[int, bytes]]
 

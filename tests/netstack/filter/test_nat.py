@@ -10,10 +10,11 @@ from services.netstackd.filter.conntrack import Direction, Limits
 from services.netstackd.filter.match import Match
 from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule
 from services.netstackd.filter.pipeline import Firewall, Policy
-from services.netstackd.links.segmentation import complete_checksum, segments
+from services.netstackd.links.segmentation import segments
 from services.netstackd.network.interface import Interface
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import CSUM_PARTIAL, Packet
+from services.netstackd.wire.offload import complete_checksum
 from tests.netstack.links import frames
 
 LAN_HOST, OTHER_HOST, ROUTER_LAN = 0x0A000002, 0x0A000003, 0x0A000001
@@ -44,7 +45,7 @@ class World:
         packet.iface = source
         if not self.firewall.prerouting(packet):
             return None
-        packet.out = out
+        packet.out, packet.next_hop = out, 0
         if not self.firewall.postrouting(packet):
             return None
         return frames.whole(packet)

@@ -388,6 +388,27 @@ def test_half_open_connections_do_not_hold_the_stack_after_their_listener_is_gon
     assert not pair.b.stack.tcp._alarms and not pair.b.stack.tcp.connections()
 
 
+def test_minimum_ttl_keeps_out_what_has_come_a_long_way() -> None:
+    n = Routed()
+    n.run(12)
+    server = listening(n.b)
+    near, far = tcp_socket(n.r), tcp_socket(n.a)
+    set_option(server, 0, 21, 64)
+    for client in (near, far):
+        connect(client, ip("10.2.0.1"))
+    n.run(0.5)
+    assert server.accept().peer()[1] == near.local_port
+    assert not server.poll() & 1 and n.b.count("TcpExtTCPMinTTLDrop") == 1
+    set_option(server, 0, 21, 63)
+    n.run(1)
+    child = server.accept()
+    set_option(child, 0, 21, 64)
+    far.send(b"x")
+    n.run(0.1)
+    with pytest.raises(WouldBlock):
+        child.receive(1)
+
+
 def test_interface_named_alike_is_refused() -> None:
     pair = ready()
     raises(errno.EEXIST, pair.a.stack.add_interface, Interface("eth0"))
