@@ -11,8 +11,8 @@ In every guest address space, from STUB_BASE:
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
 region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
-slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. The header
-also holds the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows.
+slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. In the
+header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows.
 """
 
 from __future__ import annotations

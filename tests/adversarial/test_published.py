@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 
 FINE = (
-    "wild_buffers lies_about_times after_close in_the_child only_what_was_opened hidden race_dup2 race_close race_sink"
+    "wild_buffers forged_rows lies_about_times after_close in_the_child only_what_was_opened hidden race_dup2 "
+    "race_close race_sink"
 ).split()
-
-
-@pytest.mark.sandbox
-def test_rows_are_read_only(attack: Callable[..., Any]) -> None:
-    outcome = attack("published", ["write_rows"])
-    assert outcome.results["write_rows"].endswith("signal 11"), outcome.text
 
 
 @pytest.mark.sandbox

@@ -6,7 +6,7 @@
  *
  * Nothing here can give a guest what it has not: a row lets the stub return a number, or copy between places of the guest's
  * own address space, which it could do itself. The row is read from where the slot says, which the guest may have changed,
- * and buffers are where the guest says, be that in the stub's range: text and header are read-only to it and fault, its
+ * and buffers are where the guest says, be that in the stub's range: the text is read-only to it and faults, its
  * slots are its own. (A direction flag that the guest left set makes copies go wrong for it alone.)
  *
  * A kick or a fault in here finds its place in `stub_locals` (stub_handler in stub.c): until a call's last instruction it

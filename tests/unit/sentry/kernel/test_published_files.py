@@ -57,7 +57,14 @@ class File:
     def __init__(self, clock: Clock, size: int = 65536) -> None:
         superblock = SimpleNamespace(now=clock.now)
         self.inode: Any = SimpleNamespace(
-            superblock=superblock, published=None, writers=1, mode=0o100600, mtime_ns=0, ctime_ns=0, atime_ns=0
+            shown=[None],
+            superblock=superblock,
+            published=None,
+            writers=1,
+            mode=0o100600,
+            mtime_ns=0,
+            ctime_ns=0,
+            atime_ns=0,
         )
         self.readable = self.writable = True
         self.flags = 2
