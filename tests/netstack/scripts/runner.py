@@ -471,7 +471,11 @@ class Machine:
         self._connect(int(step.words[0]) if step.words else 0)
 
     def do_listen(self, step: Step) -> None:
-        self._listen(int(step.words[0]) if step.words else 8)
+        backlog = int(step.words[0]) if step.words else 8
+        if self.listener is None:
+            self._listen(backlog)
+        else:
+            self.listener.set_backlog(backlog)  # listen(2) again
 
     def do_accept(self, step: Step) -> str:
         assert self.listener is not None
