@@ -155,6 +155,8 @@ class Loop:
         if packets:
             if self.captures and iface in self.captures:
                 self._capture(iface, packets, now)
+            counters = iface.link.counters
+            iface.rx_packets, iface.rx_bytes = counters.rx_packets, counters.rx_bytes
             self._stack.receive(iface, packets, now)
 
     def _look_after(self, feed: _Feed) -> None:
@@ -189,6 +191,8 @@ class Loop:
                     if self.captures and iface in self.captures:
                         self._capture(iface, packets, now)
                     link.send(packets, now)
+                    counters = link.counters
+                    iface.tx_packets, iface.tx_bytes = counters.tx_packets, counters.tx_bytes
                 packets.clear()
 
     # -- turns --

@@ -56,7 +56,6 @@ class Address:
         "detect",
         "iface",
         "managed",
-        "optimistic",
         "origin",
         "peer",
         "preferred_until",
@@ -98,7 +97,6 @@ class Address:
         self.preferred_until = preferred_until
         self.prefix_route = prefix_route  # make the connected route for it
         self.tentative = False  # duplicate address detection has not ended
-        self.optimistic = False
         self.detect = version == 6  # look for duplicates before use
         self.dad_failed = False
         self.conflicts = 0  # how often detection failed for the prefix (RFC 7217's DAD_Counter)

@@ -326,16 +326,19 @@ class Neighbours:
     def _evict(self) -> None:
         """Make room for many, so that a flood of new entries costs a look at all of them only now and then.
 
-        First go entries that no timer drives, the longest unused before others; then others; those set by hand last.
+        First go those without an answer, then those not confirmed lately, then the others, the longest unused of each
+        kind before the rest; those set by hand last. So a scan or a flood pushes out what it made itself.
         """
         now = self._stack.now
 
         def order(neighbour: Neighbour) -> tuple[int, int]:
             state = neighbour.state
-            if state in (NONE, STALE, FAILED) or (state == REACHABLE and neighbour.usable_until <= now):
+            if state in (NONE, INCOMPLETE, FAILED):
                 rank = 0
+            elif state == STALE or (state == REACHABLE and neighbour.usable_until <= now):
+                rank = 1
             else:
-                rank = 2 if state == PERMANENT else 1
+                rank = 3 if state == PERMANENT else 2
             return rank, max(neighbour.used, neighbour.confirmed)
 
         for neighbour in heapq.nsmallest(EVICT, self._entries.values(), key=order):

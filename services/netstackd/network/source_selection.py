@@ -61,7 +61,7 @@ def select_v6(dst: int, out: Interface, interfaces: Iterable[Interface], prefer_
     all other interfaces as well (as Linux, unless use_oif_addrs_only).
     """
     confined = scope(dst) <= 2 or is_multicast(6, dst)
-    candidates: list[Address] = [a for a in out.addresses if a.version == 6 and (a.usable or a.optimistic)]
+    candidates: list[Address] = [a for a in out.addresses if a.version == 6 and a.usable]
     if not confined:
         for iface in interfaces:
             if iface is not out and iface.up:

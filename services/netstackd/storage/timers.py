@@ -3,13 +3,19 @@
 A Timer belongs to its owner for good and is set, moved and cancelled as often as it likes. Moving it later or
 cancelling it costs an assignment: its entry stays in the heap and is looked at again when it comes up. Only moving it
 earlier pushes. So a connection that re-arms its timer for each segment costs the heap nothing.
+
+Entries that mean nothing any more (of cancelled timers, and those that an earlier one replaced) are counted in `stale`;
+when they are the larger part of the heap they are taken out, so that the heap stays in proportion to the timers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
+
+# So few stale entries are never worth looking at.
+FEW: Final = 64
 
 
 class Timer:
@@ -25,27 +31,41 @@ class Timer:
 
     def set(self, deadline: int) -> None:
         """Fire at `deadline` (instead of when it was set to before)."""
-        self.deadline = deadline
         queued = self.queued
+        timers = self._timers
+        if queued is not None and self.deadline is None:
+            timers.stale -= 1  # its entry means something again
+        self.deadline = deadline
         if queued is None or deadline < queued:
+            if queued is not None:
+                timers.stale += 1  # the entry that this one replaces
             self.queued = deadline
-            timers = self._timers
             timers.sequence += 1
             heappush(timers.heap, (deadline, timers.sequence, self))
+            if timers.stale > FEW and timers.stale * 2 > len(timers.heap):
+                timers.compact()
 
     def cancel(self) -> None:
         """Do not fire."""
+        if self.deadline is None:
+            return
         self.deadline = None
+        if self.queued is not None:
+            timers = self._timers
+            timers.stale += 1
+            if timers.stale > FEW and timers.stale * 2 > len(timers.heap):
+                timers.compact()
 
 
 class Timers:
     """The heap. `sequence` breaks ties, so that equal deadlines fire in the order they were set."""
 
-    __slots__ = ("heap", "sequence")
+    __slots__ = ("heap", "sequence", "stale")
 
     def __init__(self) -> None:
         self.heap: Final[list[tuple[int, int, Timer]]] = []
         self.sequence = 0
+        self.stale = 0  # entries that mean nothing any more
 
     def new(self, callback: Callable[[int], None]) -> Timer:
         """A timer that is not set yet."""
@@ -86,7 +106,24 @@ class Timers:
     def _requeue(self, timer: Timer, popped: int) -> None:
         """An entry of `timer` at `popped` left the heap unused: enter the deadline it has now."""
         if timer.queued != popped:
-            return  # an older entry; the earlier one that replaced it still stands or has fired
+            self.stale -= 1  # one that was replaced; the earlier one still stands or has fired
+            return
         timer.queued = None
-        if timer.deadline is not None:
+        if timer.deadline is None:
+            self.stale -= 1
+        else:
             timer.set(timer.deadline)
+
+    def compact(self) -> None:
+        """Take out what means nothing: afterwards there is one entry for each timer that is set."""
+        current = {id(entry[2]): entry for entry in self.heap if entry[2].queued == entry[0]}
+        kept = []
+        for entry in current.values():
+            timer = entry[2]
+            if timer.deadline is None:
+                timer.queued = None
+            else:
+                kept.append(entry)
+        self.heap[:] = kept
+        heapify(self.heap)
+        self.stale = 0

@@ -50,7 +50,7 @@ from services.netstackd.transport.tcp.listen import Listener
 from services.netstackd.transport.tcp.parameters import SECOND, Options
 from services.netstackd.transport.tcp.time_wait import TimeWait
 from services.netstackd.transport.tcp_path import TcpPath, flow_bytes, flow_of
-from services.netstackd.wire.numbers import PROTO_TCP, is_multicast
+from services.netstackd.wire.numbers import PROTO_TCP, is_link_local_v6, is_multicast
 
 if TYPE_CHECKING:
     from services.netstackd.stack import Stack
@@ -345,7 +345,9 @@ class TcpSocket(Socket):
         child._announced = True
         version, local, local_port, remote, remote_port = flow_of(endpoint.flow)
         child.local, child.local_port = child.from_wire(version, local), local_port
-        child.remote = (child.from_wire(version, remote), remote_port, 0)
+        path = endpoint.route
+        device = path.device if isinstance(path, TcpPath) and is_link_local_v6(remote) and version == 6 else None
+        child.remote = (child.from_wire(version, remote), remote_port, device.index if device is not None else 0)
         return child
 
     # -- data --

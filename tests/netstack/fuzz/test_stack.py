@@ -161,6 +161,11 @@ def test_stack_fragment_flood_is_bounded_and_counted() -> None:
 def test_stack_neighbour_flood_is_bounded_and_counted() -> None:
     pair = Pair()
     pair.run(3)
+    assert works(pair, 4000)  # so that they know each other
+    table = pair.b.stack.neighbours4
+    peer = table.find(pair.ib, ip("10.0.0.1"))
+    assert peer is not None
+    table.confirm(peer)
     for number in range(3000):
         frame = ethernet.header(ethernet.BROADCAST, PEER, ETHERTYPE_ARP)
         frame += arp.build(1, PEER, ip("10.0.0.0") + 3 + number % 250 + (number // 250 << 8), bytes(6), ip("10.0.0.2"))
@@ -168,6 +173,7 @@ def test_stack_neighbour_flood_is_bounded_and_counted() -> None:
         pair.ib.tx.clear()
         assert len(pair.b.stack.neighbours4) <= LIMIT
     assert pair.b.count("NeighEntriesEvicted") > 0
+    assert table.find(pair.ib, ip("10.0.0.1")) is peer  # a flood pushes out what it made itself
     assert works(pair, 4000)
 
 

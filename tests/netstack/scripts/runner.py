@@ -123,6 +123,7 @@ class Machine:
         self.read = 0
         self.peer_edge = 1
         self.events = 0
+        self.connection_before: Endpoint | TimeWait | None = None
 
     # ------------------------------------------------------------ the stack's part
 
@@ -139,7 +140,7 @@ class Machine:
         for _ in range(4):
             self.context.flush(self.now)
 
-    def _on_event(self, endpoint: Endpoint, mask: int) -> None:
+    def _on_event(self, _source: object, mask: int) -> None:
         self.events |= mask
 
     def _set_now(self, now: int) -> None:
@@ -449,11 +450,15 @@ class Machine:
 
     def _listen(self, backlog: int) -> None:
         self.listener = Listener(self.context, self._options(), backlog)
+        self.listener.on_event = self._on_event
 
     def _connect(self, size: int) -> None:
         self.endpoint = Endpoint(self.context, self.route, b"flow", self._options())
-        self.connection = self.endpoint
-        self.endpoint.connect(self.now, pattern(0, size))
+        self.connection_before, self.connection = self.connection, self.endpoint
+        after = self.connection_before if isinstance(self.connection_before, TimeWait) else None
+        if after is not None:
+            assert after.may_reuse(self.now), "the TIME-WAIT may not be reused yet"
+        self.endpoint.connect(self.now, pattern(0, size), after)
         self.written = size
         self._flush()
 
@@ -466,7 +471,11 @@ class Machine:
         self._connect(int(step.words[0]) if step.words else 0)
 
     def do_listen(self, step: Step) -> None:
-        self._listen(int(step.words[0]) if step.words else 8)
+        backlog = int(step.words[0]) if step.words else 8
+        if self.listener is None:
+            self._listen(backlog)
+        else:
+            self.listener.set_backlog(backlog)  # listen(2) again
 
     def do_accept(self, step: Step) -> str:
         assert self.listener is not None

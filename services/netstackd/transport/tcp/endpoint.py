@@ -37,6 +37,7 @@ from services.netstackd.transport.tcp.states import CLOSED, ESTABLISHED, FIN_WAI
 if TYPE_CHECKING:
     from services.netstackd.transport.tcp.congestion.base import Controller
     from services.netstackd.transport.tcp.context import Route, TcpContext
+    from services.netstackd.transport.tcp.time_wait import TimeWait
 
 _ABORT_ON_CLOSE = COUNTER["TcpExtTCPAbortOnClose"]
 _ABORT_ON_DATA = COUNTER["TcpExtTCPAbortOnData"]
@@ -422,9 +423,12 @@ class Endpoint:
 
     # ---------------------------------------------------------------- the user's side
 
-    def connect(self, now: int, data: bytes = b"") -> None:
-        """Active open. `data` leaves in the SYN where fast open allows it, else after the handshake (RFC 7413)."""
-        handshake.active_open(self, data, now)
+    def connect(self, now: int, data: bytes = b"", after: TimeWait | None = None) -> None:
+        """Active open. `data` leaves in the SYN where fast open allows it, else after the handshake (RFC 7413).
+
+        after: the TimeWait of the same two ends whose `may_reuse` said yes; the new sequence numbers follow its own.
+        """
+        handshake.active_open(self, data, after, now)
 
     def write(self, data: bytes | bytearray | memoryview, *, is_urgent: bool = False) -> int:
         """Queue data. How many bytes were taken, 0 when there is no room (POLLOUT will come), or -errno:

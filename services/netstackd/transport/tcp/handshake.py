@@ -21,6 +21,7 @@ from services.netstackd.wire.tcp_options import SynOptions
 
 if TYPE_CHECKING:
     from services.netstackd.transport.tcp.endpoint import Endpoint
+    from services.netstackd.transport.tcp.time_wait import TimeWait
 
 _ACTIVE_OPENS = COUNTER["TcpActiveOpens"]
 _PAWS_ACTIVE = COUNTER["TcpExtPAWSActive"]
@@ -35,14 +36,19 @@ ECN_SYN: Final = ECE | CWR
 # -------------------------------------------------------------------- our SYN
 
 
-def active_open(endpoint: Endpoint, data: bytes, now: int) -> None:
+def active_open(endpoint: Endpoint, data: bytes, after: TimeWait | None, now: int) -> None:
     """CLOSED -> SYN-SENT."""
     context = endpoint.context
     context.counters[_ACTIVE_OPENS] += 1
     endpoint.change_state(states.ACTIVE_OPEN)
     endpoint.actively_opened = True
     endpoint.started_at = now
-    begin_sending(endpoint, initial_sequence(context, endpoint.flow, now), now)
+    if after is None:
+        iss = initial_sequence(context, endpoint.flow, now)
+    else:
+        iss = after.next_initial_sequence()  # RFC 9293 3.4.3, 6191: beyond what the old connection sent
+        after.retire()
+    begin_sending(endpoint, iss, now)
     if data:
         endpoint.send.append(data)
     p = endpoint.p

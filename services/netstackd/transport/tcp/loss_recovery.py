@@ -111,7 +111,8 @@ def _mark_after_timeout(endpoint: Endpoint, now: int) -> None:
         scoreboard.clear_sacked(endpoint)
     if not endpoint.sack_ok:
         endpoint.sacked_bytes = 0
-    allowed = endpoint.rack.rtt + rack.reordering_window(endpoint)
+    # Header prediction does not keep RACK.rtt up to date; the latest sample does as well.
+    allowed = max(endpoint.rack.rtt, endpoint.rtt.latest) + rack.reordering_window(endpoint)
     for index, record in enumerate(sent):
         flags = record.flags
         if flags & SACKED:

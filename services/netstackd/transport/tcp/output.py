@@ -63,7 +63,7 @@ def push(endpoint: Endpoint, now: int) -> None:
 def effective_mss(endpoint: Endpoint) -> int:
     """Payload of a full segment that leaves now: SACK blocks take their room from it."""
     mss = endpoint.mss
-    if endpoint.assembler is not None and endpoint.sack_ok:
+    if endpoint.sack_ok and (endpoint.assembler is not None or endpoint.dsack is not None):
         count = len(sack_blocks(endpoint))
         if count:
             mss -= 4 + 8 * count
@@ -77,7 +77,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     cc = endpoint.cc
     if not endpoint.sent:
         _after_idle(endpoint, now)
-    mss = endpoint.mss if endpoint.assembler is None else effective_mss(endpoint)
+    mss = endpoint.mss if endpoint.assembler is None and endpoint.dsack is None else effective_mss(endpoint)
     limit = _large_limit(endpoint, mss)
     window_end = una + endpoint.snd_wnd
     in_flight = (  # scoreboard.pipe, spelled out

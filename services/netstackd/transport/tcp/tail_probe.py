@@ -44,7 +44,7 @@ def send(endpoint: Endpoint, now: int) -> None:
     """7.3: new data if there is any that the window allows, else the last segment again."""
     nxt = endpoint.snd_nxt
     window_end = endpoint.snd_una + endpoint.snd_wnd
-    mss = endpoint.mss
+    mss = output.effective_mss(endpoint)
     waiting = endpoint.send.end - nxt
     if waiting > 0 and nxt + min(waiting, mss) <= window_end:
         output.send_data(endpoint, nxt, nxt + min(waiting, mss), mss, now)

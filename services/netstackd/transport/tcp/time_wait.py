@@ -80,7 +80,7 @@ class TimeWait:
             return True
         if flags & SYN and not flags & ACK and not stale and self._is_newer(segment):
             self.context.counters[_RECYCLED] += 1
-            self._retire()
+            self.retire()
             return False
         if flags & ACK:
             if flags & FIN and not stale:
@@ -128,10 +128,11 @@ class TimeWait:
         return False
 
     def _end(self) -> None:
-        self._retire()
+        self.retire()
         self.context.on_done(self, None)
 
-    def _retire(self) -> None:
+    def retire(self) -> None:
+        """Make room: a new connection takes the place. The stack's table is the caller's business."""
         if self.deadline != NEVER:
             self.deadline = NEVER
             self.context.time_wait_count -= 1

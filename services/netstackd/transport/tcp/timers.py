@@ -273,7 +273,8 @@ def _on_probe(endpoint: Endpoint, now: int) -> None:
     waiting = endpoint.send.end - nxt
     if room > 0 and waiting > 0:
         # The override time-out of silly-window avoidance, and of cork: what fits goes (RFC 9293 3.8.6.2.1 (4)).
-        output.send_data(endpoint, nxt, nxt + min(room, waiting, endpoint.mss), endpoint.mss, now)
+        mss = output.effective_mss(endpoint)
+        output.send_data(endpoint, nxt, nxt + min(room, waiting, mss), mss, now)
         start_retransmit(endpoint, now)
         return
     output.send_probe(endpoint, now)

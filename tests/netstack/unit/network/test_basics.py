@@ -60,6 +60,22 @@ def test_timer_moved_later_again_and_again_does_not_fill_the_heap() -> None:
     assert len(timers.heap) == 1
 
 
+def test_timers_heap_stays_in_proportion_whatever_is_set_and_cancelled() -> None:
+    timers = Timers()
+    fired: list[int] = []
+    kept = [timers.after(1_000_000_000 + n, fired.append) for n in range(10)]
+    busy = timers.new(lambda now: None)
+    for step in range(5000):
+        busy.set(7_200_000_000)  # a keepalive ...
+        busy.set(step * 10 + 5)  # ... that a shorter timer comes before
+        timers.advance(step * 10 + 9)
+        timers.after(3_000_000_000, fired.append).cancel()
+    assert len(timers.heap) < 200
+    assert timers.next_deadline() == 1_000_000_000
+    timers.advance(1_000_000_009)
+    assert len(fired) == len(kept)
+
+
 def test_timer_may_set_itself_anew_from_its_callback() -> None:
     timers = Timers()
     at: list[int] = []

@@ -148,7 +148,9 @@ def test_connect_over_loopback_and_to_link_local() -> None:
     client = tcp_socket(pair.a, AF_INET6)
     connect(client, pair.b.stack.addresses.link_local(pair.ib), 90, pair.ia.index)
     pair.settle()
-    assert transfer(pair, client, far.accept(), b"x" * 5000) == b"x" * 5000
+    child = far.accept()
+    assert child.peer()[2] == pair.ib.index
+    assert transfer(pair, client, child, b"x" * 5000) == b"x" * 5000
 
 
 def test_two_listeners_on_one_port_exclude_each_other_unless_they_share() -> None:

@@ -1,0 +1,177 @@
+"""TCP between a stack and the host kernel over a link that loses, repeats, reorders, corrupts and delays: every byte
+arrives, both ways, whoever connects, and both ends close."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from services.netstackd.errors import NetError, WouldBlock
+from services.netstackd.links.fault import FaultLink, Faults
+from services.netstackd.links.tap import open_tap
+from services.netstackd.network.interface import ETHERNET, Interface
+from services.netstackd.sockets import TcpSocket, open_socket
+from tests.netstack.kernel_interop.conftest import Kernel
+
+MILLISECOND = 1_000_000
+OURS = {4: "10.7.0.1", 6: "fd07::1"}
+THEIRS = {4: "10.7.0.2", 6: "fd07::2"}
+FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+CONDITIONS = {
+    "delay": Faults(delay_ns=20 * MILLISECOND),
+    "loss": Faults(loss=0.02, delay_ns=5 * MILLISECOND),
+    "heavy_loss": Faults(loss=0.1, delay_ns=2 * MILLISECOND),
+    "duplicates": Faults(duplicate=0.2, delay_ns=2 * MILLISECOND),
+    "reordering": Faults(reorder=0.1, delay_ns=5 * MILLISECOND),
+    "jitter": Faults(jitter_ns=8 * MILLISECOND, delay_ns=2 * MILLISECOND),
+    "corruption": Faults(corrupt=0.02, delay_ns=2 * MILLISECOND),
+    "narrow": Faults(rate_bps=20_000_000, queue=30, delay_ns=5 * MILLISECOND),
+    "all": Faults(
+        loss=0.02, duplicate=0.05, reorder=0.05, corrupt=0.01, delay_ns=3 * MILLISECOND, jitter_ns=2 * MILLISECOND
+    ),
+}
+
+
+class FaultyKernel(Kernel):
+    """The harness of conftest.py with a `FaultLink` around the tap."""
+
+    faults = Faults()
+    mtu = 1500
+
+    def attach(self, device: str, number: int, offload: bool) -> Interface:
+        mac = bytes((2, 0, 0, 7, 0, number))
+        tap = open_tap(device, device, mac=mac, mtu=self.mtu, netns=self.netns, offload=offload)
+        link = FaultLink(tap, random.Random(11), rx=self.faults, tx=self.faults)
+        iface = Interface(device, ETHERNET, mac, self.mtu, link.offload)
+        iface.gso_max = 65535
+        self.stack.add_interface(iface)
+        self.loop.add_link(iface, link)
+        self.stack.set_up(iface, True)
+        return iface
+
+
+def faulty(condition: str, mtu: int = 1500) -> FaultyKernel:
+    kind = type("FaultyKernelOf", (FaultyKernel,), {"faults": CONDITIONS[condition], "mtu": mtu})
+    made = kind(False)
+    assert isinstance(made, FaultyKernel)
+    return made
+
+
+@pytest.fixture(params=list(CONDITIONS))
+def bad_link(request: pytest.FixtureRequest) -> Iterator[FaultyKernel]:
+    made = faulty(request.param)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def ip(text: str) -> int:
+    return int.from_bytes(socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text), "big")
+
+
+def connected(kernel: Kernel, version: int, we_connect: bool) -> tuple[TcpSocket, socket.socket]:
+    if we_connect:
+        listener = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
+        listener.bind((THEIRS[version], 80))
+        listener.listen()
+        ours = open_socket(kernel.stack, FAMILY[version], socket.SOCK_STREAM)
+        assert isinstance(ours, TcpSocket)
+        with pytest.raises(NetError):
+            ours.connect((ip(THEIRS[version]), 80, 0))
+        theirs = kernel.take(listener.accept)[0]
+    else:
+        server = open_socket(kernel.stack, FAMILY[version], socket.SOCK_STREAM)
+        assert isinstance(server, TcpSocket)
+        server.bind((0, 80, 0))
+        server.listen(5)
+        theirs = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
+        assert theirs.connect_ex((OURS[version], 80)) == errno.EINPROGRESS
+        ours = kernel.take(server.accept)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def exchange(kernel: Kernel, ours: TcpSocket, theirs: socket.socket, size: int) -> None:
+    """`size` bytes each way at once, compared; then both close, the kernel's side first."""
+    data = os.urandom(size)
+    got_ours, got_theirs = bytearray(), bytearray()
+    sent = [0, 0]
+
+    def step() -> bool:
+        try:
+            if sent[0] < size:
+                sent[0] += ours.send(data[sent[0] : sent[0] + 65536])
+        except WouldBlock:
+            pass
+        try:
+            if sent[1] < size:
+                sent[1] += theirs.send(data[sent[1] : sent[1] + 65536])
+        except BlockingIOError:
+            pass
+        try:
+            got_ours.extend(ours.receive(1 << 20))
+        except WouldBlock:
+            pass
+        try:
+            got_theirs.extend(theirs.recv(1 << 20))
+        except BlockingIOError:
+            pass
+        return len(got_ours) == len(got_theirs) == size
+
+    kernel.until(step)
+    assert bytes(got_ours) == data == bytes(got_theirs)
+    theirs.shutdown(socket.SHUT_WR)
+    assert kernel.take(lambda: ours.receive(1)) == b""
+    ours.close()
+    assert kernel.take(lambda: theirs.recv(1)) == b""
+
+
+@pytest.mark.parametrize("we_connect", [True, False], ids=["out", "in"])
+def test_every_byte_passes_a_bad_link_both_ways(bad_link: FaultyKernel, we_connect: bool) -> None:
+    ours, theirs = connected(bad_link, 4, we_connect)
+    with theirs:
+        exchange(bad_link, ours, theirs, 300_000)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_every_byte_passes_a_small_mtu_with_loss(version: int) -> None:
+    kernel = faulty("loss", 1280)
+    try:
+        ours, theirs = connected(kernel, version, True)
+        with theirs:
+            exchange(kernel, ours, theirs, 100_000)
+    finally:
+        kernel.close()
+
+
+def test_a_connection_survives_a_silent_link() -> None:
+    """Nothing passes for a second; retransmission brings both ends back."""
+    kernel = faulty("delay")
+    try:
+        ours, theirs = connected(kernel, 4, True)
+        with theirs:
+            kernel.run("ip", "link", "set", "tap0", "down")
+            ours.send(b"x" * 5000)
+            end = time.monotonic() + 1.0
+            kernel.until(lambda: time.monotonic() > end)
+            kernel.run("ip", "link", "set", "tap0", "up")
+            got = bytearray()
+
+            def all_there() -> bool:
+                try:
+                    got.extend(theirs.recv(10_000))
+                except BlockingIOError:
+                    pass
+                return len(got) == 5000
+
+            kernel.until(all_there)
+    finally:
+        kernel.close()
