@@ -153,7 +153,7 @@ class InetNetwork:
                 found = next((each for each in provider.interfaces if each.ifindex == interface), None)
                 if found is None:
                     continue
-                if is_multicast(destination):
+                if is_multicast(destination) and (len(destination) == 4 or found.flags & rt.IFF_MULTICAST):
                     family = len(destination)
                     source = next((own.address for own in found.addresses if len(own.address) == family), None)
                     if source is not None:
