@@ -104,6 +104,13 @@ class InetSocket(Socket):
         self.scope = 0
         self.settings: dict[tuple[int, int], int] = {}
         self.groups: dict[tuple[bytes, int], None] = {}
+        network.sockets[self.protocol_name] += 1
+
+    @property
+    def protocol_name(self) -> str:
+        """As in /proc/net/protocols."""
+        name = "TCP" if self.kind == so.SOCK_STREAM else "UDP"
+        return name if self.domain == so.AF_INET else name + "v6"
 
     # --- what the port table asks (ports.Owner) ---
     @property

@@ -480,6 +480,7 @@ class TcpSocket(ByteStream, InetSocket):
         """close(2) of the last descriptor: FIN, or RST when data was never read or SO_LINGER says so (tcp_close)."""
         if self.dead:
             return
+        self.network.sockets[self.protocol_name] -= 1
         self.dead = True
         if self.state == tcp.TCP_LISTEN:
             self._stop_listening()

@@ -164,6 +164,7 @@ class UdpSocket(InetSocket):
             raise LinuxError(errno.ENOTCONN)
 
     def release(self) -> None:
+        self.network.sockets[self.protocol_name] -= 1
         self.give_up_port()
         leave_all(self)
         self.inbox.clear()
