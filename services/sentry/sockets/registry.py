@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet import family as inet_family
+from services.sentry.sockets.netlink import endpoint as netlink_family
 from services.sentry.sockets.unix import family as unix_family
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class SocketFamilies:
             so.AF_UNIX: Family(unix_family.create, unix_family.create_pair),
             so.AF_INET: Family(inet_family.creator(so.AF_INET), None),
             so.AF_INET6: Family(inet_family.creator(so.AF_INET6), None),
+            so.AF_NETLINK: Family(netlink_family.create, None),
         }
 
     def find(self, number: int) -> Family:

@@ -52,7 +52,10 @@ _TRANSPARENT: Final = (in_h.IPPROTO_IP, in_h.IP_TRANSPARENT)
 
 
 class InetSocket(Socket):
-    """`ports` is the table of the protocol. user_port, user_address: bind(2) gave them, so a disconnect keeps them."""
+    """`ports` is the table of the protocol. user_port, user_address: bind(2) gave them, so a disconnect keeps them.
+
+    owns_port: `local_port` is this socket's; what it owned once it goes on showing.
+    """
 
     __slots__ = (
         "auto",
@@ -63,6 +66,7 @@ class InetSocket(Socket):
         "local",
         "local_port",
         "network",
+        "owns_port",
         "ports",
         "remote",
         "remote_port",
@@ -94,12 +98,19 @@ class InetSocket(Socket):
         self.local = self.remote = ANY4 if domain == so.AF_INET else ANY6
         self.local_port = self.remote_port = 0
         self.claim = DUAL_ANY
-        self.auto = False
+        self.auto = self.owns_port = False
         self.user_port = self.user_address = False
         self.v6_only = False
         self.scope = 0
         self.settings: dict[tuple[int, int], int] = {}
         self.groups: dict[tuple[bytes, int], None] = {}
+        network.sockets[self.protocol_name] += 1
+
+    @property
+    def protocol_name(self) -> str:
+        """As in /proc/net/protocols."""
+        name = "TCP" if self.kind == so.SOCK_STREAM else "UDP"
+        return name if self.domain == so.AF_INET else name + "v6"
 
     # --- what the port table asks (ports.Owner) ---
     @property
@@ -145,7 +156,7 @@ class InetSocket(Socket):
         self._check_bindable(wanted)
         if 0 < wanted.port < _FIRST_UNPRIVILEGED and not task.cred.has_cap(ca.CAP_NET_BIND_SERVICE):
             raise LinuxError(errno.EACCES)
-        if self.local_port or not self.may_bind():
+        if self.owns_port or not self.may_bind():
             raise LinuxError(errno.EINVAL)
         self._take_port(self.claim_of(wanted.address), wanted.port)
         self.local = wanted.address
@@ -180,12 +191,21 @@ class InetSocket(Socket):
             if self.ports.conflicts(self, claim, port):
                 raise LinuxError(errno.EADDRINUSE)
         self.claim = claim
+        self.own_port(port)
+
+    def own_port(self, port: int) -> None:
         self.local_port = port
+        self.owns_port = True
         self.ports.add(self, port)
+
+    def give_up_port(self) -> None:
+        if self.owns_port:
+            self.owns_port = False
+            self.ports.remove(self, self.local_port)
 
     def auto_bind(self) -> None:
         """A name for a socket that is used without one."""
-        if not self.local_port:
+        if not self.owns_port:
             self._take_port(self.claim_of(self.local), 0)
 
     def destination_of(self, wanted: Endpoint) -> Endpoint:

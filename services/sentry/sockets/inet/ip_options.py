@@ -182,13 +182,19 @@ _EXTENSION_HEADERS: Final = (in_h.IPV6_HOPOPTS, in_h.IPV6_RTHDRDSTOPTS, in_h.IPV
 #: IPV6_PREFER_SRC_PUBTMP_DEFAULT | IPV6_PREFER_SRC_CGA default, as getsockopt(2) shows them.
 _PREFER_DEFAULT: Final = 0x500
 
+#: The longest packets of both versions (IP_MAX_MTU, IP6_MAX_MTU).
+_MAX_MTU4: Final = 65_535
+_MAX_MTU6: Final = 65_575
+#: Options whose value may be missing: it is 0 then (net/ipv6/ipv6_sockglue.c has no check for them).
+_OPTIONAL6: Final = (in_h.IPV6_DONTFRAG, in_h.IPV6_AUTOFLOWLABEL, in_h.IPV6_RECVFRAGSIZE)
+
 
 def _mtu(socket: InetSocket) -> int:
     """ENOTCONN: no destination."""
     if not socket.remote_port and not any(socket.remote):
         raise LinuxError(errno.ENOTCONN)
     route = socket.network.route(socket.remote)
-    return route.provider.interfaces[0].mtu
+    return min(route.provider.interfaces[0].mtu, _MAX_MTU4 if len(socket.remote) == 4 else _MAX_MTU6)
 
 
 # --- writing ---
@@ -199,6 +205,8 @@ def set_ip_option(task: Task, socket: InetSocket, level: int, name: int, value: 
     key = (level, name)
     row = _row(socket, key)
     if row is not None:
+        if level == _IPV6 and name in _OPTIONAL6 and len(value) < 4:
+            value = bytes(4)
         set_int(task, socket, key, row, _value(level, value, row.needs_value))
     elif key == (_IP, in_h.IP_TOS):
         _set_class(socket, key, _value(level, value, False) & 0xFF)
@@ -209,7 +217,7 @@ def set_ip_option(task: Task, socket: InetSocket, level: int, name: int, value: 
         _set_class(socket, key, max(number, 0))
     elif key == (_IPV6, in_h.IPV6_V6ONLY):
         number = _value(level, value, True)
-        if socket.local_port:
+        if socket.owns_port:
             raise LinuxError(errno.EINVAL)
         socket.v6_only = bool(number)
     elif key in ((_IP, in_h.IP_UNICAST_IF), (_IPV6, in_h.IPV6_UNICAST_IF)):
@@ -228,6 +236,8 @@ def set_ip_option(task: Task, socket: InetSocket, level: int, name: int, value: 
             raise LinuxError(errno.EINVAL)
     elif key == (_IPV6, in_h.IPV6_2292PKTOPTIONS):
         pass
+    elif key == (_IPV6, in_h.IPV6_ADDRFORM) and _value(level, value, True) == so.AF_INET and not socket.remote_port:
+        raise LinuxError(errno.ENOTCONN)
     elif key in ((_IP, in_h.IP_ROUTER_ALERT), (_IPV6, in_h.IPV6_PKTINFO), (_IPV6, in_h.IPV6_ADDRFORM)):
         raise LinuxError(errno.EINVAL)
     elif key in ((_IP, in_h.IP_MULTICAST_TTL), (_IP, in_h.IP_RECVFRAGSIZE)):

@@ -70,12 +70,13 @@ class TimeWait:
     state: TCP_FIN_WAIT2 until the other side's end comes, then TCP_TIME_WAIT.
     """
 
-    __slots__ = ("auto", "claim", "connection", "expires_ns", "reuse_address", "reuse_port", "state", "uid")
+    __slots__ = ("auto", "claim", "connection", "domain", "expires_ns", "reuse_address", "reuse_port", "state", "uid")
 
     lingers = True
 
     def __init__(self, socket: TcpSocket, state: int, expires_ns: int) -> None:
         self.connection = socket.connection
+        self.domain = socket.domain
         self.claim = socket.claim
         self.auto = socket.auto
         self.reuse_address = socket.reuse_address
@@ -91,7 +92,8 @@ class TimeWait:
 class InetNetwork:
     """tcp, udp: who owns which port; listeners: port -> listening sockets; connections: TCP's, by both ends.
 
-    groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of /proc/net/snmp.
+    groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of /proc/net/snmp;
+    sockets: how many there are, by the names of /proc/net/protocols.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class InetNetwork:
         "kernel",
         "listeners",
         "providers",
+        "sockets",
         "tcp",
         "udp",
     )
@@ -114,6 +117,7 @@ class InetNetwork:
         self.connections: dict[Connection, TcpSocket | TimeWait] = {}
         self.groups: Counter[tuple[bytes, int]] = Counter()
         self.counted: Counter[str] = Counter()
+        self.sockets: Counter[str] = Counter()
         self.providers: list[Provider] = [Loopback(self)]
         self._lingering: deque[tuple[int, TimeWait]] = deque()
 
@@ -153,7 +157,7 @@ class InetNetwork:
                 found = next((each for each in provider.interfaces if each.ifindex == interface), None)
                 if found is None:
                     continue
-                if is_multicast(destination):
+                if is_multicast(destination) and (len(destination) == 4 or found.flags & rt.IFF_MULTICAST):
                     family = len(destination)
                     source = next((own.address for own in found.addresses if len(own.address) == family), None)
                     if source is not None:

@@ -168,7 +168,7 @@ class TcpSocket(ByteStream, InetSocket):
     def admit(self, client: TcpSocket) -> None:
         """Make the server's end of `client`'s connection and connect the two."""
         server = TcpSocket(self.kernel, self.cred, self.network, self.domain, 0)
-        server.local, server.local_port = client.remote, client.remote_port
+        server.local = client.remote
         server.remote, server.remote_port = client.local, client.local_port
         server.claim = server.local
         server.scope = client.scope
@@ -181,7 +181,7 @@ class TcpSocket(ByteStream, InetSocket):
         server.send_buffer, server.receive_buffer = self.send_buffer, self.receive_buffer
         server.v6_only = self.v6_only
         network = self.network
-        network.tcp.add(server, server.local_port)
+        server.own_port(client.remote_port)
         network.connections[server.connection] = server
         network.counted["PassiveOpens"] += 1
         server.listener = self
@@ -287,14 +287,13 @@ class TcpSocket(ByteStream, InetSocket):
         if route.kind in (rt.RTN_BROADCAST, rt.RTN_MULTICAST):
             raise LinuxError(errno.ENETUNREACH)
         source = self.local if any(self.local) else route.source
-        port = self.local_port
+        port = self.local_port if self.owns_port else 0
         if not port:
             port = network.tcp.choose_for_connection(
                 lambda port: network.is_taken((source, port, address, destination.port))
             )
             self.auto = True
-            self.local_port = port
-            network.tcp.add(self, port)
+            self.own_port(port)
         elif network.is_taken((source, port, address, destination.port)):
             raise LinuxError(errno.EADDRNOTAVAIL)
         self.local = self.claim = source
@@ -363,15 +362,13 @@ class TcpSocket(ByteStream, InetSocket):
         connection = self.connection
         if network.connections.get(connection) is self:
             del network.connections[connection]
-        if self.local_port and not self.user_port:
-            network.tcp.remove(self, self.local_port)
+        if not self.user_port:
+            self.give_up_port()
             self.auto = False
         self._cancel_deadline()
 
-    def _forget_port(self) -> None:
-        """After `_leave`, when the socket may be used once more: a port of its own is chosen anew."""
-        if not self.user_port:
-            self.local_port = 0
+    def _forget_address(self) -> None:
+        """After `_leave`, when the socket may be used once more."""
         if not self.user_address:
             self.local = ANY4 if self.domain == so.AF_INET else ANY6
         self.claim = self.claim_of(self.local)
@@ -417,7 +414,7 @@ class TcpSocket(ByteStream, InetSocket):
         self.error = error
         self._leave()
         if was_connecting:
-            self._forget_port()
+            self._forget_address()
         self.shut = _BOTH
         self.changed()
         if self.record is not None:
@@ -452,9 +449,9 @@ class TcpSocket(ByteStream, InetSocket):
             self.urgent = None
             self.remote = ANY4 if self.domain == so.AF_INET else ANY6
             self.remote_port = 0
-            if not self.user_port:
-                self.network.tcp.remove(self, self.local_port)
-            self._forget_port()
+            self._forget_address()
+        if not self.user_port:
+            self.give_up_port()
         self.peer = self.out = None
         self.error = error
         self.shut = 0
@@ -483,6 +480,7 @@ class TcpSocket(ByteStream, InetSocket):
         """close(2) of the last descriptor: FIN, or RST when data was never read or SO_LINGER says so (tcp_close)."""
         if self.dead:
             return
+        self.network.sockets[self.protocol_name] -= 1
         self.dead = True
         if self.state == tcp.TCP_LISTEN:
             self._stop_listening()
@@ -500,8 +498,7 @@ class TcpSocket(ByteStream, InetSocket):
                     if record is None:
                         self._leave()
                     self.record = record
-        if self.local_port:
-            self.network.tcp.remove(self, self.local_port)
+        self.give_up_port()
         self.inbox.clear()
         self.inbox_bytes = 0
         self.changed()

@@ -35,6 +35,7 @@ _CONGESTION_BYTES: Final = 16
 _CONGESTION_NAMES: Final = (b"cubic", b"reno")
 #: The longest waits between a listener's answers, in seconds: what TCP_DEFER_ACCEPT is rounded up to.
 _MAX_RTO: Final = 120
+_MAX_ANSWERS: Final = 255
 
 _FLAG: Final = IntOption()
 _SWITCH: Final = IntOption(0, 0, 1)
@@ -141,12 +142,11 @@ def _rounded_seconds(wanted: int) -> int:
     """TCP_DEFER_ACCEPT as it reads back: the wait that so many answers take (secs_to_retrans, retrans_to_secs)."""
     if wanted <= 0:
         return 0
-    total, step = 1, 1
-    while total < wanted:
+    total = step = answers = 1
+    while total < wanted and answers < _MAX_ANSWERS:
+        answers += 1
         step = min(step * 2, _MAX_RTO)
         total += step
-        if total >= 255 * _MAX_RTO:
-            break
     return total
 
 

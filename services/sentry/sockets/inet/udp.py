@@ -146,8 +146,8 @@ class UdpSocket(InetSocket):
         if not self.user_address:
             self.local = self.remote
             self.claim = self.claim_of(self.local)
-        if not self.user_port and self.local_port:
-            self.ports.remove(self, self.local_port)
+        if not self.user_port:
+            self.give_up_port()
             self.local_port = 0
 
     def peer_address(self) -> bytes:
@@ -164,9 +164,8 @@ class UdpSocket(InetSocket):
             raise LinuxError(errno.ENOTCONN)
 
     def release(self) -> None:
-        if self.local_port:
-            self.ports.remove(self, self.local_port)
-            self.local_port = 0
+        self.network.sockets[self.protocol_name] -= 1
+        self.give_up_port()
         leave_all(self)
         self.inbox.clear()
         if self.queue.entries:
@@ -397,6 +396,7 @@ class UdpSocket(InetSocket):
         if not self.errors:
             raise LinuxError(errno.EAGAIN)
         datagram, extended = self.errors.popleft()
+        self.error = errno.ECONNREFUSED if self.errors else 0  # sock_dequeue_err_skb
         destination = datagram.destination
         level, kind = (_IP, in_h.IP_RECVERR) if self.domain == so.AF_INET else (_IPV6, in_h.IPV6_RECVERR)
         marks = so.MSG_ERRQUEUE | (so.MSG_TRUNC if len(datagram.data) > count else 0)
