@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.netstackd.config.policy import PROTOCOLS
 from services.netstackd.config.text import address_text, endpoint_text, parse_address
 from services.netstackd.control.server import MethodError
-from services.netstackd.filter.conntrack import PROTO_ICMPV6, STATE_NAMES, Connection, Direction
+from services.netstackd.filter.connection import PROTO_ICMPV6, STATE_NAMES, Connection, Direction
 from services.netstackd.network import routes as r
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_TCP
