@@ -1,7 +1,7 @@
 """`why PACKET`: what the router would do with a packet, step by step, without sending or counting anything.
 
-The packet is described in words: `tcp 192.168.1.5:1234 > 198.51.100.7:80 in lan`; without `in` it is the router's own; at
-the end one of syn, synack, ack, fin, rst may stand (syn when none does). `icmp` is an echo request.
+The packet is described in words: `tcp 192.168.1.5:1234 > 198.51.100.7:80 in lan`; without `in` it is the router's
+own; at the end one of syn, synack, ack, fin, rst may stand (syn when none does). `icmp` is an echo request.
 """
 
 from __future__ import annotations

@@ -143,7 +143,6 @@ class Direction:
         "seen",
         "state",
         "steps",
-        "steps_for",
     )
 
     def __init__(self, connection: Connection, key: Key, is_reply: bool) -> None:
@@ -156,7 +155,6 @@ class Direction:
         self.pre: Rewrite | None = None
         self.post: Rewrite | None = None
         self.steps: object = None
-        self.steps_for: object = None
         self.seen: bytes | bytearray = b""
         self.scale = 0
 
@@ -223,25 +221,23 @@ class Connection:
 class Related:
     """An ICMP error: `direction` is the one it travels with. `made_here`: by our own stack, not by a host beyond."""
 
-    __slots__ = ("direction", "made_here", "state", "steps", "steps_for")
+    __slots__ = ("direction", "made_here", "state", "steps")
 
     def __init__(self, direction: Direction, made_here: bool = False) -> None:
         self.direction = direction
         self.made_here = made_here
         self.state = RELATED
         self.steps: object = None
-        self.steps_for: object = None
 
 
 class Verdictless:
     """A ct without a connection: invalid packets, and those that are not tracked."""
 
-    __slots__ = ("state", "steps", "steps_for")
+    __slots__ = ("state", "steps")
 
     def __init__(self, state: int) -> None:
         self.state = state
         self.steps: object = None
-        self.steps_for: object = None
 
 
 ICMP_ANSWER: Final = {  # (protocol, type of a query) -> type of its answer
