@@ -176,6 +176,16 @@ def timed_out(endpoint: Endpoint, boundary: int, now: int) -> bool:
     return now - start >= limit
 
 
+def _tries(endpoint: Endpoint) -> int:
+    """How often to go on asking: fewer times for who has no user any more; not at all for one that the network has
+    reported unreachable and that is down to the longest interval (tcp_orphan_retries)."""
+    if not endpoint.orphan:
+        return endpoint.p.retries2
+    if endpoint.soft_error and endpoint.rtt.backed_off(endpoint.backoff) >= endpoint.p.rto_max:
+        return 0
+    return endpoint.p.orphan_retries
+
+
 def _on_retransmit(endpoint: Endpoint, now: int) -> None:
     sent = endpoint.sent
     if not sent:
@@ -185,10 +195,7 @@ def _on_retransmit(endpoint: Endpoint, now: int) -> None:
         return
     if endpoint.retransmits >= endpoint.p.retries1 or timed_out(endpoint, endpoint.p.retries1, now):
         path_mtu.suspect_black_hole(endpoint, now)
-    limit = endpoint.p.retries2
-    if endpoint.orphan:
-        alive = endpoint.rtt.backed_off(endpoint.backoff) < endpoint.p.rto_max
-        limit = endpoint.p.orphan_retries if alive else min(endpoint.p.orphan_retries, 1)
+    limit = _tries(endpoint)
     # The peer closed its window over what is in flight, but is there: our retransmissions are probes then, which do not
     # count against it (RFC 9293 3.8.6.1; Linux's tcp_retransmit_timer).
     closed = not endpoint.snd_wnd and not endpoint.orphan and now - endpoint.last_receive <= endpoint.p.rto_max
@@ -254,10 +261,7 @@ def _on_probe(endpoint: Endpoint, now: int) -> None:
         if endpoint.sent:
             rearm(endpoint, now)
         return
-    limit = endpoint.p.retries2
-    if endpoint.orphan:
-        alive = endpoint.rtt.backed_off(endpoint.backoff) < endpoint.p.rto_max
-        limit = endpoint.p.orphan_retries if alive else min(endpoint.p.orphan_retries, 1)
+    limit = _tries(endpoint)
     user = endpoint.options.user_timeout
     if not endpoint.probes_out:
         endpoint.retrans_stamp = now
