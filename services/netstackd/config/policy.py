@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.netstackd.config.reader import Reader, shown
-from services.netstackd.filter.conntrack import ESTABLISHED, PROTO_ICMPV6, RELATED, STATE_NAMES, Limits, Timeouts
+from services.netstackd.filter.connection import ESTABLISHED, PROTO_ICMPV6, RELATED, STATE_NAMES, Limits, Timeouts
 from services.netstackd.filter.match import Match, Ports, Range
 from services.netstackd.filter.nat import ACCEPT as NAT_ACCEPT
 from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule

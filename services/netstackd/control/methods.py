@@ -25,7 +25,7 @@ from services.netstackd.control.metrics import prometheus
 from services.netstackd.control.ping import Ping
 from services.netstackd.control.server import Client, Later, MethodError
 from services.netstackd.control.why import why
-from services.netstackd.filter.conntrack import STATE_NAMES, Connection, Direction
+from services.netstackd.filter.connection import STATE_NAMES, Connection, Direction
 from services.netstackd.links.bridge import Bridge
 from services.netstackd.links.pcap import PcapWriter
 from services.netstackd.network import routes as r

@@ -1,7 +1,7 @@
 """`why PACKET`: what the router would do with a packet, step by step, without sending or counting anything.
 
-The packet is described in words: `tcp 192.168.1.5:1234 > 198.51.100.7:80 in lan`; `from the router` instead of `in`;
-after the ports the name of a TCP flag set (`syn`, `ack`) or an ICMP type may stand.
+The packet is described in words: `tcp 192.168.1.5:1234 > 198.51.100.7:80 in lan`; without `in` it is the router's
+own; at the end one of syn, synack, ack, fin, rst may stand (syn when none does). `icmp` is an echo request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from services.netstackd.config.policy import PROTOCOLS
 from services.netstackd.config.text import address_text, endpoint_text, parse_address
 from services.netstackd.control.server import MethodError
-from services.netstackd.filter.conntrack import PROTO_ICMPV6, STATE_NAMES, Connection, Direction
+from services.netstackd.filter.connection import PROTO_ICMPV6, STATE_NAMES, Connection, Direction
 from services.netstackd.network import routes as r
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_TCP

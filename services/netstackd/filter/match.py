@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from protocol.records import record
-from services.netstackd.filter.conntrack import UNTRACKED
+from services.netstackd.filter.connection import UNTRACKED
 from services.netstackd.storage.packet import Packet
 
 Range: TypeAlias = tuple[int, int, int]  # version, first address, last address

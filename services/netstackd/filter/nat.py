@@ -22,16 +22,16 @@ from typing import Final
 
 from protocol.records import record
 from services.netstackd.counters import COUNTER, Counters
-from services.netstackd.filter.conntrack import (
+from services.netstackd.filter.connection import (
     PROTO_ICMPV6,
     Connection,
     Direction,
     Key,
     Related,
     Rewrite,
-    Tracker,
     quote_untrusted,
 )
+from services.netstackd.filter.conntrack import Tracker
 from services.netstackd.filter.match import Classifier, Match
 from services.netstackd.network.interface import Interface
 from services.netstackd.storage.packet import CSUM_PARTIAL, Packet

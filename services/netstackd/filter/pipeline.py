@@ -19,7 +19,7 @@ from typing import Final
 
 from protocol.records import field, record
 from services.netstackd.counters import COUNTER
-from services.netstackd.filter.conntrack import (
+from services.netstackd.filter.connection import (
     INVALID,
     NEW,
     UNTRACKED,
@@ -28,8 +28,8 @@ from services.netstackd.filter.conntrack import (
     Limits,
     Related,
     Timeouts,
-    Tracker,
 )
+from services.netstackd.filter.conntrack import Tracker
 from services.netstackd.filter.match import Range
 from services.netstackd.filter.mss import clamp
 from services.netstackd.filter.nat import AddressChooser, Nat, NatRule, rewrite, rewrite_error, rewrite_error_source

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from protocol.records import record
-from services.netstackd.filter.conntrack import PROTO_ICMPV6, STATE_NAMES, Direction
+from services.netstackd.filter.connection import PROTO_ICMPV6, STATE_NAMES, Direction
 from services.netstackd.filter.match import Classifier, Match
 from services.netstackd.filter.sets import AddressSet
 from services.netstackd.storage.packet import Packet

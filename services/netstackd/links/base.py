@@ -149,6 +149,50 @@ class Link:
             self.broken = os.strerror(error.errno)
 
 
+class WrappedLink(Link):
+    """Another link with something around it: what it is and what becomes of it is the inner link's."""
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: Link, offload: int) -> None:
+        self.inner = inner
+        super().__init__(
+            inner.name, inner.kind, fd=inner.fd, mac=inner.mac, mtu=inner.mtu, offload=offload, framing=inner.framing
+        )
+        self.counters = inner.counters
+
+    @property
+    def fd(self) -> int:
+        """It changes when a listening link gets a peer."""
+        return self.inner.fd
+
+    @fd.setter
+    def fd(self, value: int) -> None:
+        pass
+
+    @property
+    def broken(self) -> str | None:
+        """See Link."""
+        return self.inner.broken
+
+    @broken.setter
+    def broken(self, value: str | None) -> None:
+        pass
+
+    @property
+    def wants_write(self) -> bool:
+        """See Link."""
+        return self.inner.wants_write
+
+    def descriptors(self) -> list[int]:
+        """See Link."""
+        return self.inner.descriptors()
+
+    def close(self) -> None:
+        """See Link."""
+        self.inner.close()
+
+
 def frame_of(packet: Packet) -> Frame:
     """The part of `head` that is the frame (what follows is `body`)."""
     head = packet.head

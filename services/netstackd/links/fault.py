@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from protocol.records import record
-from services.netstackd.links.base import Link
+from services.netstackd.links.base import Link, WrappedLink
 from services.netstackd.links.segmentation import locate, prepare
 from services.netstackd.storage.packet import Packet
 
@@ -120,30 +120,21 @@ def whole_copy(packet: Packet) -> Packet:
     return twin
 
 
-class FaultLink(Link):
+class FaultLink(WrappedLink):
     """Another link, with faults on what it receives and on what it is given to send."""
 
-    __slots__ = ("_inner", "_rx", "_tx")
+    __slots__ = ("_rx", "_tx")
 
     def __init__(self, inner: Link, rng: random.Random, *, rx: Faults | None = None, tx: Faults | None = None) -> None:
         rx, tx = rx or Faults(), tx or Faults()
         # frames are hurt one by one: large segments would hide what a network of packets does
-        super().__init__(
-            inner.name, inner.kind, fd=inner.fd, mac=inner.mac, mtu=inner.mtu, offload=0, framing=inner.framing
-        )
-        self._inner = inner
-        self.counters = inner.counters
+        super().__init__(inner, 0)
         self._rx = _Line(rx, rng)
         self._tx = _Line(tx, rng)
 
-    @property
-    def wants_write(self) -> bool:
-        """See Link."""
-        return self._inner.wants_write
-
     def receive(self, limit: int, now: int) -> list[Packet]:
         """See Link."""
-        inner = self._inner
+        inner = self.inner
         arrived = inner.receive(limit, now)
         cut: list[Packet] = []
         for packet in arrived:
@@ -163,25 +154,17 @@ class FaultLink(Link):
 
     def writable(self, now: int) -> None:
         """See Link."""
-        self._inner.writable(now)
+        self.inner.writable(now)
         self._turn(now)
 
     def _turn(self, now: int) -> None:
         """Send what is due, and say when there is more to do."""
         due = self._tx.due(now, 1 << 30)
         if due:
-            self._inner.send(due, now)
+            self.inner.send(due, now)
         for line in (self._rx, self._tx):
             self.counters.rx_dropped += line.dropped if line is self._rx else 0
             self.counters.tx_dropped += line.dropped if line is self._tx else 0
             line.dropped = 0
-        times = [at for at in (self._rx.deadline, self._tx.deadline, self._inner.deadline) if at is not None]
+        times = [at for at in (self._rx.deadline, self._tx.deadline, self.inner.deadline) if at is not None]
         self.deadline = min(times) if times else None
-
-    def descriptors(self) -> list[int]:
-        """See Link."""
-        return self._inner.descriptors()
-
-    def close(self) -> None:
-        """See Link."""
-        self._inner.close()

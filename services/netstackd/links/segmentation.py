@@ -168,33 +168,24 @@ def locate(packet: Packet) -> bool:
 
 
 class _Run:
-    """Segments of one flow that follow each other, gathered in the head of the first."""
+    """Segments of one flow that follow each other, gathered in the head of the first.
 
-    __slots__ = ("ack", "first", "flags", "grown", "head", "macs", "next", "options", "size", "ttl", "window")
+    `same`: what all of them must have in common beside the flow: MACs, flow label, hop limit, acknowledgement, window,
+    options.
+    """
+
+    __slots__ = ("first", "flags", "grown", "head", "l4", "next", "same", "size")
 
     def __init__(
-        self,
-        first: Packet,
-        head: bytearray,
-        size: int,
-        following: int,
-        flags: int,
-        macs: bytes,
-        ttl: int,
-        ack: bytes,
-        window: bytes,
-        options: bytes,
+        self, first: Packet, head: bytearray, l4: int, size: int, following: int, flags: int, same: tuple[object, ...]
     ) -> None:
         self.first = first
         self.head = head
+        self.l4 = l4
         self.size = size  # payload bytes of every segment but the last
         self.next = following  # the sequence number that continues it
         self.flags = flags
-        self.macs = macs
-        self.ttl = ttl
-        self.ack = ack
-        self.window = window
-        self.options = options
+        self.same = same
         self.grown = False
 
 
@@ -204,13 +195,15 @@ _ACK_PSH: Final = 0x18
 # both MACs; ethertype, version, class; length; fragment; ttl; protocol; addresses and ports; sequence; acknowledgement;
 # data offset; flags; window
 _TCP4: Final = struct.Struct("!12s4sH2xHBB2x12sI4sBB2s")
-MIN_TCP4_BYTES: Final = 54
+# both MACs; ethertype; class and flow label; payload length; next header; hop limit; then as above
+_TCP6: Final = struct.Struct("!12s2s4sHBB36sI4sBB2s")
+MIN_MERGED_BYTES: Final = 74  # Ethernet, IPv6 and TCP headers
 
 
 class Merger:
     """Joins the trains of one batch; see the module docstring.
 
-    take(buffer, view, count, csum)   a frame of at least MIN_TCP4_BYTES in the first `count` bytes of a receive
+    take(buffer, view, count, csum)   a frame of at least MIN_MERGED_BYTES in the first `count` bytes of a receive
                                       buffer, whose checksum the link vouches for: a new packet, or None when it was
                                       added to one
     finish()                          the batch is over: what was joined becomes whole
@@ -226,35 +219,40 @@ class Merger:
 
     def take(self, buffer: bytearray, view: memoryview, count: int, csum: int) -> Packet | None:
         """See the class."""
-        macs, kind, length, fragment, ttl, proto, key, sequence, ack, offset, flags, window = _TCP4.unpack_from(buffer)
-        payload = 34 + (offset >> 4) * 4
-        end = 14 + length
+        if buffer[12] == 0x86:
+            macs, kind, label, end, proto, ttl, key, sequence, ack, offset, flags, window = _TCP6.unpack_from(buffer)
+            plain = kind == _IPV6
+            l4 = 54
+            end += 54
+        else:
+            macs, kind, end, fragment, ttl, proto, key, sequence, ack, offset, flags, window = _TCP4.unpack_from(buffer)
+            plain = kind == _PLAIN and not fragment & 0x3FFF
+            label = b""
+            l4 = 34
+            end += 14
+        payload = l4 + (offset >> 4) * 4
         size = end - payload
         runs = self._runs
         if (
-            kind != _PLAIN
+            not plain
             or proto != _TCP
             or (flags != _ACK and flags != _ACK_PSH)
             or size <= 0
-            or payload < MIN_TCP4_BYTES
+            or payload < l4 + 20
             or end > count
-            or fragment & 0x3FFF
         ):
             runs.pop(key, None)
             packet = Packet(buffer[:count], count)
             packet.csum = csum
             return packet
+        same = (macs, label, ttl, ack, window, bytes(buffer[l4 + 20 : payload]))
         run = runs.get(key)
         if (
             run is not None
             and run.next == sequence
-            and run.ack == ack
-            and run.window == window
             and size <= run.size
-            and run.options == buffer[54:payload]
+            and run.same == same
             and len(run.head) + size <= MAX_MERGED_BYTES
-            and run.ttl == ttl
-            and run.macs == macs
         ):
             run.head += view[payload:end]
             if not run.grown:
@@ -271,9 +269,7 @@ class Merger:
         if flags == _ACK_PSH:
             runs.pop(key, None)
         else:
-            following = (sequence + size) & 0xFFFFFFFF
-            options = bytes(buffer[54:payload])
-            runs[key] = _Run(packet, head, size, following, flags, macs, ttl, ack, window, options)
+            runs[key] = _Run(packet, head, l4, size, (sequence + size) & 0xFFFFFFFF, flags, same)
         return packet
 
     def finish(self) -> None:
@@ -286,15 +282,19 @@ class Merger:
 
 def _join(run: _Run) -> None:
     """Make the first packet of a run the whole of it: lengths, checksums, flags, segment size."""
-    packet, head = run.first, run.head
-    packet.end = len(head)
-    ip_length = len(head) - 14
-    _U16.pack_into(head, 16, ip_length)
-    _U16.pack_into(head, 24, 0)
-    _U16.pack_into(head, 24, checksum(head[14:34]))
-    head[47] = run.flags
+    packet, head, l4 = run.first, run.head, run.l4
+    packet.end = end = len(head)
+    if l4 == 34:
+        _U16.pack_into(head, 16, end - 14)
+        _U16.pack_into(head, 24, 0)
+        _U16.pack_into(head, 24, checksum(head[14:34]))
+        packet.gso_type = GSO_TCP4
+    else:
+        _U16.pack_into(head, 18, end - 54)
+        packet.gso_type = GSO_TCP6
+    head[l4 + 13] = run.flags
     packet.l3, packet.proto = 14, _TCP
-    _U16.pack_into(head, 50, pseudo_sum(packet, ip_length - 20))
+    _U16.pack_into(head, l4 + 16, pseudo_sum(packet, end - l4))
     packet.l3 = packet.proto = 0
     packet.csum = CSUM_PARTIAL
-    packet.gso_size, packet.gso_type = run.size, GSO_TCP4
+    packet.gso_size = run.size

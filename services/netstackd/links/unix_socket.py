@@ -45,14 +45,13 @@ _BUFFER_BYTES: Final = 4 << 20
 class _SocketLink(Link):
     """What both framings share: a peer that may come and go."""
 
-    __slots__ = ("_listener", "_sock", "peer_changed")
+    __slots__ = ("_listener", "_sock")
 
     def __init__(self, name: str, sock: socket.socket, *, listening: bool, mac: bytes, mtu: int, offload: int) -> None:
         super().__init__(name, "unix", fd=sock.fileno(), mac=mac, mtu=mtu, offload=offload, framing=ETHERNET)
         sock.setblocking(False)
         self._listener = sock if listening else None
         self._sock: socket.socket | None = None if listening else sock
-        self.peer_changed = False  # `fd` is another one now: the loop has to watch that instead
         if not listening:
             self._tune(sock)
 
@@ -76,7 +75,7 @@ class _SocketLink(Link):
         with contextlib.suppress(OSError):
             self._tune(sock)
         self._sock = sock
-        self._watch(sock.fileno())
+        self.fd = sock.fileno()  # the loop watches that from now on
 
     def _hung_up(self, why: str) -> None:
         """The peer is gone: wait for the next one, or say that the link is broken."""
@@ -87,13 +86,9 @@ class _SocketLink(Link):
         self._forget()
         if self._listener is None:
             self.broken = why
-            self._watch(-1)
+            self.fd = -1
         else:
-            self._watch(self._listener.fileno())
-
-    def _watch(self, fd: int) -> None:
-        self.fd = fd
-        self.peer_changed = True
+            self.fd = self._listener.fileno()
 
     def _forget(self) -> None:
         """Drop what belongs to the conversation that ended."""

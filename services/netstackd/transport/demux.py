@@ -245,7 +245,10 @@ class Demux:
     def enter(self, version: int, key: Key, connection: Connection) -> None:
         """Enter a connection."""
         table = self.connections4 if version == 4 else self.connections6
-        if key not in table:
+        present = table.get(key)
+        if present is not None:
+            self._forget_alarm(present)  # a TimeWait that makes room
+        else:
             port = key[3]
             self.port_use[port] = self.port_use.get(port, 0) + 1
         table[key] = connection

@@ -228,8 +228,10 @@ class TcpSocket(Socket):
         self.local = self.from_wire(version, source)
         self.local_port = local_port
         self.remote = (value, port, scope)
-        stack.tcp.enter(version, (destination, source, port, local_port), endpoint)
-        endpoint.connect(stack.now, data)
+        key = (destination, source, port, local_port)
+        before = stack.tcp.find(version, key)
+        stack.tcp.enter(version, key, endpoint)
+        endpoint.connect(stack.now, data, before if isinstance(before, TimeWait) else None)
         raise NetError(errno.EINPROGRESS, "connecting")
 
     def _connect_again(self, endpoint: Endpoint) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from services.netstackd.counters import Counters
-from services.netstackd.filter import conntrack as ct
-from services.netstackd.filter.conntrack import SECOND, Direction, Limits, Related, Timeouts, Tracker
+from services.netstackd.filter import connection as ct
+from services.netstackd.filter.connection import SECOND, Direction, Limits, Related, Timeouts
+from services.netstackd.filter.conntrack import Tracker
 from services.netstackd.storage.packet import Packet
 from services.netstackd.storage.timers import Timers
 from tests.netstack.links import frames

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from services.netstackd.filter.conntrack import Direction, Limits
+from services.netstackd.filter.connection import Direction, Limits
 from services.netstackd.filter.match import Match
 from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule
 from services.netstackd.filter.pipeline import Firewall, Policy

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from services.netstackd.filter.conntrack import ESTABLISHED, NEW, Connection
+from services.netstackd.filter.connection import ESTABLISHED, NEW, Connection
 from services.netstackd.filter.match import Match
 from services.netstackd.filter.mss import clamp
 from services.netstackd.filter.rules import ACCEPT, CONTINUE, DROP, Chain, Limit, Rule

@@ -115,6 +115,24 @@ def test_segments_that_follow_each_other_are_merged_and_cut_again_the_same() -> 
     assert [frame[38:] for frame in again] == [frame[38:] for frame in before]
 
 
+def test_ipv6_segments_are_merged_and_cut_again_the_same_and_other_flow_labels_are_not() -> None:
+    packets = []
+    for index in range(6):
+        segment = frames.tcp(
+            A6, B6, 1000, 80, bytes((index,)) * 1000, seq=1000 * index, version=6, options=b"\x01" * 12
+        )
+        frame = frames.ETHERNET6 + frames.ipv6(A6, B6, 6, segment)
+        if index == 5:
+            frame = frame[:17] + b"\x05" + frame[18:]
+        packets.append(Packet(bytearray(frame), len(frame)))
+        packets[-1].csum = CSUM_VALID
+    merged = merge(packets)
+    assert [packet.gso_size for packet in merged] == [1000, 0] and merged[0].gso_type == GSO_TCP6
+    assert locate(merged[0])
+    again = [frames.whole(packet) for packet in segments(merged[0], partial=False)]
+    assert again == [bytes(packet.head) for packet in packets[:5]]
+
+
 @pytest.mark.parametrize(
     "what", ["gap", "unvouched", "other flow between", "window", "fin", "longer than the first", "fragment"]
 )

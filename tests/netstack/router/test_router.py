@@ -271,6 +271,20 @@ def test_killed_it_is_back_within_a_second_with_its_links(world: World) -> None:
     assert "lan0" not in world.at(sides.lan, "ip", "link").out
 
 
+def test_a_killed_keeper_leaves_nothing_and_can_be_started_again(world: World) -> None:
+    sides = Sides(world, NAT)
+    child = sides.router.child()
+    sides.router.process.kill()
+    sides.router.process.wait(5)
+    assert wait_until(lambda: not Path(f"/proc/{child}").exists())
+    assert "lan0" not in world.at(sides.lan, "ip", "link").out
+    assert Path(sides.router.socket).exists()  # nobody could remove it
+    again = world.router(sides.base + NAT)
+    world.host(sides.lan, "lan0", "10.1.0.2/24", gateways=("10.1.0.1",))
+    world.host(sides.wan, "wan0", "10.2.0.2/24")
+    assert pings(world, sides.lan, "10.2.0.2") and again.json("status")["connections"] == 1
+
+
 def test_idle_it_uses_no_processor(world: World) -> None:
     sides = Sides(world, NAT)
     pings(world, sides.lan, "10.2.0.2")

@@ -6,7 +6,16 @@ from select import POLLOUT
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.transport.tcp import loss_recovery, sack, scoreboard, states, tail_probe, timers, window
+from services.netstackd.transport.tcp import (
+    loss_recovery,
+    sack,
+    scoreboard,
+    states,
+    tail_probe,
+    time_wait,
+    timers,
+    window,
+)
 from services.netstackd.transport.tcp.parameters import MILLISECOND, SECOND
 from services.netstackd.transport.tcp.scoreboard import EVER_RETRANSMITTED, SACKED
 from services.netstackd.transport.tcp.segment import ECE, FIN, MASK, SYN
@@ -252,8 +261,6 @@ def _after_fin(endpoint: Endpoint, now: int) -> None:
         if endpoint.orphan:
             timers.start_fin_wait_2(endpoint, now)
     elif state == states.CLOSING:
-        from services.netstackd.transport.tcp import time_wait
-
         time_wait.enter(endpoint, now)
     elif state == states.LAST_ACK:
         endpoint.finish()

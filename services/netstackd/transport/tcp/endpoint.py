@@ -25,13 +25,13 @@ from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import handshake, input, output, path_mtu, states, timers, urgent, window
 from services.netstackd.transport.tcp.congestion import registry
 from services.netstackd.transport.tcp.info import snapshot
-from services.netstackd.transport.tcp.parameters import DELAYED_ACK_MIN, NEVER, Options
+from services.netstackd.transport.tcp.parameters import NEVER, Options
 from services.netstackd.transport.tcp.prr import ProportionalReduction
 from services.netstackd.transport.tcp.rack import Rack
 from services.netstackd.transport.tcp.readiness import POLLRDHUP
 from services.netstackd.transport.tcp.rtt import RttEstimator
 from services.netstackd.transport.tcp.scoreboard import Sent
-from services.netstackd.transport.tcp.segment import MASK, RST, Segment
+from services.netstackd.transport.tcp.segment import MASK, Segment
 from services.netstackd.transport.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Endpoint:
         "max_window",
         "mss",
         "mss_cap",
+        "mss_checked_at",
         "nagle_small_end",
         "next_pace_at",
         "on_event",
@@ -238,6 +239,7 @@ class Endpoint:
         self.nagle_small_end = 0  # end of the last segment below MSS (Minshall)
         self.urgent_to_send = 0  # SND.UP; 0: none
         self.mss_cap = 0  # upper limit found by black-hole detection; 0: none
+        self.mss_checked_at = 0
         self.peer_mss = 536
         self.advertised_mss = 0
         self.mss = 536
@@ -603,9 +605,7 @@ class Endpoint:
         elif name == "rcvbuf" and value:
             self.rcvbuf = value
         elif name == "congestion":
-            cc = registry.make(options.congestion, self.mss, self.p.initial_window)
-            cc.cwnd, cc.ssthresh = self.cc.cwnd, self.cc.ssthresh
-            self.cc = cc
+            self.set_congestion(options.congestion)
 
     def set_congestion(self, name: str) -> None:
         """TCP_CONGESTION; KeyError when there is no such algorithm."""
@@ -627,7 +627,3 @@ class Endpoint:
             f"<Endpoint {states.NAMES[self.state]} una {self.snd_una - self.iss} nxt {self.snd_nxt - self.iss}"
             f" rcv {self.rcv_nxt - self.irs} cwnd {self.cc.cwnd}>"
         )
-
-
-# The bits by which `abort` and others answer; kept here so that callers need no second import.
-__all__ = ["DELAYED_ACK_MIN", "RST", "Endpoint"]

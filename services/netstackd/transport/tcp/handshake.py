@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from services.netstackd.counters import COUNTER
 from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import fast_open, path_mtu, sack, scoreboard, states, timers, window
+from services.netstackd.transport.tcp import input as incoming
 from services.netstackd.transport.tcp.isn import initial_sequence, timestamp_offset
 from services.netstackd.transport.tcp.parameters import DEFAULT_MSS, MILLISECOND, MIN_MSS
 from services.netstackd.transport.tcp.scoreboard import EVER_RETRANSMITTED, SYN_BIT, Sent
@@ -272,8 +273,6 @@ def _connected(endpoint: Endpoint, segment: Segment, ack: int, now: int) -> None
     endpoint.ack_now = True
     endpoint.quick_acks = max(endpoint.quick_acks, 1)
     if segment.payload or segment.flags & FIN:
-        from services.netstackd.transport.tcp import input as incoming
-
         incoming.accept_after_syn(endpoint, segment, now)
     endpoint.notify(POLLOUT)
 

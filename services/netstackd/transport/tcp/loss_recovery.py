@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.transport.tcp import rack, scoreboard
+from services.netstackd.transport.tcp import rack, scoreboard, timers
 from services.netstackd.transport.tcp.parameters import MILLISECOND
 from services.netstackd.transport.tcp.scoreboard import LOST, RETRANSMITTED, SACKED
 from services.netstackd.transport.tcp.segment import MASK
@@ -185,8 +185,6 @@ def on_ack(
 
 def _detect(endpoint: Endpoint, now: int) -> None:
     if endpoint.sack_ok:
-        from services.netstackd.transport.tcp import timers
-
         timeout = rack.detect(endpoint, now)
         if timeout:
             timers.start_reordering(endpoint, now + timeout)

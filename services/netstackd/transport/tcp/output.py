@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.transport.tcp import scoreboard, timers, window
-from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER
+from services.netstackd.transport.tcp import handshake, path_mtu, scoreboard, timers, window
+from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER, SECOND
 from services.netstackd.transport.tcp.scoreboard import (
     EVER_RETRANSMITTED,
     FIN_BIT,
@@ -127,6 +127,8 @@ def send_new(endpoint: Endpoint, now: int) -> None:
                 size -= held
                 if not size:
                     break
+        if size > mss and (endpoint.ecn_cwr_due or endpoint.urgent_to_send > nxt):
+            size = mss  # CWR and the urgent pointer are of one packet; whoever cuts a large one would repeat them
         send_data(endpoint, nxt, nxt + size, mss, now)
         in_flight += size
         if pacing:
@@ -215,7 +217,10 @@ def _send_fin(endpoint: Endpoint, now: int) -> None:
 
 
 def _after_idle(endpoint: Endpoint, now: int) -> None:
-    """Nothing was in flight: a window measured long ago is not to be trusted (RFC 5681 4.1)."""
+    """Nothing was in flight: a window measured long ago is not to be trusted (RFC 5681 4.1), nor is the path's size."""
+    if now - endpoint.mss_checked_at > SECOND:
+        endpoint.mss_checked_at = now
+        path_mtu.update_mss(endpoint)
     last = endpoint.last_data_sent
     if not last:
         return
@@ -287,8 +292,6 @@ def retransmit(endpoint: Endpoint, index: int, budget: int, now: int) -> int:
     """Send the record at `index` again, or as much of it from its start as `budget` allows; the bytes sent."""
     record = endpoint.sent[index]
     if record.flags & SYN_BIT:
-        from services.netstackd.transport.tcp import handshake
-
         handshake.resend_syn(endpoint, now)
         record.flags |= EVER_RETRANSMITTED
         record.sent_at = now

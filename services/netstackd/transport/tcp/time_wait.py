@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.netstackd.counters import COUNTER
+from services.netstackd.transport.tcp import output
 from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER, SECOND, TIME_WAIT_LENGTH
 from services.netstackd.transport.tcp.segment import ACK, FIN, MASK, RST, SYN, Segment
 from services.netstackd.transport.tcp.states import TIME_WAIT
@@ -146,8 +147,6 @@ def enter(endpoint: Endpoint, now: int) -> None:
         endpoint.finish()
         return
     if endpoint.ack_now:
-        from services.netstackd.transport.tcp import output
-
         output.send_ack(endpoint, now)
     context.counters[_TW] += 1
     context.time_wait_count += 1

@@ -33,7 +33,6 @@ from services.netstackd.transport.tcp.scoreboard import SYN_BIT
 from services.netstackd.transport.tcp.states import (
     CLOSED,
     FIN_WAIT_2,
-    SYN_RECEIVED,
     SYN_SENT,
     TRANSMITTING,
 )
@@ -177,8 +176,17 @@ def timed_out(endpoint: Endpoint, boundary: int, now: int) -> bool:
     return now - start >= limit
 
 
+def _tries(endpoint: Endpoint) -> int:
+    """How often to go on asking: fewer times for who has no user any more; not at all for one that the network has
+    reported unreachable and that is down to the longest interval (tcp_orphan_retries)."""
+    if not endpoint.orphan:
+        return endpoint.p.retries2
+    if endpoint.soft_error and endpoint.rtt.backed_off(endpoint.backoff) >= endpoint.p.rto_max:
+        return 0
+    return endpoint.p.orphan_retries
+
+
 def _on_retransmit(endpoint: Endpoint, now: int) -> None:
-    state = endpoint.state
     sent = endpoint.sent
     if not sent:
         return
@@ -187,25 +195,21 @@ def _on_retransmit(endpoint: Endpoint, now: int) -> None:
         return
     if endpoint.retransmits >= endpoint.p.retries1 or timed_out(endpoint, endpoint.p.retries1, now):
         path_mtu.suspect_black_hole(endpoint, now)
-    limit = endpoint.p.retries2
-    if endpoint.orphan:
-        alive = endpoint.rtt.backed_off(endpoint.backoff) < endpoint.p.rto_max
-        limit = endpoint.p.orphan_retries if alive else min(endpoint.p.orphan_retries, 1)
-    if timed_out(endpoint, limit, now):
+    limit = _tries(endpoint)
+    # The peer closed its window over what is in flight, but is there: our retransmissions are probes then, which do not
+    # count against it (RFC 9293 3.8.6.1; Linux's tcp_retransmit_timer).
+    closed = not endpoint.snd_wnd and not endpoint.orphan and now - endpoint.last_receive <= endpoint.p.rto_max
+    if not closed and timed_out(endpoint, limit, now):
         _give_up(endpoint)
         return
     endpoint.counters[_TIMEOUTS] += 1
-    if not endpoint.snd_wnd and state != SYN_SENT and now - endpoint.last_receive <= endpoint.p.rto_max:
-        # The peer closed its window over data in flight: this is a probe, not congestion.
-        loss_recovery.enter_loss(endpoint, now)
-        output.retransmit(endpoint, 0, endpoint.mss, now)
-    else:
-        loss_recovery.enter_loss(endpoint, now)
-        if not endpoint.retransmits and not endpoint.retrans_stamp:
-            endpoint.retrans_stamp = now
-        output.retransmit(endpoint, 0, endpoint.mss, now)
-        endpoint.lost_hint = endpoint.snd_una
-    endpoint.retransmits += 1
+    loss_recovery.enter_loss(endpoint, now)
+    if not endpoint.retrans_stamp:
+        endpoint.retrans_stamp = now
+    output.retransmit(endpoint, 0, endpoint.mss, now)
+    endpoint.lost_hint = endpoint.snd_una
+    if not closed:
+        endpoint.retransmits += 1
     endpoint.backoff += 1
     _set(endpoint, RETRANSMIT, now + endpoint.rtt.backed_off(endpoint.backoff))
 
@@ -257,10 +261,7 @@ def _on_probe(endpoint: Endpoint, now: int) -> None:
         if endpoint.sent:
             rearm(endpoint, now)
         return
-    limit = endpoint.p.retries2
-    if endpoint.orphan:
-        alive = endpoint.rtt.backed_off(endpoint.backoff) < endpoint.p.rto_max
-        limit = endpoint.p.orphan_retries if alive else min(endpoint.p.orphan_retries, 1)
+    limit = _tries(endpoint)
     user = endpoint.options.user_timeout
     if not endpoint.probes_out:
         endpoint.retrans_stamp = now
@@ -287,6 +288,3 @@ def _on_probe(endpoint: Endpoint, now: int) -> None:
 def _give_up(endpoint: Endpoint) -> None:
     endpoint.counters[_ABORT_ON_TIMEOUT] += 1
     endpoint.finish(endpoint.soft_error or errno.ETIMEDOUT)
-
-
-__all__ = ["CLOSED", "SYN_RECEIVED", "expire", "rearm"]

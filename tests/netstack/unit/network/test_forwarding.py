@@ -462,3 +462,33 @@ def test_forward_ipv6_fragments_larger_than_the_way_out_are_too_big() -> None:
     client.send(bytes(5000), (B[6], 7, 0))
     n.run(0.1)
     assert errors(n, 6) == [(2, 0, 1280)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_forward_fragments_that_would_fit_together_still_leave_no_larger_than_they_came(version: int) -> None:
+    n = net()
+    n.r.stack.hooks.prerouting = lambda packet: True
+    n.r.stack.hooks.defragment = True
+    n.ia.mtu = 1280
+    n.a.stack.routes_changed()
+    server = n.b.udp(version, 7)
+    client = n.a.udp(version)
+    client.pmtu_discover = 0
+    client.send(bytes(1400), (B[version], 7, 0))
+    n.run(0.1)
+    assert received(server) == [bytes(1400)]
+    sizes = [len(f.data) - 14 for f in n.world.sent(n.r) if f.packet.fragment]
+    assert len(sizes) == 2 and max(sizes) <= 1280
+
+
+def test_forward_scan_of_absent_hosts_does_not_push_out_a_neighbour_that_answers() -> None:
+    n = net()
+    server = n.b.udp(6, 7)
+    inject(n, datagram(6))
+    assert len(received(server)) == 1
+    table = n.r.stack.neighbours6
+    entry = table.find(n.right, B[6])
+    for number in range(700):
+        inject(n, datagram(6, dst=B[6] + 0x1000 + number))
+    assert len(table) <= 512 and n.r.count("NeighEntriesEvicted") > 0
+    assert table.find(n.right, B[6]) is entry

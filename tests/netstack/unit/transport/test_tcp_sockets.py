@@ -227,6 +227,32 @@ def test_bound_port_cannot_connect_twice_to_one_peer() -> None:
     raises(errno.EADDRNOTAVAIL, second.connect, (B, 80, 0))
 
 
+def test_pair_of_ends_in_time_wait_is_taken_again_after_a_while() -> None:
+    pair = ready()
+    pair.a.stack.tcp.context.parameters.tw_reuse = 1
+    server = listening(pair.b)
+    for _ in range(3):
+        client = tcp_socket(pair.a)
+        client.reuse_address = True
+        client.bind((A, 5555, 0))
+        connect(client, B)
+        pair.run(0.1)
+        child = server.accept()
+        assert transfer(pair, client, child, b"data") == b"data"
+        client.close()
+        pair.run(0.1)
+        child.close()
+        pair.run(0.1)
+        busy = tcp_socket(pair.a)
+        busy.reuse_address = True
+        busy.bind((A, 5555, 0))
+        raises(errno.EADDRNOTAVAIL, busy.connect, (B, 80, 0))  # too soon: less than a second
+        busy.close()
+        pair.run(2)
+    pair.run(61)
+    assert not pair.a.stack.tcp.connections() and not pair.a.stack.tcp._alarms and not pair.a.stack.tcp.port_use
+
+
 def test_segment_to_a_group_address_is_not_answered() -> None:
     pair = ready()
     listening(pair.b)

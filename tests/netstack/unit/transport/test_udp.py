@@ -77,10 +77,10 @@ def test_connected_socket_takes_from_its_peer_alone() -> None:
 def test_most_specific_socket_gets_the_datagram() -> None:
     pair = ready()
     sockets = {
-        "any6": udp(pair.b, AF_INET6, (0, 7), reuse_address=True),
-        "any": udp(pair.b, AF_INET, (0, 7), reuse_address=True),
-        "address": udp(pair.b, AF_INET, (B, 7), reuse_address=True),
         "peer": udp(pair.b, AF_INET, (B, 7), reuse_address=True),
+        "address": udp(pair.b, AF_INET, (B, 7), reuse_address=True),
+        "any": udp(pair.b, AF_INET, (0, 7), reuse_address=True),
+        "any6": udp(pair.b, AF_INET6, (0, 7), reuse_address=True),
     }
     client = udp(pair.a, bind=(A, 1111))
     sockets["peer"].connect((A, 1111, 0))
