@@ -16,6 +16,7 @@ from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.sockets.interface_ioctls import interface_ioctl
 from services.sentry.vfs.open_file import OpenFile
 
 if TYPE_CHECKING:
@@ -239,13 +240,15 @@ class Socket(OpenFile):
         raise LinuxError(errno.EINVAL)
 
     def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
-        """SIOCINQ and SIOCOUTQ; ENOTTY for others."""
+        """SIOCINQ and SIOCOUTQ, and what netdevice(7) asks of interfaces; ENOTTY for others."""
         if request == io.SIOCINQ:
             value = self.unread_bytes()
         elif request == io.SIOCOUTQ:
             value = self.unsent_bytes()
         elif request == io.SIOCATMARK:
             value = 0
+        elif interface_ioctl(task, request, arg):
+            return 0
         else:
             raise LinuxError(errno.ENOTTY)
         task.mm.write(arg, I32.pack(value))

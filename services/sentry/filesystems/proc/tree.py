@@ -90,12 +90,12 @@ EMPTY_DIRECTORIES: Final = (
 #: name below /proc/PID and /proc/PID/task/TID -> row. Directories and links: superblock.py.
 TASK_FILES: Final[Mapping[bytes, TaskRow]] = {
     b"arch_status": TaskRow(identity.fixed(b"AVX512_elapsed_ms:\t-1\n")),
-    b"attr/current": TaskRow(identity.fixed(b""), 0o666, store=identity.ignore_write),
-    b"attr/exec": TaskRow(identity.fixed(b""), 0o666, store=identity.ignore_write),
-    b"attr/fscreate": TaskRow(identity.fixed(b""), 0o666, store=identity.ignore_write),
-    b"attr/keycreate": TaskRow(identity.fixed(b""), 0o666, store=identity.ignore_write),
-    b"attr/prev": TaskRow(identity.fixed(b"")),
-    b"attr/sockcreate": TaskRow(identity.fixed(b""), 0o666, store=identity.ignore_write),
+    b"attr/current": TaskRow(identity.no_security_module, 0o666, store=identity.refuse_security_module),
+    b"attr/exec": TaskRow(identity.no_security_module, 0o666, store=identity.refuse_security_module),
+    b"attr/fscreate": TaskRow(identity.no_security_module, 0o666, store=identity.refuse_security_module),
+    b"attr/keycreate": TaskRow(identity.no_security_module, 0o666, store=identity.refuse_security_module),
+    b"attr/prev": TaskRow(identity.no_security_module),
+    b"attr/sockcreate": TaskRow(identity.no_security_module, 0o666, store=identity.refuse_security_module),
     b"autogroup": TaskRow(identity.autogroup, 0o644, store=identity.ignore_write, group_only=True),
     b"auxv": TaskRow(strings.auxv, 0o400, guarded=True),
     b"cgroup": TaskRow(identity.cgroup),

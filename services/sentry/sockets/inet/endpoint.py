@@ -31,7 +31,6 @@ from services.sentry.sockets.inet.addresses import (
     parse4_untrusted,
     parse6_untrusted,
 )
-from services.sentry.sockets.inet.interface_ioctls import interface_ioctl
 from services.sentry.sockets.inet.ip_options import get_ip_option, set_ip_option
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.inet.ports import DUAL_ANY, PortTable
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
-    from services.sentry.kernel.waiter import Outcome
 
 __all__ = ["InetSocket"]
 
@@ -230,19 +228,13 @@ class InetSocket(Socket):
             raise LinuxError(errno.EINVAL)
         return address[:2] == UNSPEC
 
-    # --- options and ioctls ---
+    # --- options ---
     def get_option(self, task: Task, level: int, name: int) -> bytes:
         """ENOPROTOOPT: unknown; EOPNOTSUPP: the level is none of this socket's."""
         return get_ip_option(self, level, name)
 
     def set_option(self, task: Task, level: int, name: int, value: bytes) -> None:
         set_ip_option(task, self, level, name, value)
-
-    def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
-        """netdevice(7), and what the base has."""
-        if interface_ioctl(task, self.network, request, arg):
-            return 0
-        return super().ioctl(task, request, arg)
 
     def set_flags(self, flags: int) -> None:
         self.flags = (flags & ~fc.O_ACCMODE) | fc.O_RDWR

@@ -61,6 +61,11 @@ _DEFER_ACCEPT: Final = (in_h.IPPROTO_TCP, tcp.TCP_DEFER_ACCEPT)
 _INQ: Final = (in_h.IPPROTO_TCP, tcp.TCP_INQ)
 
 
+#: What a socket has that does not listen; listen(2) gives it its own.
+_NOBODY: Final[deque[TcpSocket]] = deque((), 0)
+_NO_CLIENTS: Final[dict[TcpSocket, None]] = {}
+
+
 class Urgent:
     """The byte sent with MSG_OOB, at its place in the inbox. `taken`: recv(MSG_OOB) got it already."""
 
@@ -120,8 +125,8 @@ class TcpSocket(ByteStream, InetSocket):
         self.inbox_bytes = 0
         self.peer = self.out = None
         self.backlog = 0
-        self.pending: deque[TcpSocket] = deque()
-        self.waiting: dict[TcpSocket, None] = {}
+        self.pending: deque[TcpSocket] = _NOBODY
+        self.waiting: dict[TcpSocket, None] = _NO_CLIENTS
         self.listener: TcpSocket | None = None
         self.deadline: TimerHandle | None = None
         self.record: TimeWait | None = None
@@ -159,6 +164,7 @@ class TcpSocket(ByteStream, InetSocket):
             self.state = tcp.TCP_CLOSE
             raise LinuxError(errno.EADDRINUSE)
         self.shut = 0
+        self.pending, self.waiting = deque(), {}
         self.network.listeners.setdefault(self.local_port, []).append(self)
 
     def is_full(self) -> bool:
@@ -173,8 +179,10 @@ class TcpSocket(ByteStream, InetSocket):
         server.claim = server.local
         server.scope = client.scope
         server.phase = CONNECTED
-        server.options.update(self.options)
-        server.settings.update(self.settings)
+        if self.options:
+            server.options.update(self.options)
+        if self.settings:
+            server.settings.update(self.settings)
         server.linger = self.linger
         server.plain_receive = self.plain_receive
         server.send_timeout_ns, server.receive_timeout_ns = self.send_timeout_ns, self.receive_timeout_ns
@@ -187,12 +195,14 @@ class TcpSocket(ByteStream, InetSocket):
         server.listener = self
         seconds = self.settings.get(_DEFER_ACCEPT, 0)
         server.deferred = bool(seconds)
+        server.state = tcp.TCP_ESTABLISHED
+        server.peer = client
+        if not self.options.get(so.SO_BUF_LOCK, 0) & 1:
+            server.send_buffer = _CONNECTED_SEND_BUFFER
         client.established(server)
-        server.established(client)
         if seconds:
             at = self.kernel.clock.monotonic_ns() + seconds * 1_000_000_000
             server.deadline = self.kernel.timers.call_at(at, server.undefer)
-            client.changed()
         else:
             self._offer(server)
 
@@ -236,12 +246,12 @@ class TcpSocket(ByteStream, InetSocket):
         listeners.remove(self)
         if not listeners:
             del self.network.listeners[self.local_port]
-        pending, self.pending = self.pending, deque()
+        pending, self.pending = self.pending, _NOBODY
         for server in pending:
             server.listener = None
             server.abort()
             server.close_reference()
-        waiting, self.waiting = self.waiting, {}
+        waiting, self.waiting = self.waiting, _NO_CLIENTS
         for client in waiting:
             client.reset(errno.ECONNREFUSED)
 
@@ -326,8 +336,7 @@ class TcpSocket(ByteStream, InetSocket):
 
     def established(self, peer: TcpSocket) -> None:
         """The provider: the connection stands, `peer` is its other end."""
-        if not self.deferred:
-            self._cancel_deadline()
+        self._cancel_deadline()
         self.state = tcp.TCP_ESTABLISHED
         self.peer = peer
         if not self.options.get(so.SO_BUF_LOCK, 0) & 1:
@@ -400,8 +409,7 @@ class TcpSocket(ByteStream, InetSocket):
             self.shut = _BOTH
         else:
             return
-        peer.fin_arrived()
-        self.changed()
+        peer.fin_arrived()  # it looks anew who may write, at both ends
 
     def reset(self, error: int = 0) -> None:
         """A RST came (tcp_reset). `error`: another reason than what the state says. What was received can be read."""
@@ -499,9 +507,12 @@ class TcpSocket(ByteStream, InetSocket):
                         self._leave()
                     self.record = record
         self.give_up_port()
-        self.inbox.clear()
-        self.inbox_bytes = 0
-        self.changed()
+        if self.inbox:
+            self.inbox.clear()
+            self.inbox_bytes = 0
+        peer = self.peer
+        if peer is not None and peer.dead:
+            self.peer = peer.peer = None  # nobody needs them any more, and a circle would wait for the collector
         if self.queue.entries:
             self.queue.wake(ANY)
 

@@ -135,7 +135,9 @@ class NetlinkSocket(Socket):
         return self.send_message(task, mm.read(addr, count) if count else b"", Outgoing())
 
     def send_message(self, task: Task, data: bytes, message: Outgoing) -> int:
-        """Requests to the kernel, answered at once. ECONNREFUSED: to another process; EMSGSIZE."""
+        """Requests to the kernel, answered at once. ECONNREFUSED: to another process; EMSGSIZE; ENODATA: nothing."""
+        if not data:
+            raise LinuxError(errno.ENODATA)
         if len(data) > _MAX_REQUEST_BYTES:
             raise LinuxError(errno.EMSGSIZE)
         port = self._parse(message.address)[0] if message.address else self.destination

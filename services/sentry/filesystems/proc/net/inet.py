@@ -51,7 +51,8 @@ def _tcp_line(number: int, row: SocketRow, six: bool) -> bytes:
     listening = row.state == tcp_h.TCP_LISTEN
     waiting, sending = row.unread, 0 if listening else row.unsent
     line = b"%4d: %b %02X %08X:%08X %02X:%08X %08X %5d %8d %d" % (
-        number, _ends(row, six), row.state, sending, waiting, timer, row.expires_ms // _TICK_MS, 0, row.uid, 0, row.inode,
+        number, _ends(row, six), row.state, sending, waiting, timer, row.expires_ms // _TICK_MS, 0, row.uid, 0,
+        row.inode,
     )  # fmt: skip
     if row.socket is None:
         return line + b" 3 %016x" % 0

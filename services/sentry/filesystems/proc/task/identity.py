@@ -18,6 +18,7 @@ __all__ = [
     "fixed",
     "id_map",
     "ignore_write",
+    "no_security_module",
     "oom_adj",
     "oom_score",
     "oom_score_adj",
@@ -51,6 +52,16 @@ def refuse_write(writer: Task, target: Task, data: bytes) -> None:
 
 def ignore_write(writer: Task, target: Task, data: bytes) -> None:
     """Accepted, without effect."""
+
+
+def no_security_module(reader: Task, target: Task) -> bytes:
+    """/proc/PID/attr/*: EINVAL, as without a security module (fs/proc/base.c proc_pid_attr_read)."""
+    raise LinuxError(errno.EINVAL)
+
+
+def refuse_security_module(writer: Task, target: Task, data: bytes) -> None:
+    """EINVAL, as reading."""
+    raise LinuxError(errno.EINVAL)
 
 
 def cgroup(reader: Task, target: Task) -> bytes:

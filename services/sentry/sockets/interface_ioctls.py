@@ -1,4 +1,4 @@
-"""ioctl(2) requests about interfaces, on any inet socket (netdevice(7)): a struct ifreq in, the answer in its place.
+"""ioctl(2) requests about interfaces, on a socket of any family (netdevice(7)): a struct ifreq in, the answer there.
 
 Reading is there; changing needs CAP_NET_ADMIN and then gives EOPNOTSUPP, as nothing of a sandbox's network can be
 changed from inside.
@@ -17,11 +17,11 @@ from protocol.abi import rtnetlink_h as rt
 from protocol.abi.layout import I32, U32, c_string
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import ANY4, pack4
+from services.sentry.sockets.inet.network import InetNetwork
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
-    from services.sentry.sockets.inet.network import InetNetwork
 
 __all__ = ["interface_ioctl"]
 
@@ -80,9 +80,10 @@ _ANSWERS: Final[dict[int, Callable[[Interface], bytes]]] = {
 }
 
 
-def interface_ioctl(task: Task, network: InetNetwork, request: int, arg: int) -> bool:
+def interface_ioctl(task: Task, request: int, arg: int) -> bool:
     """False: not such a request. ENODEV: no interface of that name; EPERM, EOPNOTSUPP: changes; EFAULT."""
     mm = task.mm
+    network = task.kernel.part(InetNetwork)
     answer = _ANSWERS.get(request)
     if answer is not None:
         name = c_string(mm.read(arg, _IFREQ_BYTES)[: rt.IFNAMSIZ])
