@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import select
@@ -27,6 +28,7 @@ EXIT_OK: Final = 0
 EXIT_CANNOT_START: Final = 3
 EXIT_BUG: Final = 70  # EX_SOFTWARE, sysexits(3)
 READY: Final = "ready"
+_COLLECT: Final = (50_000, 20, 100)  # gc.set_threshold
 
 Source = tuple[str, str]  # a configuration file's name and text
 
@@ -135,6 +137,9 @@ class RouterProcess:
 
     def run(self) -> int:
         """Turn until the end; returns the exit status."""
+        # What is here now stays; packets and connections that live on must not be looked through again and again.
+        gc.freeze()
+        gc.set_threshold(*_COLLECT)
         self._keeper.notify(READY, [])
         self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
         self._router.loop.run()
