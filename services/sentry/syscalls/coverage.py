@@ -23,7 +23,7 @@ Made from the system-call table by `python -m services.sentry.syscalls.coverage 
 when this page and the table differ. Change the rows in `services/sentry/syscalls/`, not this page.
 
 - **full**: the call itself does what its man page says. What it acts on may be missing: socket(2) is full, and gives
-  EAFNOSUPPORT for AF_INET.
+  EAFNOSUPPORT for a family that is not there.
 - **partial**: it works, with the limits in the notes.
 - **none**: ENOSYS, through one mechanism that counts it. `supervisor do --report-missing` names what a program missed.
 

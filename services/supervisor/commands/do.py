@@ -16,7 +16,12 @@ SYNOPSIS = "do [OPTIONS] [--] COMMAND [ARGUMENT ...]"
 PLATFORMS = ("systrap", "ptrace", "kvm")
 OPTIONS = (
     Option(("--platform",), "NAME", "what runs the program: systrap (default), ptrace or kvm", choices=PLATFORMS),
-    Option(("--network",), "KIND", "none (default, and all there is yet)", choices=("none", "netstack", "host")),
+    Option(
+        ("--network",),
+        "KIND",
+        "none (default, the only one yet): loopback",
+        choices=("none", "netstack", "host"),
+    ),
     Option(("--rw",), "", "write to the host's files; without it writes stay in memory and vanish"),
     Option(("-v", "--volume"), "HOST:GUEST[:ro]", "show a host file or directory at another place", many=True),
     Option(("--root",), "DIR", "use this host directory as the root"),

@@ -97,6 +97,7 @@ class InetNetwork:
     """
 
     __slots__ = (
+        "_held",
         "_lingering",
         "connections",
         "counted",
@@ -119,6 +120,7 @@ class InetNetwork:
         self.counted: Counter[str] = Counter()
         self.sockets: Counter[str] = Counter()
         self.providers: list[Provider] = [Loopback(self)]
+        self._held = 0
         self._lingering: deque[tuple[int, TimeWait]] = deque()
 
     # --- interfaces and routes ---
@@ -198,8 +200,9 @@ class InetNetwork:
         """Leave a TimeWait in the place of `socket`'s connection. None: there are too many."""
         now = self.kernel.clock.monotonic_ns()
         self.forget_expired(now)
-        if len(self._lingering) >= _MAX_TIME_WAITS:
+        if self._held >= _MAX_TIME_WAITS:
             return None
+        self._held += 1
         record = TimeWait(socket, state, now + _LINGER_NS)
         self.connections[record.connection] = record
         self.tcp.add(record, record.connection[1])
@@ -215,6 +218,8 @@ class InetNetwork:
 
     def forget(self, record: TimeWait) -> None:
         """It gives its port back."""
+        if record.expires_ns:
+            self._held -= 1
         if self.connections.get(record.connection) is record:
             del self.connections[record.connection]
         self.tcp.remove(record, record.connection[1])
