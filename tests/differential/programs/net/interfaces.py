@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import struct
+import time
 
 SIOCGIF = {
     "FLAGS": 0x8913, "ADDR": 0x8915, "DSTADDR": 0x8917, "BRDADDR": 0x8919, "NETMASK": 0x891B, "METRIC": 0x891D,
@@ -156,6 +157,9 @@ with socket.socket() as listener, socket.socket(socket.AF_INET6) as six:
         print(row("tcp", inode_of(server)))
         server.recv(5)
         server.shutdown(1)
+        end = time.monotonic() + 2
+        while row("tcp", inode_of(server))[2] == "04" and time.monotonic() < end:
+            time.sleep(0.002)
         print(row("tcp", inode_of(server))[2], row("tcp", inode_of(client))[2])
         server.close()
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
