@@ -13,7 +13,10 @@ pytestmark = pytest.mark.timeout(180)
 
 #: Waits until the port $1 is listened at.
 LISTENS = """
-listens() { for i in $(seq 300); do ss -Htln "sport = :$1" | grep -q . && return 0; sleep 0.1; done; return 1; }
+listens() {
+    local line; printf -v line ':%04X 0*:0000 0A' $1
+    for i in $(seq 300); do grep -q "$line" /proc/net/tcp /proc/net/tcp6 && return 0; sleep 0.1; done; return 1
+}
 """
 
 

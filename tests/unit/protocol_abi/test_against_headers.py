@@ -68,6 +68,7 @@ HEADERS: dict[str, tuple[list[str], int]] = {
     "ptrace_h": (["linux/ptrace.h", "asm/ptrace-abi.h"], 40),
     "ipc_h": (["linux/ipc.h", "linux/shm.h", "linux/sem.h", "linux/msg.h"], 30),
     "tcp_h": (["linux/tcp.h", "linux/udp.h"], 20),
+    "sock_diag_h": (["linux/sock_diag.h", "linux/inet_diag.h"], 2),
     "netlink_h": (["linux/netlink.h"], 30),
     "rtnetlink_h": (["linux/rtnetlink.h", "linux/if_link.h", "linux/if_addr.h", "linux/if.h", "linux/if_arp.h"], 20),
     "dirent_h": (["dirent.h"], 0),

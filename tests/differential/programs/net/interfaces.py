@@ -157,10 +157,9 @@ with socket.socket() as listener, socket.socket(socket.AF_INET6) as six:
         print(row("tcp", inode_of(server)))
         server.recv(5)
         server.shutdown(1)
-        for _ in range(200):  # the acknowledgement of the FIN may still be on its way
-            if row("tcp", inode_of(server))[2] != "04":
-                break
-            time.sleep(0.01)
+        end = time.monotonic() + 2
+        while row("tcp", inode_of(server))[2] == "04" and time.monotonic() < end:
+            time.sleep(0.002)
         print(row("tcp", inode_of(server))[2], row("tcp", inode_of(client))[2])
         server.close()
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
