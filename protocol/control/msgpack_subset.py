@@ -1,13 +1,15 @@
 """A small MessagePack codec in pure Python, for the few small messages of the control plane.
 
 Owns: `pack`, and `Unpacker` for a byte stream. It covers nil, bool, int, str, bin, array and map of the public
-specification (github.com/msgpack/msgpack/blob/master/spec.md); floats and extension types are refused. The `msgpack`
-package does the same faster, but importing it costs a third of what `supervisor do` may spend before it forks; what
-these two write, the other reads.
+specification (github.com/msgpack/msgpack/blob/master/spec.md); floats and extension types are refused, but for
+descriptors where they are asked for (`pack_with_fds`, `Unpacker(fds=True)`), written as by protocol/rpc/codec.py. The
+`msgpack` package does the same faster, but importing it costs a third of what `supervisor do` may spend before it
+forks; what these two write, the other reads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from protocol.errors import ProtocolViolation
@@ -15,17 +17,41 @@ from protocol.errors import ProtocolViolation
 #: Largest single message, largest string and deepest nesting that a peer may send.
 MAX_MESSAGE: Final = 1 << 20
 MAX_DEPTH: Final = 16
+#: Most descriptors of one message, and the extension type that stands for one: its single byte is the descriptor's
+#: position among those sent beside the message (protocol/rpc/codec.py).
+MAX_FDS: Final = 64
+FD_EXT: Final = 0x46
+
+
+class Fd:
+    """A descriptor as a value of a message. Sent: it stays the sender's. Received: it is the receiver's to close."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"Fd({self.number})"
 
 
 def pack(value: object) -> bytes:
     """`value` (None, bool, int, str, bytes, list, tuple, dict of these) as MessagePack. Raises TypeError otherwise,
     OverflowError for an integer outside 64 bits."""
     out = bytearray()
-    _pack(value, out)
+    _pack(value, out, None)
     return bytes(out)
 
 
-def _pack(value: object, out: bytearray) -> None:
+def pack_with_fds(value: object) -> tuple[bytes, list[int]]:
+    """As `pack`, for a value with `Fd`s in it: (bytes, descriptors to send beside them)."""
+    out = bytearray()
+    fds: list[int] = []
+    _pack(value, out, fds)
+    return bytes(out), fds
+
+
+def _pack(value: object, out: bytearray, fds: list[int] | None) -> None:
     if value is None:
         out.append(0xC0)
     elif value is True:
@@ -45,12 +71,17 @@ def _pack(value: object, out: bytearray) -> None:
     elif isinstance(value, list | tuple):
         _pack_size(len(value), out, 0x90, 15, (None, 0xDC, 0xDD))
         for item in value:
-            _pack(item, out)
+            _pack(item, out, fds)
     elif isinstance(value, dict):
         _pack_size(len(value), out, 0x80, 15, (None, 0xDE, 0xDF))
         for key, item in value.items():
-            _pack(key, out)
-            _pack(item, out)
+            _pack(key, out, fds)
+            _pack(item, out, fds)
+    elif isinstance(value, Fd) and fds is not None:
+        if len(fds) >= MAX_FDS:
+            raise ValueError(f"more than {MAX_FDS} descriptors in one message")
+        out += bytes((0xD4, FD_EXT, len(fds)))  # fixext 1
+        fds.append(value.number)
     else:
         raise TypeError(f"cannot pack {type(value).__name__}")
 
@@ -92,23 +123,41 @@ class _Short(Exception):
 
 
 class Unpacker:
-    """Splits a byte stream into values. `feed` bytes, then take `next_untrusted` until it returns `NOTHING`."""
+    """Splits a byte stream into values. `feed` bytes, then take `next_untrusted` until it returns `NOTHING`.
+
+    With `fds`, descriptors that came are held in order until the message that names them is whole; the receiver closes
+    what `take_unclaimed` gives back at the end.
+    """
 
     NOTHING: Final = object()
 
-    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+    def __init__(self, limit: int = MAX_MESSAGE, *, fds: bool = False) -> None:
         self._data = bytearray()
         self._at = 0
         self._limit = limit
+        self._with_fds = fds
+        self._fds: list[int] = []
+        self._named: dict[int, Fd] = {}
 
-    def feed(self, data: bytes) -> None:
-        """Append what was received."""
+    def feed(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Append what was received; takes over `fds`. ProtocolViolation: more of them than messages may name."""
         self._data += data
+        if fds:
+            self._fds += fds
+            if len(self._fds) > 2 * MAX_FDS:
+                raise ProtocolViolation("more descriptors came than messages name")
+
+    def take_unclaimed(self) -> list[int]:
+        """The descriptors that no message has named; they are the caller's now."""
+        fds, self._fds = self._fds, []
+        return fds
 
     def next_untrusted(self) -> Any:
         """The next value, or NOTHING when it is not complete yet. Raises ProtocolViolation for what is not
         MessagePack, is larger than the limit or nested too deeply; the stream is then of no use any more."""
         self._at = 0
+        if self._named:
+            self._named = {}
         try:
             value = self._value(0)
         except _Short:
@@ -116,7 +165,27 @@ class Unpacker:
                 raise ProtocolViolation(f"message: longer than {self._limit} bytes") from None
             return self.NOTHING
         del self._data[: self._at]
+        if self._named:
+            self._claim()
         return value
+
+    def _claim(self) -> None:
+        """Give the descriptors named by the message that is whole now to its Fds: each of the first n exactly once."""
+        count = len(self._named)
+        if count > len(self._fds) or max(self._named) >= count:
+            raise ProtocolViolation("message: names a descriptor that did not come")
+        for position, fd in self._named.items():
+            fd.number = self._fds[position]
+        del self._fds[:count]
+
+    def _fd(self) -> Fd:
+        kind, position = self._take(2)
+        if kind != FD_EXT:
+            raise ProtocolViolation(f"message: extension type {kind:#x} is not used here")
+        if position in self._named:
+            raise ProtocolViolation("message: names one descriptor twice")
+        fd = self._named[position] = Fd(-1)
+        return fd
 
     def _take(self, size: int) -> bytes:
         if size > self._limit:
@@ -159,6 +228,8 @@ class Unpacker:
             return self._array(self._number(2 << (tag - 0xDC)), depth)
         if 0xDE <= tag <= 0xDF:
             return self._map(self._number(2 << (tag - 0xDE)), depth)
+        if tag == 0xD4 and self._with_fds:
+            return self._fd()
         raise ProtocolViolation(f"message: type {tag:#x} is not used here")
 
     def _text(self, size: int) -> str:

@@ -18,8 +18,9 @@ from protocol.control.messages import (
     request,
     response,
 )
-from protocol.control.msgpack_subset import Unpacker, pack
+from protocol.control.msgpack_subset import FD_EXT, Fd, Unpacker, pack, pack_with_fds
 from protocol.errors import ProtocolViolation
+from protocol.rpc import codec
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.binary(max_size=300) | st.text(max_size=300)
@@ -71,6 +72,53 @@ def test_bytes_one_by_one_and_trailing_data() -> None:
 def test_what_is_not_used_here_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         unpack_all(data)
+
+
+def test_descriptors_are_written_as_the_rpc_codec_writes_them() -> None:
+    data, fds = pack_with_fds([2, "accepted", [7, Fd(40), b"x", Fd(41)]])
+    assert fds == [40, 41]
+    decoder = codec.Decoder()
+    decoder.feed(data, [50, 51])
+    assert list(decoder.messages_untrusted()) == [codec.Notification("accepted", [7, codec.Fd(50), b"x", codec.Fd(51)])]
+    with pytest.raises(TypeError):
+        pack([Fd(1)])
+
+
+@pytest.mark.parametrize("step", [1, 1000])
+def test_descriptors_go_to_the_messages_that_name_them(step: int) -> None:
+    first, _ = codec.encode(codec.Notification("one", [codec.Fd(9)]))
+    second, _ = codec.encode(codec.Notification("two", [codec.Fd(9), codec.Fd(9)]))
+    unpacker = Unpacker(fds=True)
+    unpacker.feed(b"", [60, 61, 62, 63])
+    found = []
+    for at in range(0, len(first + second), step):
+        unpacker.feed((first + second)[at : at + step])
+        while (value := unpacker.next_untrusted()) is not Unpacker.NOTHING:
+            found.append([fd.number for fd in value[2]])
+    assert found == [[60], [61, 62]]
+    assert unpacker.take_unclaimed() == [63]
+
+
+@pytest.mark.parametrize(
+    ("data", "fds"),
+    [
+        (bytes((0xD4, FD_EXT, 0)), ()),  # none came
+        (bytes((0xD4, FD_EXT, 1)), (5, 6)),  # the first is left out
+        (bytes((0x92, 0xD4, FD_EXT, 0, 0xD4, FD_EXT, 0)), (5, 6)),  # one twice
+        (bytes((0xD4, FD_EXT + 1, 0)), (5,)),  # another extension
+    ],
+)
+def test_wrong_descriptors_are_refused(data: bytes, fds: tuple[int, ...]) -> None:
+    unpacker = Unpacker(fds=True)
+    unpacker.feed(data, fds)
+    with pytest.raises(ProtocolViolation):
+        unpacker.next_untrusted()
+    assert unpacker.take_unclaimed() == list(fds)
+
+
+def test_more_descriptors_than_messages_may_name_are_refused() -> None:
+    with pytest.raises(ProtocolViolation):
+        Unpacker(fds=True).feed(b"", range(200))
 
 
 def test_deep_nesting_and_endless_messages_are_refused() -> None:
