@@ -1,0 +1,325 @@
+"""The socket service: methods, parameters, what comes back, and in which order.
+
+Transport: MessagePack-RPC with descriptors beside messages (protocol/rpc/codec.py, extension 0x46) over a Unix stream
+socket. One connection is one client, attached to exactly one network namespace of netstackd. Requests may be pipelined;
+netstackd serves the messages of a connection strictly in order. Any method may be sent as a notification; its failure
+then comes as `error [id, errno]`. Errors of requests are `[errno, why]`. A message whose parameters have the wrong type
+ends the connection: `check_call_untrusted`.
+
+Values
+    id       1 .. MAX_CLIENT_ID is the client's to choose, MIN_SERVER_ID .. MAX_ID netstackd's (accepted connections)
+    addr     [address, port, scope]: address of 4 or 16 bytes in network order, b"" for any; scope: interface index or
+             0. A socket of AF_INET6 speaks to IPv4 by mapped addresses. Packet sockets: [link address, ethertype,
+             interface index]
+    value    int or bytes as setsockopt(2) takes it: bytes are the C structure of amd64 Linux
+
+Client to netstackd (R: the answer of a request)
+    hello [version, namespace | nil]    first. R {"version": 1, "namespace": name}. nil: the one this connection is for
+    network []                          R snapshot; from then on `network [snapshot]` comes when anything in it changed
+    neighbours []                       R [[interface, address, mac, state NUD_*]]
+    open [id, family, type, protocol]   R nil for a stream, else Fd of the data socket
+    bind [id, addr]                     R local addr
+    connect [id, addr | nil]            stream: R nil at once, then `connected` or `error`. Datagram: R local addr; nil
+                                        dissolves the association. After a failed connect a stream socket can only be
+                                        closed: open another one
+    listen [id, backlog]                R local addr; may be repeated to change the backlog
+    taken [listener id, n]              n `accepted` connections left the client's queue: at most backlog + 1 are
+                                        outstanding
+    shutdown [id, how]                  of a listener (SHUT_RD: it stops listening) or a datagram socket; connected
+                                        streams are shut down on their data socket
+    set [id, level, name, value]        R nil
+    get [id, level, name]               R int, bytes, str (names of devices and algorithms) or map (TCP_INFO: field to
+                                        number, times in microseconds)
+    urgent [id, byte, offset]           R nil when it has its place: send no further data before that. offset: bytes of
+                                        the stream written before it. EPIPE, ENOTCONN
+    close [id]                          no more use: what is in the data socket is still sent, then FIN. Set SO_LINGER
+                                        to a time of 0 before for a reset. A data socket closed with unread data in it
+                                        resets the connection, as close(2) does
+    abort [id]                          reset, now
+    sockets []                          R list of maps: id family type protocol state local remote receive_queue
+                                        send_queue backlog
+    configure [verb, map]               R nil. EPERM unless the namespace is the client's own. See CONFIGURE
+
+netstackd to client, notifications
+    connected [id, local, remote, Fd]   the stream is established; Fd is its data socket
+    accepted [listener id, id, local, remote, Fd]
+    error [id, errno]                   of a stream: connect failed, or the connection is dead; sent before its data
+                                        socket is closed. Of a datagram socket: SO_ERROR, or what became of a send
+    urgent [id, byte, offset]           offset: bytes of the stream delivered before it
+    gone [id]                           after `close`, `abort` or the loss of the namespace: the connection has sent all
+                                        it had and our FIN is acknowledged, or it is over. The id may be used again
+    network [snapshot]
+
+Data socket of a stream: AF_UNIX SOCK_STREAM, non-blocking at netstackd's end. shutdown(SHUT_WR) of either end is a FIN
+in that direction, in order with the data. End of file without a preceding `error` is an orderly FIN. The end of the
+control connection is ECONNRESET for every stream. netstackd leaves data where it is when it has no room: back-pressure
+and readiness are those of the host's socket.
+
+Data socket of everything else: AF_UNIX SOCK_SEQPACKET, each message with the header of datagrams.py in front. What a
+client sends on it netstackd sends out at once; an error of that sending (EACCES, ENETUNREACH, EMSGSIZE, EPERM) comes as
+`error`. Closing it closes nothing: `close` does.
+
+Snapshot: {"interfaces": [{"index", "name", "kind" (ARPHRD_*), "flags" (IFF_*), "mtu", "mac" (bytes), "addresses":
+[[address, prefix length, scope RT_SCOPE_*, flags IFA_F_*, broadcast | nil]]}], "routes": [{"destination" (bytes),
+"length", "gateway" (bytes | nil), "interface" (index, 0: none), "metric", "table", "source" (bytes | nil), "type"
+(RTN_*), "scope" (RT_SCOPE_*), "protocol" (RTPROT_*)}], "names": [search domains], "servers": [addresses of DNS
+servers]}. The loopback is not in it: 127/8 and ::1 are the client's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from protocol.errors import ProtocolViolation
+
+VERSION: Final = 1
+MAX_CLIENT_ID: Final = 0x7FFFFFFF
+MIN_SERVER_ID: Final = 0x80000000
+MAX_ID: Final = 0xFFFFFFFF
+MAX_NAME_BYTES: Final = 64  # of a namespace
+MAX_OPTION_BYTES: Final = 4096
+MAX_OFFSET: Final = (1 << 63) - 1
+
+SHUT_RD: Final = 0
+SHUT_WR: Final = 1
+SHUT_RDWR: Final = 2
+
+Address = tuple[bytes, int, int]
+Check = Callable[[Any], bool]
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any) -> bool:
+        return type(value) is int and low <= value <= high
+
+    return check
+
+
+def is_address(value: Any) -> bool:
+    """Whether a received value is an addr."""
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 3
+        and isinstance(value[0], bytes)
+        and len(value[0]) <= 16
+        and type(value[1]) is int
+        and 0 <= value[1] <= 0xFFFF
+        and type(value[2]) is int
+        and 0 <= value[2] <= 0x7FFFFFFF
+    )
+
+
+def _name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME_BYTES
+
+
+def _optional(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _option(value: Any) -> bool:
+    if type(value) is int:
+        return -(1 << 31) <= value < 1 << 32
+    return isinstance(value, bytes) and len(value) <= MAX_OPTION_BYTES
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _anything(value: Any) -> bool:
+    return True  # a descriptor: the codec has made sure of it, or the receiver looks
+
+
+_ID: Final = _integer(1, MAX_ID)
+_CLIENT_ID: Final = _integer(1, MAX_CLIENT_ID)
+_SERVER_ID: Final = _integer(MIN_SERVER_ID, MAX_ID)
+_INT: Final = _integer(-(1 << 31), (1 << 31) - 1)
+_NUMBER: Final = _integer(0, (1 << 31) - 1)
+_BYTE: Final = _integer(0, 255)
+_OFFSET: Final = _integer(0, MAX_OFFSET)
+
+#: What a client may send: method to the checks of its parameters.
+CALLS: Final[dict[str, tuple[Check, ...]]] = {
+    "hello": (_NUMBER, _optional(_name)),
+    "network": (),
+    "neighbours": (),
+    "open": (_CLIENT_ID, _NUMBER, _NUMBER, _NUMBER),
+    "bind": (_ID, is_address),
+    "connect": (_ID, _optional(is_address)),
+    "listen": (_ID, _INT),
+    "taken": (_ID, _NUMBER),
+    "shutdown": (_ID, _integer(SHUT_RD, SHUT_RDWR)),
+    "set": (_ID, _NUMBER, _NUMBER, _option),
+    "get": (_ID, _NUMBER, _NUMBER),
+    "urgent": (_ID, _BYTE, _OFFSET),
+    "close": (_ID,),
+    "abort": (_ID,),
+    "sockets": (),
+    "configure": (_name, _mapping),
+}
+
+#: What netstackd sends of itself.
+EVENTS: Final[dict[str, tuple[Check, ...]]] = {
+    "connected": (_ID, is_address, is_address, _anything),
+    "accepted": (_ID, _SERVER_ID, is_address, is_address, _anything),
+    "error": (_ID, _NUMBER),
+    "urgent": (_ID, _BYTE, _OFFSET),
+    "gone": (_ID,),
+    "network": (_mapping,),
+}
+
+#: Methods whose first parameter is the socket that they are about.
+ABOUT_SOCKET: Final = frozenset(CALLS) - {"hello", "network", "neighbours", "sockets", "configure"}
+
+_BYTES: Final[Check] = lambda value: isinstance(value, bytes) and len(value) in (4, 16)  # noqa: E731
+_LENGTH: Final = _integer(0, 128)
+
+#: Verbs of `configure`: key to check; those of the second table may be left out.
+CONFIGURE: Final[dict[str, tuple[dict[str, Check], dict[str, Check]]]] = {
+    "address_add": (
+        {"interface": _NUMBER, "address": _BYTES, "length": _LENGTH},
+        {"broadcast": _optional(_BYTES), "peer": _optional(_BYTES), "scope": _BYTE},
+    ),
+    "address_delete": ({"interface": _NUMBER, "address": _BYTES, "length": _LENGTH}, {}),
+    "route_add": (
+        {"destination": _BYTES, "length": _LENGTH},
+        {
+            "interface": _NUMBER,
+            "gateway": _optional(_BYTES),
+            "metric": _integer(0, 0xFFFFFFFF),
+            "table": _integer(0, 0xFFFFFFFF),
+            "source": _optional(_BYTES),
+            "type": _BYTE,
+            "scope": _BYTE,
+            "protocol": _BYTE,
+            "replace": _integer(0, 1),
+        },
+    ),
+    "route_delete": (
+        {"destination": _BYTES, "length": _LENGTH},
+        {
+            "interface": _NUMBER,
+            "gateway": _optional(_BYTES),
+            "metric": _integer(0, 0xFFFFFFFF),
+            "table": _integer(0, 0xFFFFFFFF),
+            "type": _BYTE,
+        },
+    ),
+    "link_set": (
+        {"interface": _NUMBER},
+        {
+            "up": _integer(0, 1),
+            "mtu": _NUMBER,
+            "mac": lambda value: isinstance(value, bytes) and len(value) == 6,
+        },
+    ),
+    "neighbour_set": (
+        {
+            "interface": _NUMBER,
+            "address": _BYTES,
+            "mac": lambda value: isinstance(value, bytes) and len(value) == 6,
+        },
+        {"state": _integer(0, 0xFFFF)},
+    ),
+    "neighbour_delete": ({"interface": _NUMBER, "address": _BYTES}, {}),
+}
+
+
+def check_call_untrusted(method: str, params: Sequence[Any]) -> None:
+    """That a message of a client has the shape of the table. ProtocolViolation."""
+    _check(CALLS, method, params)
+    if method == "configure":
+        _check_configure(params[0], params[1])
+
+
+def check_event_untrusted(method: str, params: Sequence[Any]) -> None:
+    """The same for a notification of netstackd."""
+    _check(EVENTS, method, params)
+
+
+def _check(table: Mapping[str, tuple[Check, ...]], method: str, params: Sequence[Any]) -> None:
+    checks = table.get(method)
+    if checks is None:
+        raise ProtocolViolation(f"{method[:32]}: no such method")
+    if len(params) != len(checks):
+        raise ProtocolViolation(f"{method}: {len(params)} parameters, not {len(checks)}")
+    for position, (check, value) in enumerate(zip(checks, params, strict=True)):
+        if not check(value):
+            raise ProtocolViolation(f"{method}: parameter {position + 1} is wrong")
+
+
+def _check_configure(verb: str, given: Mapping[str, Any]) -> None:
+    rows = CONFIGURE.get(verb)
+    if rows is None:
+        raise ProtocolViolation(f"configure: no verb {verb[:32]}")
+    needed, optional = rows
+    for key, check in needed.items():
+        if key not in given or not check(given[key]):
+            raise ProtocolViolation(f"configure {verb}: {key} is missing or wrong")
+    for key, value in given.items():
+        if key not in needed and (key not in optional or not optional[key](value)):
+            raise ProtocolViolation(f"configure {verb}: {key[:32]} is unknown or wrong")
+
+
+_INTERFACE_KEYS: Final[dict[str, Check]] = {
+    "index": _integer(1, 0x7FFFFFFF),
+    "name": _name,
+    "kind": _integer(0, 0xFFFF),
+    "flags": _integer(0, 0xFFFFFFFF),
+    "mtu": _NUMBER,
+    "mac": lambda value: isinstance(value, bytes) and len(value) <= 32,
+}
+_ROUTE_KEYS: Final[dict[str, Check]] = {
+    "destination": _BYTES,
+    "length": _LENGTH,
+    "gateway": _optional(_BYTES),
+    "interface": _NUMBER,
+    "metric": _integer(0, 0xFFFFFFFF),
+    "table": _integer(0, 0xFFFFFFFF),
+    "source": _optional(_BYTES),
+    "type": _BYTE,
+    "scope": _BYTE,
+    "protocol": _BYTE,
+}
+
+
+def _is_interface_address(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 5
+        and _BYTES(value[0])
+        and _LENGTH(value[1])
+        and _BYTE(value[2])
+        and _integer(0, 0xFFFFFFFF)(value[3])
+        and (value[4] is None or _BYTES(value[4]))
+    )
+
+
+def check_snapshot_untrusted(snapshot: Any) -> None:
+    """That a snapshot has the shape that the module describes. ProtocolViolation."""
+    if not _mapping(snapshot):
+        raise ProtocolViolation("snapshot: not a map")
+    for key in ("interfaces", "routes", "names", "servers"):
+        if not isinstance(snapshot.get(key), list):
+            raise ProtocolViolation(f"snapshot: {key} is no list")
+    for iface in snapshot["interfaces"]:
+        _check_map("interface", iface, _INTERFACE_KEYS)
+        addresses = iface.get("addresses")
+        if not isinstance(addresses, list) or not all(_is_interface_address(one) for one in addresses):
+            raise ProtocolViolation("snapshot: addresses of an interface are wrong")
+    for route in snapshot["routes"]:
+        _check_map("route", route, _ROUTE_KEYS)
+    if not all(isinstance(name, str) for name in snapshot["names"]):
+        raise ProtocolViolation("snapshot: a search domain is no text")
+    if not all(_BYTES(server) for server in snapshot["servers"]):
+        raise ProtocolViolation("snapshot: a server is no address")
+
+
+def _check_map(what: str, value: Any, keys: Mapping[str, Check]) -> None:
+    if not _mapping(value):
+        raise ProtocolViolation(f"snapshot: {what} is not a map")
+    for key, check in keys.items():
+        if key not in value or not check(value[key]):
+            raise ProtocolViolation(f"snapshot: {key} of {what} is missing or wrong")
