@@ -93,8 +93,10 @@ class SystrapContext:
         "args_i",
         "_command_i",
         "_done",
+        "_drop_i",
         "_expected",
         "_first_row",
+        "_kept_file",
         "_flags_i",
         "_leaving",
         "_numbers",
@@ -115,6 +117,7 @@ class SystrapContext:
         "in_guest",
         "index",
         "kind",
+        "kept",
         "kept_off",
         "killed",
         "nr",
@@ -147,6 +150,7 @@ class SystrapContext:
         self._command_i = (self.at + layout.COMMAND) // 4
         self._flags_i = (self.at + layout.FLAGS) // 4
         self._op_count_i = (self.at + layout.OP_COUNT) // 4
+        self._drop_i = (self.at + layout.DROP) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
@@ -177,6 +181,8 @@ class SystrapContext:
         self._regs: Registers | None = None
         self._expected: list[_Expected] = []
         self._numbers: list[int] = []  # descriptors that this post's files become
+        self.kept = 0  # the descriptor of a file that stays handed in until the next call, see `_post`
+        self._kept_file = -1  # the host file that it is
         self._position = 0
         self._leaving = False  # the thread goes back to the guest by itself after what was posted
         self._first_row = 0  # of the operations themselves, and how many they are
@@ -290,6 +296,12 @@ class SystrapContext:
             if self.kept_off != platform.reserved:
                 platform.place(self)
         u32 = platform.u32
+        if self.kept and not self._leaving:
+            self._let_go()
+            if state == layout.RETURN_NOW:  # the hot forms do not look at DROP
+                state, u32[self._command_i] = layout.RESUME, layout.COMMAND_RETURN
+            elif state == layout.COPY_NOW:
+                state, u32[self._command_i] = layout.RESUME, layout.COMMAND_COPY_OUT
         u32[self.state_i] = state
         if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
@@ -354,7 +366,7 @@ class SystrapContext:
         """
         if self.dead:
             return
-        if not self._post(ops):
+        if not self._post(ops, keep=True):
             done([-errno.ENOMEM])
             return
         self._done = done
@@ -378,14 +390,21 @@ class SystrapContext:
             done(None)
         return True
 
-    def _post(self, ops: Sequence[Op]) -> bool:
+    def _post(self, ops: Sequence[Op], keep: bool = False) -> bool:
         """Write `ops` into the slot. Files for private mappings are handed in first, by one operation that asks.
 
+        `keep`: the file of a single mapping may stay handed in until the next call, which often maps it again (a
+        library is four or five mappings). Only where no other thread is: what a thread may map it may have mapped for
+        it as long as it asks for nothing else, but another one could close the file and give up its rights meanwhile.
         False: too many threads are at it.
         """
         platform = self.platform
         platform.trace_ops(self, ops)
         self._position = 0
+        if self.kept:
+            if keep and self._post_kept(ops):
+                return True
+            self._let_go()
         if len(ops) == 1 and ops[0].host_fd < 0:  # by far the most
             nr, args, _ = ops[0]
             self._expected = [] if is_direct(nr, args) else [(nr, args, ())]
@@ -416,18 +435,43 @@ class SystrapContext:
         if first:
             rows[:0] = (_NR_MMAP, *HAND_IN, 0)
             expected.insert(0, (_NR_MMAP, HAND_IN, tuple(files.items())))
-        for number in files.values():
+        numbers = list(files.values())
+        if keep and first and len(ops) == 1 and len(self.space.contexts) == 1:
+            self.kept, self._kept_file = numbers.pop(), ops[0].host_fd
+        for number in numbers:
             rows += (_NR_CLOSE, number, 0, 0, 0, 0, 0, 0)
         count = len(rows) // 8
         if count > layout.MAX_OPS:
             raise ValueError("too many operations in one post")
         self._expected = expected
-        self._numbers = list(files.values())
+        self._numbers = numbers
         self._first_row = first
         self._op_rows = len(ops)
         _OP_ROWS[count].pack_into(platform.arena_map, self.at + layout.OPS, *rows)
         platform.u32[self._op_count_i] = count
         return True
+
+    def _post_kept(self, ops: Sequence[Op]) -> bool:
+        """Write `ops` if they are one private mapping of the file that is still there: nothing is asked then."""
+        nr, args, host_fd = ops[0]
+        if len(ops) != 1 or host_fd != self._kept_file:
+            return False
+        args = (args[0], args[1], args[2], args[3], self.kept, args[5])
+        if not is_direct(nr, args):
+            return False
+        self._expected = []
+        self._first_row = 0
+        self._op_rows = 1
+        platform = self.platform
+        _ONE_OP.pack_into(platform.arena_map, self.at + layout.OPS, nr, *args)
+        platform.u32[self._op_count_i] = 1
+        return True
+
+    def _let_go(self) -> None:
+        """The file that stayed is closed by the stub before it does what it is told next."""
+        self.platform.u32[self._drop_i] = self.kept
+        self.space.give_numbers([self.kept])
+        self.kept = 0
 
     def expect_clone(self, args: tuple[int, ...], done: Callable[[list[int]], None]) -> None:
         """The platform wrote a clone into OPS: let the thread carry it out."""
@@ -546,6 +590,8 @@ class SystrapContext:
             return
         self.dead = True
         self.platform.active.pop(self, None)
+        if self.kept:
+            self._let_go()
         kept = self.space.keep(self)
         if not kept:
             self.platform.arena.u32[self._command_i] = layout.COMMAND_EXIT

@@ -9,9 +9,9 @@ A few changes of an address space are let through by their arguments alone (`is_
 than the change itself, five times over in a virtual machine: new anonymous memory, private mappings of a file that was
 handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A
 guest that jumps to such an instruction changes its own memory behind the Sentry's back; it reaches no other memory, no
-file but one that it is mapping for reading at that moment, and nothing it could not have had by asking, except that its
-own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (handing in a file, sharing one, write
-permission, a move) is never let through.
+file but one that it maps for reading, or mapped in its last call (`SystrapContext.kept`), and nothing it could not have
+had by asking, except that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (handing in a
+file, sharing one, write permission, a move) is never let through.
 """
 
 from __future__ import annotations

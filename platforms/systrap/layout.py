@@ -60,7 +60,7 @@ USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
-DONATED_FD: Final = 64  # and, while they are mapped, host files under this number and on
+DONATED_FD: Final = 64  # and, while they are being mapped, host files under this number and on
 DONATED_FDS: Final = 896  # in all: a thousand descriptors are always allowed
 
 # --- one slot, byte offsets ---
@@ -94,6 +94,7 @@ IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a pa
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32
+DROP: Final = OPS + OP_SIZE * MAX_OPS  # u32, a descriptor to close before anything else is done, 0: none
 COPY_DATA: Final = OPS  # bytes to copy out: behind COPY_LENGTH, in the room of operations, which come at other times
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000

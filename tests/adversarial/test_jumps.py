@@ -17,7 +17,8 @@ DIE = (
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()
 HARMLESS = (
-    "op_mmap op_file op_high_bits futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread"
+    "op_mmap op_file op_file_closed op_file_refused op_file_anonymous op_file_faulted op_file_forked op_high_bits "
+    "futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread"
 ).split()
 
 

@@ -127,6 +127,11 @@ u32 stub_serve(u64 slot) {
     stub_wait(slot);
     u32 state = SLOT32(slot, STATE);
     if (state == PARK) stub_park(slot);
+    u32 drop = SLOT32(slot, DROP);
+    if (drop) {
+      SLOT32(slot, DROP) = 0;
+      stub_close(drop);
+    }
     u32 command = state == RETURN_NOW ? COMMAND_RETURN : state == COPY_NOW ? COMMAND_COPY_OUT : SLOT32(slot, COMMAND);
     switch (command) {
       case COMMAND_OPS:

@@ -146,7 +146,7 @@ class Dispatcher:
             if not 0 < kind < 3 or task is None or nr >= size:
                 serve_other(context, kind, nr)
                 return
-            if context.awaiting and not context.left(kind):
+            if context.awaiting and (not context.left(kind) or context.kept):
                 serve_other(context, kind, nr)
                 return
             mm = task.mm

@@ -228,16 +228,25 @@ class AddressSpace(UserMemory):
         op = self.map_op(addr, length, prot, flags, backing, offset)
         if file is not None:
             file.add_reference()
-        at_once = not replaced
-        if at_once:  # while the host maps it, the range must not be given to another thread's mmap
+        # While the host maps it, no other thread's mmap may be given the range; what it replaces stays until then.
+        at_once = not replaced or self.alone()
+        if at_once:
             self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
 
         def failed(results: list[int]) -> Outcome:
-            if at_once:
-                self.forget(addr, addr + length)
-            elif file is not None:
-                file.close_reference()
-            raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+            error = LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+            if not at_once:
+                if file is not None:
+                    file.close_reference()
+                raise error
+            self.forget(addr, addr + length)
+            if replaced:  # what was there is forgotten, so it must go
+
+                def unmapped(_: list[int]) -> Outcome:
+                    raise error
+
+                return self.perform(context, [Op(_NR_MUNMAP, (addr, length, 0, 0, 0, 0))], unmapped)
+            raise error
 
         def mapped(results: list[int]) -> Outcome:
             if results[-1] != addr:

@@ -25,6 +25,43 @@ static void op_file(void) {
   jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, DONATED_FD, 0);
   if (readable((void *)TARGET)) gained("a file");
 }
+/* A file that was mapped stays handed in until the next call, whatever that is. */
+static int mapped_file(void) {
+  int fd = open("/proc/self/exe", O_RDONLY);
+  if (mmap(0, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED) _exit(3);
+  return fd;
+}
+static void take_files(const char *after) {
+  for (int number = DONATED_FD; number < DONATED_FD + 4; number++)
+    jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, number, 0);
+  if (readable((void *)TARGET)) gained(after);
+}
+static void op_file_closed(void) {
+  int fd = mapped_file();
+  trap(SYS_close, fd, 0, 0, 0, 0, 0);
+  take_files("a closed file");
+}
+static void op_file_refused(void) {
+  int fd = mapped_file();
+  trap(SYS_mmap, 0, 4096, 1, MAP_PRIVATE, fd, 1);
+  take_files("a file after a mapping that failed");
+}
+static void op_file_anonymous(void) {
+  mapped_file();
+  trap(SYS_mmap, 0, 4096, 1, ANON & ~MAP_FIXED, -1, 0);
+  take_files("a file after another mapping");
+}
+static void op_file_faulted(void) {
+  mapped_file();
+  readable((void *)8);
+  take_files("a file after a fault");
+}
+static void op_file_forked(void) {
+  mapped_file();
+  long child = trap(SYS_fork, 0, 0, 0, 0, 0, 0);
+  take_files(child ? "a file after fork" : "its parent's file");
+  if (!child) _exit(0);
+}
 static void op_file_shared(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_SHARED | MAP_FIXED, DONATED_FD, 0); }
 static void op_file_on_stub(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_BASE, 4096, 5, MAP_PRIVATE | MAP_FIXED, DONATED_FD, 0); }
 static void op_file_arena(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 1, MAP_PRIVATE | MAP_FIXED, ARENA_FD, 0); }
@@ -171,7 +208,7 @@ static void fake_slot(void) {
 #define A(n) {#n, n}
 const struct attack attacks[] = {
     A(op_mmap), A(op_mmap_stub), A(op_mmap_header), A(op_mmap_across), A(op_munmap_across),
-    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_closed), A(op_file_refused), A(op_file_anonymous), A(op_file_faulted), A(op_file_forked), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
     A(child_region), A(child_region_elsewhere), A(child_region_own), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from services.sentry.errors import LinuxError
-from services.sentry.mm.address_space import AddressSpace
+from services.sentry.kernel.waiter import FinalOps
+from services.sentry.mm.address_space import INFINITY, AddressSpace
 from services.sentry.mm.vma_set import Vma
 from services.sentry.vfs.open_file import Backing
 
@@ -125,3 +126,24 @@ def test_locked_areas_are_not_locked_in_a_forked_child_and_some_are_not_there() 
     assert [(area.start - BASE, area.locked) for area in child.vmas] == [(0, False)]
     assert [(area.start - BASE, area.locked) for area in mm.vmas] == [(0, True), (2 * 4096, False)]
     assert child.total_pages == mm.total_pages - 1
+
+
+def test_replacement_that_fails_leaves_a_hole() -> None:
+    mm = _space()
+    file: Any = _File()
+    file.mmap_backing = lambda: Backing(3, 0, True, file)
+    limits = [(INFINITY, INFINITY)] * 16
+    replaced = BASE + 4096
+    outcome: Any = mm.map(None, replaced, 2 * 4096, 1, 0x12, limits, file)
+    assert (type(outcome), file.refs) == (FinalOps, 1)
+    then: list[Any] = []
+    posted: list[Any] = []
+    context: Any = SimpleNamespace(run_ops=lambda ops, done: (posted.extend(ops), done([0])))
+    outcome = mm.map(context, replaced, 2 * 4096, 1, 0x12, limits, file)
+    outcome.end([-12]).start(then.append)
+    with pytest.raises(LinuxError) as failed:
+        then[0]()
+    assert failed.value.errno == 12
+    assert [(op.nr, op.args[:2]) for op in posted] == [(11, (replaced, 2 * 4096))]
+    assert [(area.start - BASE) // 4096 for area in mm.vmas] == [0, 3]
+    assert (mm.total_pages, file.refs) == (4, 0)
