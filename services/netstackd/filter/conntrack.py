@@ -6,13 +6,16 @@ and returns it; a new connection is only in the table after `confirm`, which the
 was not dropped.
 
     state of a ct     NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED: bits, as the filter's rules ask for them
-    assured           traffic both ways: not thrown out when the table is full; unassured ones are, oldest first
+    assured           traffic both ways: not thrown out when the table is full. Unassured ones are, oldest first, and
+                      when there are none, TCP connections that are about to end
     deadline          each packet moves it by the timeout of the connection's state; expiry looks at buckets of a second
 
 TCP follows RFC 9293 as an observer between the ends can: `TCP_TRANSITIONS` by (state, what was seen). A RST counts
 only when its sequence number is one that the other end can accept (RFC 9293 3.10.7, RFC 5961), so that guessing does
-not end a connection. ICMP errors are RELATED to the connection that they quote (RFC 5508 4). States and default
-timeouts are those of Linux (Documentation/networking/nf_conntrack-sysctl.rst).
+not end a connection. With `tcp_loose` a connection is taken up in the middle (after a restart); until the other side
+answers it may be a scan as well, so it is neither assured nor kept for days. ICMP errors are RELATED to the connection
+that they quote (RFC 5508 4). States and default timeouts are those of Linux
+(Documentation/networking/nf_conntrack-sysctl.rst).
 """
 
 from __future__ import annotations
@@ -88,6 +91,7 @@ TCP_TRANSITIONS: Final[dict[tuple[int, int], int]] = {
 }
 
 _ENDED: Final = frozenset({TIME_WAIT, CLOSE})
+_ENDING: Final = frozenset({FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE})
 _DROP_FULL: Final = COUNTER["DropConntrackTableFull"]
 
 _ICMP_ERRORS: Final = {(PROTO_ICMP, 3), (PROTO_ICMP, 4), (PROTO_ICMP, 5), (PROTO_ICMP, 11), (PROTO_ICMP, 12)} | {
@@ -102,6 +106,7 @@ class Tracker:
         self._counters = counters
         self._tables: dict[int, dict[Key, Direction]] = {4: {}, 6: {}}
         self._unassured: dict[Connection, None] = {}  # confirmed ones, oldest first
+        self._ending: dict[Connection, None] = {}  # assured ones in a state of _ENDING
         self._buckets: dict[int, dict[Connection, None]] = {}
         self._bucket_times: list[int] = []
         self._timer = timers.new(self._expire)
@@ -144,7 +149,9 @@ class Tracker:
                     if packet.end < l4 + 20:
                         return self._refuse(packet)
                     if (
-                        connection.state == TCP_ESTABLISHED and not head[l4 + 13] & 7  # neither FIN, SYN nor RST
+                        connection.state == TCP_ESTABLISHED
+                        and connection.assured
+                        and not head[l4 + 13] & 7  # neither FIN, SYN nor RST
                     ):
                         direction.seen = head[l4 + 8 : l4 + 16]
                     elif not self._follow_tcp(direction, packet, now):
@@ -180,7 +187,10 @@ class Tracker:
                 return self._refuse(packet)
             else:
                 state = FIN_WAIT if flags & _FIN else TCP_ESTABLISHED
-            connection = Connection(packet.version, key, now, self._tcp_timeouts[state])
+            timeout = self._tcp_timeouts[state]
+            if state == TCP_ESTABLISHED:
+                timeout = min(timeout, timeouts.tcp_unacknowledged)
+            connection = Connection(packet.version, key, now, timeout)
             connection.state = state
             connection.fin = flags & _FIN
             connection.original.seen = bytes(head[l4 + 8 : l4 + 16])
@@ -252,8 +262,9 @@ class Tracker:
         after = TCP_TRANSITIONS.get((state, seen), state)
         if after != state:
             self._set_tcp_state(connection, after, now)
-            if after == TCP_ESTABLISHED:
-                self._assure(connection)
+        if after == TCP_ESTABLISHED and not connection.assured and connection.original.state == ESTABLISHED:
+            connection.timeout = self._tcp_timeouts[after]
+            self._assure(connection)
         return True
 
     @staticmethod
@@ -266,6 +277,8 @@ class Tracker:
         connection.timeout = self._tcp_timeouts[state]
         if connection.confirmed:
             self._put_in_bucket(connection, now + connection.timeout)
+            if connection.assured and state in _ENDING:
+                self._ending[connection] = None
 
     def _rst_is_acceptable(self, direction: Direction, packet: Packet) -> bool:
         """Whether the other end would take this RST: its sequence number is inside that end's window."""
@@ -383,20 +396,19 @@ class Tracker:
         self.created += 1
         if not connection.assured:
             self._unassured[connection] = None
-        if connection.state == TCP_ESTABLISHED:
-            self._assure(connection)
         self._put_in_bucket(connection, connection.deadline)
         if self.on_event is not None:
             self.on_event("new", connection)
         return True
 
     def _drop_early(self) -> bool:
-        """Make room: the oldest connection that never had traffic both ways."""
-        for connection in self._unassured:
-            self.early_drops += 1
-            self._remove(connection, "early drop")
-            return True
-        return False
+        """Make room: the oldest connection that never had traffic both ways, else the one that is ending longest."""
+        connection = next(iter(self._unassured), None) or next(iter(self._ending), None)
+        if connection is None:
+            return False
+        self.early_drops += 1
+        self._remove(connection, "early drop")
+        return True
 
     def _assure(self, connection: Connection) -> None:
         connection.assured = True
@@ -414,6 +426,7 @@ class Tracker:
         del table[connection.original.key]
         del table[connection.reply.key]
         self._unassured.pop(connection, None)
+        self._ending.pop(connection, None)
         bucket = self._buckets.get(connection.bucket)
         if bucket is not None:
             bucket.pop(connection, None)
@@ -422,6 +435,7 @@ class Tracker:
             connection.release(connection)
         if self.on_event is not None:
             self.on_event("destroy", connection)
+        connection.end()
 
     def _put_in_bucket(self, connection: Connection, deadline: int) -> None:
         """Have the connection looked at in the second after `deadline`, unless that happens earlier already."""

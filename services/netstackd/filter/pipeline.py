@@ -242,6 +242,7 @@ class Firewall:
         ct = packet.ct
         if type(ct) is Direction and not ct.connection.confirmed:
             self.nat.abandon(ct.connection)
+            ct.connection.end()
         return False
 
     # -- for people --

@@ -31,7 +31,9 @@ LOW_BYTES: Final = 3 << 20
 TIMEOUT_V4: Final = 30 * SECOND  # net.ipv4.ipfrag_time
 TIMEOUT_V6: Final = 60 * SECOND  # RFC 8200 section 4.5
 MAX_FRAGMENTS: Final = 8192 // 8  # of one datagram: more than 64 KB cut at 68 bytes can bring in practice
-OVERHEAD: Final = 256  # bytes charged per fragment, so that many small ones are bounded too
+# Bytes charged beside the data, measured: many small fragments are bounded by what they really take.
+OVERHEAD: Final = 320  # a fragment
+DATAGRAM_OVERHEAD: Final = 1600  # a datagram, with its timer, its key, and the headers of its first fragment
 
 _OVERLAP: Final = COUNTER["DropFragmentOverlap"]
 _TOO_LONG: Final = COUNTER["DropFragmentTooLong"]
@@ -180,19 +182,22 @@ class Reassembly:
         timer = self._stack.timers.after(self._stack.now + timeout, lambda now: self._on_timeout(datagram))
         assert packet.iface is not None
         datagram = self._datagrams[key] = _Datagram(key, key[0], packet.iface, timer)
+        datagram.charged = DATAGRAM_OVERHEAD
+        self.bytes += DATAGRAM_OVERHEAD
         return datagram
 
     def _close(self, datagram: _Datagram) -> None:
         del self._datagrams[datagram.key]
         datagram.timer.cancel()
+        datagram.timer.callback = _nothing  # a cycle that reference counts would not free
         self.bytes -= datagram.charged
         datagram.charged = 0
 
     def _condemn(self, datagram: _Datagram) -> None:
         """An overlap: drop what there is, and what still comes of it until its time is over (RFC 5722 section 4)."""
         self._refuse(datagram.version, _OVERLAP)
-        self.bytes -= datagram.charged
-        datagram.charged = 0
+        self.bytes -= datagram.charged - DATAGRAM_OVERHEAD
+        datagram.charged = DATAGRAM_OVERHEAD
         datagram.condemned = True
         datagram.starts = []
         datagram.pieces = []
@@ -246,6 +251,10 @@ class Reassembly:
         whole.csum = CSUM_NONE
         whole.mark = first.mark
         return whole
+
+
+def _nothing(now: int) -> None:
+    """What the timer of a datagram that is closed would do."""
 
 
 def _conflicts(datagram: _Datagram, place: int, offset: int, end: int, more: bool) -> bool:

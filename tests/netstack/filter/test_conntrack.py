@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from services.netstackd.counters import Counters
@@ -162,6 +164,43 @@ def test_the_middle_of_a_connection_is_taken_up_unless_strict() -> None:
     assert getattr(found, "state", None) == ct.INVALID
 
 
+def test_what_is_taken_up_in_the_middle_is_established_and_assured_with_its_first_answer() -> None:
+    world = World()
+    first = world.tcp(ACK)
+    assert isinstance(first, Direction)
+    connection = first.connection
+    assert not connection.assured and connection.deadline == world.now + 300 * SECOND and first.state == ct.NEW
+    world.tcp(ACK)
+    assert not connection.assured and first.state == ct.NEW
+    answer = world.tcp(ACK, back=True)
+    assert isinstance(answer, Direction) and answer.connection is connection
+    assert connection.assured and answer.state == first.state == ct.ESTABLISHED
+    assert connection.deadline == world.now + 432000 * SECOND
+
+
+def test_a_scan_with_acks_does_not_fill_the_table_for_good() -> None:
+    world = World(Limits(max_connections=16))
+    world.handshake()
+    for port in range(2000, 2100):
+        world.tcp(ACK, port=port)
+        world.tcp(RST, back=True, port=port, seq=1)
+    assert isinstance(world.tcp(SYN, port=5), Direction)
+    assert world.counters.get("DropConntrackTableFull") == 0
+    assert [one.original.key[2] for one in world.tracker.connections() if one.assured] == [1000]
+
+
+def test_a_full_table_gives_up_what_is_ending_before_it_refuses() -> None:
+    world = World(Limits(max_connections=16))
+    for port in range(1000, 1016):
+        world.tcp(SYN, port=port)
+        world.tcp(SYN | ACK, back=True, port=port)
+        world.tcp(ACK, port=port)
+    world.tcp(FIN | ACK, port=1007)
+    world.tcp(SYN, port=5)
+    ports = [connection.original.key[2] for connection in world.tracker.connections()]
+    assert 5 in ports and 1007 not in ports and len(ports) == 16
+
+
 def test_a_full_table_drops_the_oldest_without_answers_and_never_an_assured_one() -> None:
     world = World(Limits(max_connections=16))
     world.handshake()
@@ -195,6 +234,19 @@ def test_memory_of_moved_deadlines_does_not_grow() -> None:
     assert held == 100
     world.sleep(12)
     assert world.tracker.count == 0 and not any(world.tracker._buckets.values())
+
+
+def test_connections_that_end_are_freed_without_a_collector() -> None:
+    world = World(Limits(max_connections=16))
+    world.tcp(SYN)
+    gc.collect()
+    gc.disable()
+    try:
+        for port in range(2000, 3000):
+            world.tcp(SYN, port=port)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
 
 
 def _ping(kind: int, ends: tuple[int, int], ident: int = 77) -> Packet:

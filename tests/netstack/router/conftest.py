@@ -94,9 +94,9 @@ class World:
 
     # -- netstackd --
 
-    def router(self, config: str, *flags: str, name: str = "router") -> Router:
-        """Start netstackd with a configuration, and wait until it serves."""
-        return Router(self, config, flags, name)
+    def router(self, config: str, *flags: str, name: str = "router", program: Sequence[str] = NETSTACKD) -> Router:
+        """Start netstackd (or `program` in its place) with a configuration, and wait until it serves."""
+        return Router(self, config, flags, name, program)
 
     def close(self) -> None:
         """Stop everything, remove every namespace."""
@@ -119,7 +119,7 @@ class World:
 class Router:
     """A running netstackd. `socket`: its control socket."""
 
-    def __init__(self, world: World, config: str, flags: Sequence[str], name: str) -> None:
+    def __init__(self, world: World, config: str, flags: Sequence[str], name: str, program: Sequence[str]) -> None:
         self.world = world
         self.socket = str(world.path / f"{name}.sock")
         self.file = world.path / f"{name}.toml"
@@ -129,7 +129,7 @@ class Router:
         with self.log_file.open("w") as log:
             self.process = world.start(
                 None,
-                *NETSTACKD,
+                *program,
                 "--config",
                 str(self.file),
                 "--ready-fd",

@@ -14,6 +14,7 @@ import hashlib
 import random
 import socket
 import sys
+import threading
 
 
 def listener(port: int) -> socket.socket:
@@ -90,13 +91,17 @@ def hold(host: str, port: int) -> int:
 
 
 def lines(port: int) -> int:
+    def answer(connection: socket.socket, peer: str) -> None:
+        with connection, connection.makefile("rw") as file:
+            for line in file:
+                file.write(f"{peer} {line}")
+                file.flush()
+
     with listener(port) as sock:
         while True:
             connection, peer = sock.accept()
-            with connection, connection.makefile("rw") as file:
-                for line in file:
-                    file.write(f"{peer[0].removeprefix('::ffff:')} {line}")
-                    file.flush()
+            address = peer[0].removeprefix("::ffff:")
+            threading.Thread(target=answer, args=(connection, address), daemon=True).start()
 
 
 VERBS = {"serve": serve, "send": send, "echo": echo, "ask": ask, "hold": hold, "lines": lines}

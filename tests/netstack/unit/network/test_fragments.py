@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.netstackd.network.fragments import HIGH_BYTES
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire import ethernet, icmpv4, icmpv6, ipv4, ipv6, udp
 from services.netstackd.wire.ipv6_extensions import fragment_header
@@ -180,3 +183,20 @@ def test_fragments_are_put_together_before_prerouting_when_the_hook_needs_it() -
     seen.clear()
     deliver(pair, packets)
     assert seen == [(7, False)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_flood_of_small_first_fragments_takes_what_the_limit_says_in_memory(version: int) -> None:
+    pair = ready()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for ident in range(8000):
+            frame = cut(version, datagram(version, 40), ident, [(0, 16)])[0]
+            frame = ethernet.header(pair.ib.mac, pair.ia.mac, 0x0800 if version == 4 else 0x86DD) + frame
+            pair.b.stack.receive(pair.ib, [Packet(frame, len(frame))], pair.world.now)
+        taken = tracemalloc.get_traced_memory()[0]  # no collector is needed
+    finally:
+        tracemalloc.stop()
+    assert pair.b.count("DropFragmentMemory") > 1000 and pair.b.stack.reassembly.bytes <= HIGH_BYTES
+    assert taken < 1.5 * HIGH_BYTES
