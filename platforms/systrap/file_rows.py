@@ -1,4 +1,5 @@
 """The file rows of one address space: what its stub is told of descriptors so that it need not ask (stub/local.S).
+Beside them, the one *standing answer* (stub/answers.S).
 
 A row is one word, so that a guest thread sees it whole. It is zero, or says what may be done without the Sentry: that
 reads and writes are trivial, or where in the guest's memory a *window* lies, a hidden mapping of the file that
@@ -9,6 +10,7 @@ what it likes.
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Final
 
 from platforms._host import lib
@@ -18,7 +20,21 @@ from platforms.systrap import layout
 if TYPE_CHECKING:
     from platforms.systrap.arena import Arena
 
-__all__ = ["EMPTY", "NOTE_READS", "READ", "SINK", "UNITS", "WRITE", "ZERO", "FileRows", "ticks", "unit_address"]
+__all__ = [
+    "ANSWER_EPOLL",
+    "ANSWER_MAX",
+    "ANSWER_STAT",
+    "EMPTY",
+    "NOTE_READS",
+    "READ",
+    "SINK",
+    "UNITS",
+    "WRITE",
+    "ZERO",
+    "FileRows",
+    "ticks",
+    "unit_address",
+]
 
 SINK: Final = layout.FILE_SINK
 EMPTY: Final = layout.FILE_EMPTY
@@ -27,6 +43,10 @@ READ: Final = layout.FILE_READ
 WRITE: Final = layout.FILE_WRITE
 NOTE_READS: Final = layout.FILE_NOTE_READS
 UNITS: Final = (layout.FILE_WINDOWS_END - layout.FILE_WINDOWS) >> layout.FILE_UNIT
+ANSWER_EPOLL: Final = layout.ANSWER_EPOLL
+ANSWER_STAT: Final = layout.ANSWER_STAT
+ANSWER_MAX: Final = layout.ANSWER_MAX
+_ANSWER: Final = struct.Struct("<QQ")
 _NR_MMAP: Final = 9
 _READ_WRITE: Final = 3
 _SHARED_FIXED: Final = 0x11
@@ -45,9 +65,11 @@ def ticks() -> int:
 class FileRows:
     """`count` rows, by descriptor number. `header_offset`: where the address space's first region lies in the arena."""
 
-    __slots__ = ("_first", "_header_offset", "_notes", "_words", "count")
+    __slots__ = ("_answer", "_first", "_header_offset", "_map", "_notes", "_words", "count")
 
     def __init__(self, arena: Arena, header_offset: int) -> None:
+        self._map = arena.map
+        self._answer = header_offset + layout.ANSWER
         self._words = arena.u64
         self._header_offset = header_offset
         self._first = (header_offset + layout.FILE_ROWS) // 8
@@ -63,6 +85,22 @@ class FileRows:
         row = kind | unit << layout.FILE_UNIT_SHIFT | size << layout.FILE_SIZE_SHIFT
         self._words[self._first + fd] = row
         return row
+
+    def put_answer(self, kind: int, fd: int, serial: int, result: int, data: bytes) -> int:
+        """Say that a call of `kind` on `fd` gives `result` and `data`, u32s and ANSWER_MAX bytes at most.
+
+        Where its key lies in the arena's u64 view: a zero there takes it back. `serial` tells it from others (32 bits).
+        0: the descriptor is too large.
+        """
+        if fd >= layout.ANSWER_FDS:
+            return 0
+        at = self._answer
+        self._words[at // 8] = 0
+        _ANSWER.pack_into(self._map, at + layout.ANSWER_RESULT - layout.ANSWER, result, len(data) // 4)
+        first = at + layout.ANSWER_DATA - layout.ANSWER
+        self._map[first : first + len(data)] = data
+        self._words[at // 8] = serial << 32 | kind | fd
+        return at // 8
 
     def notes(self, fd: int) -> tuple[int, int]:
         """When `fd` was last written and read through a window, in ticks, as the guest says."""

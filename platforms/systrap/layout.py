@@ -6,7 +6,7 @@ In every guest address space, from STUB_BASE:
 
     +0        text      stub code, read and execute only
     +GLOBAL   global    one page for all guests, read only to them (doorbell armed? how long to spin?)
-    +HEADER   header    per address space: answers known in advance (ids by slot, file rows by fd)
+    +HEADER   header    per address space: answers known in advance (ids by slot, file rows by fd, one standing answer)
     +SLOTS    slots     SLOT_SIZE each, read and write: the register window and the signal stack of one thread
 
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
@@ -57,6 +57,17 @@ FILE_NOTES_AT: Final = 0x4000  # they lie here in the space's first region, behi
 FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
+
+# --- the standing answer (stub/answers.S): what one call gives until the Sentry does anything; in the header ---
+ANSWER: Final = 0x2000  # u64, its key: serial number above, kind and descriptor below, as next; 0: none
+ANSWER_EPOLL: Final = 1 << 24  # kinds: of epoll_wait,
+ANSWER_STAT: Final = 2 << 24  # and of fstat
+ANSWER_FDS: Final = 1 << 24  # descriptors from here on do not fit
+ANSWER_RESULT: Final = ANSWER + 8  # u64, of the call
+ANSWER_WORDS: Final = ANSWER + 16  # u64, how many u32 of data
+ANSWER_DATA: Final = ANSWER + 24
+ANSWER_MAX: Final = 0x1E0  # bytes of data
+EPOLL_EVENTS_MAX: Final = 0x7FFF_FFFF // 12  # EP_MAX_EVENTS of Linux
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61

@@ -35,9 +35,19 @@ NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the fu
 BUFFER_CALLS: Final = frozenset((44,))  # sendto (and the local writes): a small buffer in the second argument
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
-AT_PATH_CALLS: Final = frozenset((257, 258, 262, 263, 267, 269, 332, 437, 439))  # the same with a directory first
-# What the stub may answer itself (stub/local.S): read write pread64 pwrite64.
-LOCAL_CALLS: Final = {0: "local_read", 1: "local_write", 17: "local_pread", 18: "local_pwrite"}
+AT_PATH_CALLS: Final = frozenset((257, 258, 263, 267, 269, 332, 437, 439))  # the same with a directory first
+# What the stub may answer itself (stub/local.S: read write pread64 pwrite64; answers.S: fstat, epoll_wait, newfstatat,
+# epoll_pwait). Where it cannot, these bring along what they are to by themselves.
+LOCAL_CALLS: Final = {
+    0: "local_read",
+    1: "local_write",
+    5: "answer_fstat",
+    17: "local_pread",
+    18: "local_pwrite",
+    232: "answer_epoll_wait",
+    262: "answer_fstatat",
+    281: "answer_epoll_pwait",
+}
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}
 
 

@@ -13,11 +13,12 @@ stub_table:
   .quad stub_op_ip, stub_clone_ip, stub_child_region_ip, stub_hello_ip, stub_take_frame_ip
   .quad stub_text_end, stub_setup_ip, stub_fast_buffer_entry, stub_fast_path_entry, stub_yield_ip
   .quad stub_any_entry, stub_local_read, stub_local_write, stub_local_pread, stub_local_pwrite
+  .quad stub_answer_epoll_wait, stub_answer_epoll_pwait, stub_answer_fstat, stub_answer_fstatat
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
  * (the red zone is the guest's), only rax, rcx and r11 may change. GS base is the slot. --- */
-  .globl stub_fast_entry, stub_fast_buffer_entry
+  .globl stub_fast_entry, stub_fast_buffer_entry, stub_fast_path_entry
   .balign 64
 /* write(2)'s shape: bring the buffer in rsi along when it is small, so that the Sentry need not fetch it. */
 stub_fast_buffer_entry:

@@ -13,18 +13,9 @@
  * can be begun anew as an ordinary call, for nothing was done that the Sentry would not do again. So each stretch names
  * where to go: with all registers but rax and r11 as they came, `..._ask`; and at the last jump, nowhere: it is done. */
 #include "layout.h"
+#include "local.h"
 
-  .section .text.local_table, "ax"
-  .balign 8
-  .globl stub_locals
-stub_locals:
   .section .text.local, "ax"
-
-.macro STRETCH begin, end, away
-  .pushsection .text.local_table, "ax"
-  .quad \begin, \end, \away
-  .popsection
-.endm
 
 /* r11 = the row of the descriptor in rdi. */
 .macro ROW ask
@@ -54,14 +45,24 @@ stub_locals:
   .balign 64
 stub_any_entry:
   cmp $18, %eax
-  ja stub_fast_entry
+  ja any_answered
   je stub_local_pwrite
   cmp $17, %eax
   je stub_local_pread
   cmp $1, %eax
   jb stub_local_read
   je stub_local_write
+  cmp $5, %eax
+  je stub_answer_fstat
 any_ask:
+  jmp stub_fast_entry
+any_answered:
+  cmp $232, %eax
+  je stub_answer_epoll_wait
+  cmp $262, %eax
+  je stub_answer_fstatat
+  cmp $281, %eax
+  je stub_answer_epoll_pwait
   jmp stub_fast_entry
 any_end:
   STRETCH stub_any_entry, any_end, stub_fast_entry
@@ -138,20 +139,6 @@ read_end:
   lea -1(%rdx), %rax
   cmp $FILE_LOCAL_MAX, %rax
   jae \ask
-.endm
-
-.macro SAVE
-  mov %rcx, %gs:RETURN
-  mov %rdi, %gs:ARGS
-  mov %rsi, %gs:ARGS+8
-  mov %rdx, %gs:ARGS+16
-.endm
-
-.macro UNSAVE
-  mov %gs:ARGS, %rdi
-  mov %gs:ARGS+8, %rsi
-  mov %gs:ARGS+16, %rdx
-  mov %gs:RETURN, %rcx
 .endm
 
 /* Note the time (the processor's counter: the Sentry makes a time of it) at `offset` of descriptor rdi's notes. rax, rcx,
@@ -241,8 +228,5 @@ pwrite_end:
   STRETCH pwrite_done, pwrite_copy_ask, 0
   STRETCH pwrite_copy_ask, pwrite_ask, pwrite_copy_ask
   STRETCH pwrite_ask, pwrite_end, pwrite_ask
-
-  .section .text.local_table, "ax"
-  .quad 0, 0, 0
 
   .section .note.GNU-stack, "", @progbits

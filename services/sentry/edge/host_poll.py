@@ -12,10 +12,15 @@ from collections.abc import Callable
 __all__ = ["HostPoll"]
 
 
+def _nothing() -> None:
+    pass
+
+
 class HostPoll:
-    """`fd`: the epoll's own descriptor, readable while something watched is ready."""
+    """`fd`: the epoll's own descriptor, readable while something watched is ready. `before` runs before callbacks."""
 
     def __init__(self) -> None:
+        self.before: Callable[[], None] = _nothing
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._always: set[int] = set()  # regular files cannot be watched: they are always ready
@@ -53,6 +58,8 @@ class HostPoll:
         found = self._epoll.poll(0)
         for fd in list(self._always):
             found.append((fd, select.EPOLLIN | select.EPOLLOUT))
+        if found:
+            self.before()
         for fd, bits in found:
             callback = self._callbacks.get(fd)
             if callback is not None:

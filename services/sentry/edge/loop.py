@@ -49,6 +49,7 @@ class MainLoop:
         self.dispatcher = dispatcher
         self.platform = platform
         self.outside = outside
+        outside.before = dispatcher.withdraw
         # A signal that comes just before the poll runs its Python handler only after it: the pipe makes the poll
         # return.
         self._signalled, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -126,6 +127,7 @@ class MainLoop:
             if left and lib.sentrio_poll(self._pollfds, self._count, left) > 0:
                 self._take_signals()
             platform.disarm()
+            dispatcher.withdraw()
             platform.serve_strangers()
 
     def _take_signals(self) -> None:

@@ -86,13 +86,14 @@ class EpollItem:
         if links is not None:
             links.pop(self, None)
         self.epoll.ready.pop(self, None)
-        self.epoll.items.pop((self.fd, self.file), None)
+        if self.epoll.items.pop((self.fd, self.file), None) is not None and not self.file.steady:
+            self.epoll.unsteady -= 1
 
 
 class EpollFile(OpenFile):
     """An epoll instance. `queue` wakes with POLLIN when an item becomes ready, so epolls nest and can be polled."""
 
-    __slots__ = ("items", "ready")
+    __slots__ = ("asked", "items", "ready", "unsteady")
 
     pollable = True
 
@@ -100,6 +101,8 @@ class EpollFile(OpenFile):
         super().__init__(inode, fc.O_RDWR)
         self.items: dict[tuple[int, OpenFile], EpollItem] = {}
         self.ready: dict[EpollItem, None] = {}
+        self.unsteady = 0  # items whose file is not `steady`
+        self.asked = 0  # how often epoll_wait(2) found what `standing` may give
 
     def release(self) -> None:
         for item in list(self.items.values()):
@@ -116,6 +119,8 @@ class EpollFile(OpenFile):
         if (fd, file) in self.items:
             raise LinuxError(errno.EEXIST)
         item = self.items[(fd, file)] = EpollItem(self, fd, file, events, data)
+        if not file.steady:
+            self.unsteady += 1
         if file.epoll_links is None:
             file.epoll_links = {}
         file.epoll_links[item] = None
@@ -206,6 +211,22 @@ class EpollFile(OpenFile):
                     ready[item] = None
                 if len(out) == limit:
                     break
+        return b"".join(out)
+
+    def standing(self) -> bytes | None:
+        """What `collect` gives, with room for all, to everyone who asks before this kernel does anything else.
+
+        None: the time or the host may change it, or that it is asked (an edge, a one-shot event).
+        """
+        if self.unsteady:
+            return None
+        out: list[bytes] = []
+        for item in self.ready:
+            bits = item.file.poll() & item.mask
+            if bits:
+                if item.transient:
+                    return None
+                out.append(_pack_event(bits, item.data))
         return b"".join(out)
 
     def poll(self) -> int:

@@ -34,6 +34,7 @@ class EventFile(OpenFile):
     __slots__ = ("semaphore", "value")
 
     pollable = True
+    steady = True
 
     def __init__(self, inode: Inode, value: int, flags: int) -> None:
         """`flags` as eventfd2(2): EFD_SEMAPHORE, EFD_NONBLOCK."""

@@ -28,6 +28,7 @@ class PidFile(OpenFile):
     __slots__ = ("group",)
 
     pollable = True
+    steady = True
 
     def __init__(self, group: ThreadGroup, flags: int) -> None:
         super().__init__(anon_inode(group.kernel), fc.O_RDWR | (flags & fc.O_NONBLOCK))

@@ -184,6 +184,7 @@ class PipeFile(OpenFile):
     __slots__ = ("partner", "pipe", "seen_writers")
 
     pollable = True
+    steady = True
     #: A blocking write(2) goes on until all is written; the system-call layer repeats it (pipe(7)).
     writes_all = True
 

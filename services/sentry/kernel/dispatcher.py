@@ -99,14 +99,17 @@ class Dispatcher:
                 looks += 1
                 at_work += len(active)
             if platform.busy:
+                self.withdraw()
                 platform.serve_notifications()
                 quiet_end = 0
             if self.reap_wanted:
                 self.reap_wanted = False
+                self.withdraw()
                 self._reap()
             now = time.monotonic_ns()
             deadline = timers.next_deadline()
             if deadline is not None and deadline <= now:
+                self.withdraw()
                 timers.run(now)
                 busy = True
                 quiet_end = 0
@@ -133,6 +136,7 @@ class Dispatcher:
         size = len(every)
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
         u64 = platform.u64
+        live = self.kernel.standing.live
         packers: list[Callable[..., None] | None] = [None] * (CARRIED_MAX + 1)
 
         def packer(count: int) -> Callable[..., None]:
@@ -141,6 +145,8 @@ class Dispatcher:
             return made
 
         def serve(context: Any) -> None:
+            if live:
+                u64[live.pop()] = 0  # as `withdraw`
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
             if not 0 < kind < 3 or task is None or nr >= size:
@@ -214,6 +220,8 @@ class Dispatcher:
                     wake(context)
                 return
             mm.fast = None
+            if live:  # what follows may be more than an answer
+                u64[live.pop()] = 0
             if mm.pending is not None:
                 try:
                     mm.flush()
@@ -226,6 +234,12 @@ class Dispatcher:
             self._complete(task, outcome)
 
         return serve
+
+    def withdraw(self) -> None:
+        """Take back the answer that stands (kernel/standing_answers.py): something is about to happen."""
+        live = self.kernel.standing.live
+        if live:
+            self.platform.u64[live.pop()] = 0
 
     @property
     def trace(self) -> Tracer | None:
@@ -431,6 +445,7 @@ class Dispatcher:
 
     # --- tasks that were woken ---
     def _run_tasks(self) -> None:
+        self.withdraw()
         runnable = self.kernel.runnable
         for _ in range(len(runnable)):
             task = runnable.popleft()

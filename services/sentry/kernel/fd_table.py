@@ -25,7 +25,7 @@ __all__ = ["FdTable"]
 class FdTable:
     """fd -> OpenFile. `limit` is the soft RLIMIT_NOFILE of the processes that use it (setrlimit(2) keeps it true)."""
 
-    __slots__ = ("_lowest", "cloexec", "files", "limit", "positioned", "published", "users")
+    __slots__ = ("_lowest", "cloexec", "files", "limit", "positioned", "published", "stats", "users")
 
     def __init__(self, limit: int = 1024) -> None:
         self.files: dict[int, OpenFile] = {}
@@ -34,7 +34,8 @@ class FdTable:
         self.users = 1
         self._lowest = 0  # no number below it is free
         self.published: PublishedFiles = NOTHING_PUBLISHED
-        self.positioned = 0  # how many positioned calls came here
+        self.positioned = 0  # how many positioned calls came here,
+        self.stats = 0  # and fstats that gave what is kept
 
     # --- looking up ---
     def get(self, fd: int) -> OpenFile:

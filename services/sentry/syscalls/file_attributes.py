@@ -14,6 +14,7 @@ from protocol.abi import stat_h as st
 from protocol.abi.statfs_h import pack_statfs
 from protocol.abi.time_h import TIMESPEC, TIMEVAL
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.standing_answers import SAMPLE, offer_stat
 from services.sentry.kernel.waiter import ANY, Wait
 from services.sentry.syscalls.arguments import AT_FDCWD, CWD_FORMS, fd_arg, s32, s64, u32
 from services.sentry.syscalls.table import Row
@@ -62,10 +63,18 @@ def sys_newfstatat(task: Task, dirfd: int, path: int, buf: int, flags: int) -> O
     mm = task.mm
     name = mm.read_cstring(path)
     if flags == 0x1000 and not name:  # AT_EMPTY_PATH: how C libraries spell fstat(2)
-        file = task.files.files.get(dirfd)
+        files = task.files
+        file = files.files.get(dirfd)
         if file is not None:
             opened = file.inode
-            mm.write(buf, opened.shown[0] or pack_inode(opened))
+            packed = opened.shown[0]
+            if packed is None:
+                mm.write(buf, pack_inode(opened))
+                return 0
+            mm.write(buf, packed)
+            asked = files.stats = files.stats + 1
+            if not asked % SAMPLE:
+                offer_stat(task, dirfd, packed)
             return 0
     fs = task.fs
     if (flags == 0 or flags == 0x100) and fs.cache_cred is task.cred:
@@ -95,12 +104,20 @@ def sys_lstat(task: Task, path: int, buf: int) -> Outcome:
 
 
 def sys_fstat(task: Task, fd: int, buf: int) -> Outcome:
+    files = task.files
     try:
-        file = task.files.files[fd]
+        file = files.files[fd]
     except KeyError:
-        file = task.files.get(fd_arg(fd))
+        file = files.get(fd_arg(fd))
     inode = file.inode
-    task.mm.write(buf, inode.shown[0] or pack_inode(inode))
+    packed = inode.shown[0]
+    if packed is None:
+        task.mm.write(buf, pack_inode(inode))
+        return 0
+    task.mm.write(buf, packed)
+    asked = files.stats = files.stats + 1
+    if not asked % SAMPLE:
+        offer_stat(task, fd, packed)
     return 0
 
 

@@ -21,6 +21,7 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.files.epoll import EpollFile
 from services.sentry.files.signalfd import SignalFile
 from services.sentry.kernel.signals import set_blocked
+from services.sentry.kernel.standing_answers import SAMPLE, offer_events
 from services.sentry.kernel.waiter import Wait, WaitQueue
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
@@ -439,17 +440,21 @@ def sys_epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ms: int
     """epoll_wait(2). EINTR by any signal that ends the wait."""
     epoll = task.files.files.get(epfd)
     if epoll.__class__ is EpollFile and 0 < limit <= 0xFFFF:
+        count = 0
         ready = epoll.ready
         if len(ready) == 1:  # as `report` does it, where the event is the same as last time
             (item,) = ready
             bits = item.file.poll() & item.mask
             if bits and bits == item.packed_bits and not item.transient:
                 task.mm.write(addr, item.packed)
-                return 1
-        if ready:
+                count = 1
+        if ready and not count:
             count = epoll.report(task.mm, addr, limit)
-            if count:
-                return count
+        if count or not timeout_ms:
+            asked = epoll.asked = epoll.asked + 1
+            if not asked % SAMPLE:
+                offer_events(task, epfd, epoll)
+            return count
     timeout_ms = s32(timeout_ms)
     return _epoll_wait(task, epfd, addr, limit, None if timeout_ms < 0 else timeout_ms * 1_000_000)
 

@@ -218,6 +218,9 @@ class OpenFile:
         return po.POLLIN | po.POLLOUT | po.POLLRDNORM | po.POLLWRNORM
 
     pollable = False  # whether epoll_ctl(2) accepts it (EPERM otherwise)
+    # Whether `poll` says the same until this kernel does something: it looks at no clock, at nothing of the host's, and
+    # does not depend on who asks (kernel/standing_answers.py).
+    steady = False
 
     # --- the rest ---
     def ioctl(self, task: Task, request: int, arg: int) -> Outcome:

@@ -1,5 +1,8 @@
 /* What the stub answers itself: lies about the rows, races against revoking, and what is left in memory afterwards. */
 #include "hostile.h"
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
 
 #define SIZE 65536
 static char block[SIZE];
@@ -248,13 +251,82 @@ static void race_sink(void) { /* /dev/null and a file that is open for reading *
   pthread_join(t, 0);
 }
 
+/* --- the standing answer --- */
+static struct epoll_event events[64];
+static int __attribute__((noinline)) look(int ep, void *at, int limit) { return epoll_wait(ep, at, limit, 0); }
+static volatile u64 *cell(int word) { return (u64 *)(STUB_BASE + HEADER + ANSWER) + word; }
+static int watching(int *event) {
+  int ep = epoll_create1(0);
+  epoll_ctl(ep, EPOLL_CTL_ADD, *event = eventfd(0, 0), &(struct epoll_event){.events = EPOLLIN, .data.u64 = ~0ul});
+  return ep;
+}
+static void forged_answer(void) { /* the header is the guest's to write: it can lie to itself, and only with what it has */
+  int event, ep = watching(&event);
+  for (int k = 0; k < 300; k++) look(ep, events, 1);
+  if ((u32)*cell(0) != (ANSWER_EPOLL | ep)) { dprintf(1, "no answer to attack\n"); _exit(4); }
+  char *page = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  munmap(page + 4096, 4096);
+  u64 words[] = {0, 3, 120, 1u << 31, ~0ul};
+  u64 at[] = {0, STUB_BASE, STUB_BASE + GLOBAL, ~0ul << 47, 1ul << 47, (u64)page};
+  for (unsigned k = 0; k < 5 * 6; k++) {
+    *cell(1) = k;
+    *cell(2) = words[k % 5];
+    *cell(0) = 77ul << 32 | ANSWER_EPOLL | ep;
+    look(ep, (void *)at[k / 5], 64);
+  }
+  *cell(1) = 1, *cell(2) = 3;
+  *cell(0) = 77ul << 32 | ANSWER_EPOLL | ep;
+  if (trap(SYS_epoll_wait, ep, (long)events, 64, 0, 0, 0)) gained("an event that is none");
+  if (!fork()) _exit(*cell(0) != 0); /* nor does a child believe it */
+  int status;
+  wait(&status);
+  if (status) gained("the parent's answer");
+}
+static void *looker(void *a) {
+  struct epoll_event mine[64];
+  while (!over) {
+    memset(mine, 0, sizeof mine);
+    long before = stage;
+    int n = look(raced, mine, 64);
+    long after = stage;
+    if (before == after && !(before & 1) && n != (before / 2 % 2 ? 5 : 40)) gained("an answer of before");
+    for (int k = 1; k < n; k++)
+      if (mine[k].data.u64 >> 8 != mine[0].data.u64 >> 8 || mine[k].events != EPOLLIN) gained("a mixture");
+  }
+  return a;
+}
+static void *heat_looking(void *a) { for (int k = 0; k < 300; k++) look(raced, events, 64); return a; }
+static void race_answers(void) { /* two epolls with different events take turns at one descriptor */
+  int ep[2] = {epoll_create1(0), epoll_create1(0)};
+  for (long k = 0; k < 45; k++) {
+    struct epoll_event e = {.events = EPOLLIN, .data.u64 = (k < 40 ? 0x1111111111111100 : 0x2222222222222200) + k};
+    epoll_ctl(ep[k >= 40], EPOLL_CTL_ADD, eventfd(1, 0), &e);
+  }
+  pthread_t t[2];
+  raced = dup(ep[0]);
+  alone(heat_looking);
+  for (int k = 0; k < 2; k++) pthread_create(&t[k], 0, looker, 0);
+  struct timespec start, now;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
+    burn(3000000 + stage % 7 * 100000);
+    __atomic_add_fetch(&stage, 1, __ATOMIC_SEQ_CST);
+    dup2(ep[(stage + 1) / 2 % 2], raced);
+    __atomic_add_fetch(&stage, 1, __ATOMIC_SEQ_CST);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (now.tv_sec - start.tv_sec < 4);
+  over = 1;
+  for (int k = 0; k < 2; k++) pthread_join(t[k], 0);
+}
+
 /* --- the entries, with registers of one's own choice --- */
 static void entries(void) {
   int fd = file("entries", 'a', O_RDWR);
   hot(fd);
-  u64 ips[] = {IP_any_entry, IP_local_read, IP_local_write, IP_local_pread, IP_local_pwrite};
+  u64 ips[] = {IP_any_entry, IP_local_read, IP_local_write, IP_local_pread, IP_local_pwrite,
+               IP_answer_epoll_wait, IP_answer_epoll_pwait, IP_answer_fstat, IP_answer_fstatat};
   u64 values[] = {0, 1, ~0ul, 1ul << 63, 1ul << 47, STUB_BASE, STUB_BASE + HEADER, slot_address(), FILE_WINDOWS, fd};
-  for (unsigned k = 0; k < 5; k++)
+  for (unsigned k = 0; k < sizeof ips / sizeof *ips; k++)
     for (unsigned n = 0; n < 1000; n += 3) {
       u64 away, save;
       __asm__ volatile("mov %%rsp, %1; lea 1f(%%rip), %0; mov %0, %%rcx; jmp *%2; 1: mov %1, %%rsp; cld"
@@ -268,4 +340,4 @@ static void entries(void) {
 #define A(n) {#n, n}
 const struct attack attacks[] = {A(own_rows), A(wild_buffers), A(forged_rows), A(lies_about_times), A(after_close),
                                  A(in_the_child), A(only_what_was_opened), A(hidden), A(race_dup2), A(race_close),
-                                 A(race_sink), A(entries), {0, 0}};
+                                 A(race_sink), A(forged_answer), A(race_answers), A(entries), {0, 0}};

@@ -37,7 +37,7 @@ def wakeup_fd() -> Iterator[None]:
 
 def make(processors: int) -> tuple[Any, Platform]:
     platform = Platform(processors)
-    dispatcher: Any = SimpleNamespace(looks=0, at_work=0)
+    dispatcher: Any = SimpleNamespace(looks=0, at_work=0, withdraw=lambda: None)
     outside: Any = SimpleNamespace(fd=0)
     return MainLoop(SimpleNamespace(), dispatcher, platform, outside), platform  # type: ignore[arg-type]
 

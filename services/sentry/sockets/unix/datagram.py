@@ -43,6 +43,7 @@ class UnixDatagram(UnixSocket):
 
     __slots__ = ("blocked", "charge")
 
+    steady = True
     peer: UnixDatagram | None
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:

@@ -45,6 +45,7 @@ class UnixStream(ByteStream, UnixSocket):
 
     __slots__ = ("backlog", "out", "pending")
 
+    steady = True
     writes_all = True
     keeps_boundaries = False
     OPEN = CONNECTED

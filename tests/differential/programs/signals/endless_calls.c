@@ -1,10 +1,11 @@
 // timeout=120 Threads that do nothing but one call that is soon over, for ever: signals reach them without delay.
 #include "../check.h"
+#include <sys/epoll.h>
 
 static volatile sig_atomic_t ticks;
 static void on_alarm(int signo) { (void)signo, ticks++; }
 static char buffer[65536];
-static int null, zero, scratch;
+static int null, zero, scratch, ep;
 
 static void write_null(void) { write(null, buffer, 1); }
 static void read_null(void) { read(null, buffer, 1); }
@@ -13,6 +14,8 @@ static void read_much(void) { read(zero, buffer, sizeof buffer); }
 static void get_pid(void) { getppid(); }
 static void pread_file(void) { pread(scratch, buffer, 4096, 8192); }
 static void pwrite_file(void) { pwrite(scratch, buffer, 4096, 8192); }
+static void look_for_events(void) { struct epoll_event e; epoll_wait(ep, &e, 1, 0); }
+static void stat_file(void) { struct stat s; fstat(scratch, &s); }
 
 static double now(void) {
     struct timespec t;
@@ -73,7 +76,9 @@ int main(void) {
     null = NEED(open("/dev/null", O_RDWR)), zero = NEED(open("/dev/zero", O_RDONLY));
     scratch = NEED(open("scratch", O_RDWR | O_CREAT, 0600));
     NEED(write(scratch, buffer, sizeof buffer));
-    void (*calls[])(void) = {write_null, read_null, read_zero, read_much, get_pid, pread_file, pwrite_file};
+    ep = NEED(epoll_create1(0));
+    void (*calls[])(void) = {write_null, read_null, read_zero, read_much, get_pid, pread_file, pwrite_file,
+                             look_for_events, stat_file};
     for (unsigned k = 0; k < sizeof calls / sizeof *calls; k++) {
         printf("call %u\n", k);
         alarms(calls[k]);

@@ -95,6 +95,13 @@ class Both:
         hosts = [(self.hosts.index(fd), bits) for fd, bits in self.host_epoll.poll(0)]
         return sorted(ours), sorted(hosts)
 
+    def standing(self) -> list[tuple[int, int]] | None:
+        """What the next asking is said to give."""
+        assert self.epfd is not None
+        epoll = self.guest.task.files.get(self.epfd)
+        stands = epoll.standing()
+        return None if stands is None else sorted((data, bits) for bits, data in struct.iter_unpack("<IQ", stands))
+
     def close(self, index: int) -> None:
         self.guest.task.files.close(self.ours[index], self.guest.task)
         os.close(self.hosts[index])
@@ -127,8 +134,12 @@ def test_waits_equal_the_hosts(seed: int) -> None:
             elif action == "x" and len(both.open) > 4 and index not in (4, 5):
                 both.close(index)
             else:
+                stands = both.standing()
                 ours, hosts = both.wait()
                 assert ours == hosts, str(log[-25:])
+                assert stands is None or stands == hosts, str(log[-25:])
+                again = both.standing()
+                assert again is None or again == both.wait()[1], str(log[-25:])
     finally:
         for index in both.open:
             os.close(both.hosts[index])

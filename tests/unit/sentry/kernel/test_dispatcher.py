@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from platforms.systrap.patcher import Patches
 from platforms.testing.scripted import Call, Die, Fault, ScriptedContext, ScriptedPlatform, Spin
 from protocol.abi import signal_h as sg
+from services.sentry.edge.host_poll import HostPoll
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.kernel import faults
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
 from services.sentry.kernel.task import Task
@@ -125,6 +128,91 @@ def test_parked_call_goes_on_when_woken(box: Box) -> None:
     box.run()
     assert box.results == [5]
     assert task.wait is None
+
+
+KEY = 900  # a word of the platform's memory that is nobody's
+
+
+def stand(box: Box) -> None:
+    """An answer stands, as if the last call had given it."""
+    assert box.platform.u64[KEY] == 0
+    box.kernel.standing.live.append(KEY)
+    box.platform.u64[KEY] = 1
+
+
+def let_do(box: Box, task: Task, step: Any) -> None:
+    """The parked guest goes on, and has posted `step`."""
+    box.ready.append(1)
+    box.queue.wake(ANY)
+    box.run()
+    context: Any = task.context
+    context.step = step
+    box.platform.pump()
+
+
+@pytest.mark.parametrize(
+    "what", ["call", "fast call", "fault", "woken task", "timer", "ended process", "notification", "outside"]
+)
+def test_whatever_happens_takes_the_standing_answer_back(box: Box, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    stood: list[int] = []
+
+    def look(*_: Any) -> int:
+        stood.append(box.platform.u64[KEY])
+        return 0
+
+    box.dispatcher.rows[ADD] = Row("getppid", look, "int int")
+    box.dispatcher.trace = None  # makes the hot path anew
+    task = box.start(Call(PARK))
+    stand(box)
+    box.run()
+    assert box.platform.u64[KEY] == 1  # nothing happened
+    box.dispatcher.withdraw()
+    if what in ("call", "fast call"):
+        let_do(box, task, Call(ADD, (1, 2), what == "fast call"))
+    elif what == "fault":
+        monkeypatch.setattr(faults, "handle", look)
+        let_do(box, task, Fault(sg.SIGSEGV, 1, 0x1234))
+    stand(box)
+    if what == "woken task":
+        box.on_retry = look  # type: ignore[assignment]
+        box.queue.wake(ANY)
+    elif what == "timer":
+        box.kernel.timers.call_at(0, look)
+    elif what == "ended process":
+        monkeypatch.setattr(box.platform, "reap", look)
+        box.dispatcher.reap_wanted = True
+    elif what == "notification":
+        monkeypatch.setattr(ScriptedPlatform, "busy", property(lambda self: not stood))
+        monkeypatch.setattr(box.platform, "serve_notifications", look)
+    elif what == "outside":
+        reader, writer = os.pipe()
+        outside = HostPoll()
+        outside.before = box.dispatcher.withdraw
+        outside.watch(reader, 1, look)
+        outside.dispatch()
+        assert box.platform.u64[KEY] == 1
+        os.write(writer, b"x")
+        outside.dispatch()
+        os.close(reader)
+        os.close(writer)
+    box.dispatcher.burst(0)
+    assert stood and not any(stood)
+    assert box.platform.u64[KEY] == 0
+    assert not box.kernel.standing.live
+
+
+def test_a_call_that_ends_otherwise_than_plainly_leaves_no_answer(box: Box) -> None:
+    def gives(task: Task, a: int, b: int) -> int:
+        stand(box)
+        send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+        return 1
+
+    box.dispatcher.rows[ADD] = Row("getppid", gives, "int int")
+    box.dispatcher.trace = None
+    box.machine.init.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    box.start(Call(ADD, (1, 2), True))
+    assert box.platform.u64[KEY] == 0
+    assert not box.kernel.standing.live
 
 
 def test_signal_interrupts_a_parked_call(box: Box) -> None:

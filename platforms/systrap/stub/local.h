@@ -1,0 +1,23 @@
+/* What the calls have in common that the stub answers itself (local.S, answers.S). */
+
+/* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump. */
+.macro STRETCH begin, end, away
+  .pushsection .text.local_table, "ax"
+  .quad \begin, \end, \away
+  .popsection
+.endm
+
+/* The arguments that string instructions take, into the slot and back. */
+.macro SAVE
+  mov %rcx, %gs:RETURN
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %rdx, %gs:ARGS+16
+.endm
+
+.macro UNSAVE
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+16, %rdx
+  mov %gs:RETURN, %rcx
+.endm
