@@ -1,7 +1,7 @@
 """The host calls a sealed Sentry may make, one row each with its reason. At most 45 distinct calls; a test counts them.
 
-There is no open, socket, connect, execve, fork, clone, ptrace or mount. New guest processes come from the stub's own
-clone.
+There is no open, socket, connect, bind, execve, fork, clone, ptrace or mount. New guest processes come from the stub's
+own clone.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ ROWS: Final = (
     Row("ioctl", "modes of the host terminal, set when drained", _arg(1, 0x5403)),
     Row("ioctl", "modes of the host terminal, set and flushed", _arg(1, 0x5404)),
     Row("ioctl", "size of the host terminal", _arg(1, 0x5413)),
+    Row("ioctl", "how much a connection beyond the sandbox has to read", _arg(1, 0x541B)),
+    Row("ioctl", "how much of what was written to it is on its way", _arg(1, 0x5411)),
     Row("tgkill", "interrupts a guest thread", _arg(2, _KICK)),
     Row("tgkill", "asks which process a new guest thread is of", _arg(2, 0)),
     Row("tgkill", "ends a guest process", _arg(2, _KILL)),
@@ -58,6 +60,8 @@ ROWS: Final = (
     Row("recvfrom", "control messages, the Gofer's replies"),
     Row("sendto", "control messages, requests to the Gofer"),
     Row("sendmsg", "requests to the Gofer"),
+    Row("shutdown", "the end of what a connection beyond the sandbox sends", _arg(1, 1)),
+    Row("getsockopt", "what kind of socket the network stack donated", (*_arg(1, 1), *_arg(2, 3))),
     Row("fcntl", "flags of a descriptor", _arg(1, 3)),
     Row("fcntl", "seals of a memory file", _arg(1, 1033)),
     Row("fcntl", "a second descriptor of a memory file: the interpreter's mmap holds one", _arg(1, 1030)),

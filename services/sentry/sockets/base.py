@@ -8,7 +8,7 @@ sockaddr, exactly as long as they are; b'' is "none".
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import ioctl_h as io
@@ -144,6 +144,8 @@ class Socket(OpenFile):
     has_urgent_data = False
     #: MSG_TRUNC throws a stream's bytes away without a copy (tcp(7)).
     discards = False
+    #: What stands for a socket outside the Sentry (inet/provider.py Far), where a family has such.
+    far: Any = None
     #: What connect(2) gives when SO_SNDTIMEO ended it.
     late_connect_errno = errno.EAGAIN
 
@@ -211,6 +213,17 @@ class Socket(OpenFile):
 
     def set_option(self, task: Task, level: int, name: int, value: bytes) -> None:
         raise LinuxError(errno.ENOPROTOOPT if level == so.SOL_SOCKET else errno.EOPNOTSUPP)
+
+    def option_set(self, level: int, name: int) -> None:
+        """An option was set, here or in sockets/options.py: for who passes it on."""
+
+    def bind_device(self, name: bytes) -> None:
+        """SO_BINDTODEVICE. ENODEV: no such interface."""
+        if name:
+            raise LinuxError(errno.ENODEV)
+
+    def bound_device(self) -> bytes:
+        return b""
 
     def pass_credentials(self, on: bool) -> None:
         """SO_PASSCRED."""

@@ -3,7 +3,8 @@
 `inbox` of a stream holds what was sent to it and not yet read, in the pieces it was sent in. An item is plain bytes in
 the everyday case; a family may put items of its own there (a message with descriptors, an urgent byte), and those take
 the long way through `send` and `receive`. `out` is the peer while nothing special is in force, so that write_user and
-read_user are one attribute test away from the inbox. What is on its way counts against the sender's SO_SNDBUF.
+read_user are one attribute test away from the inbox. What is on its way counts against the sender's SO_SNDBUF. A stream
+whose other end is outside the Sentry has a `far`, which is asked when the inbox is empty.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class ByteStream(Socket):
                     if peer is not None and peer.queue.entries:
                         self.wake_sender(peer)
                     return length
+        elif self.far is not None and count and not inbox and self.plain_receive:
+            return int(self.far.read_user(mm, addr, count))
         elif count and not inbox and self.state == self.OPEN and not self.error and not self.shut & RECEIVE_SHUT:
             raise WouldBlock
         data = self.read(count)

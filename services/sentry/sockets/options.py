@@ -162,9 +162,10 @@ def _look_for_plain(socket: Socket) -> None:
 
 
 def _set_bound_device(task: Task, socket: Socket, value: bytes) -> None:
-    """SO_BINDTODEVICE: there is no device to bind to but none (b'')."""
-    if value.partition(b"\0")[0]:
-        raise LinuxError(errno.ENODEV)
+    """SO_BINDTODEVICE: an interface's name, b'' for none. EPERM: another is to be taken away (sock_bindtoindex)."""
+    if socket.bound_device() and not task.cred.has_cap(ca.CAP_NET_RAW):
+        raise LinuxError(errno.EPERM)
+    socket.bind_device(value.partition(b"\0")[0])
 
 
 def _set_receive_low(task: Task, socket: Socket, value: bytes) -> None:
@@ -217,7 +218,7 @@ _ROWS: Final[dict[int, tuple[_Read | None, _Write | None]]] = {
     so.SO_RCVTIMEO_NEW: (_get_receive_timeout, _set_receive_timeout),
     so.SO_SNDTIMEO_OLD: (_get_send_timeout, _set_send_timeout),
     so.SO_SNDTIMEO_NEW: (_get_send_timeout, _set_send_timeout),
-    so.SO_BINDTODEVICE: ((lambda task, socket: b""), _set_bound_device),
+    so.SO_BINDTODEVICE: ((lambda task, socket: socket.bound_device()), _set_bound_device),
     so.SO_TIMESTAMP_OLD: _remembered(so.SO_TIMESTAMP_OLD, flag=True),
     so.SO_TIMESTAMPNS_OLD: _remembered(so.SO_TIMESTAMPNS_OLD, flag=True),
     so.SO_MARK: _remembered(so.SO_MARK, cap=ca.CAP_NET_ADMIN),
@@ -248,5 +249,6 @@ def set_option(task: Task, socket: Socket, level: int, name: int, value: bytes) 
         if write is None:
             raise LinuxError(errno.ENOPROTOOPT)
         write(task, socket, value)
-        return
-    socket.set_option(task, level, name, value)
+    else:
+        socket.set_option(task, level, name, value)
+    socket.option_set(level, name)

@@ -8,7 +8,7 @@ the levels below SOL_SOCKET, by (level, name); ip_options.py has their tables.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import capability_h as ca
 from protocol.abi import fcntl_h as fc
@@ -52,14 +52,17 @@ _TRANSPARENT: Final = (in_h.IPPROTO_IP, in_h.IP_TRANSPARENT)
 class InetSocket(Socket):
     """`ports` is the table of the protocol. user_port, user_address: bind(2) gave them, so a disconnect keeps them.
 
-    owns_port: `local_port` is this socket's; what it owned once it goes on showing.
+    owns_port: `local_port` is this socket's; what it owned once it goes on showing. bound_interface: SO_BINDTODEVICE,
+    0: none. far: what stands for it at a network stack outside, None: nothing does.
     """
 
     __slots__ = (
         "auto",
+        "bound_interface",
         "claim",
         "cred",
         "domain",
+        "far",
         "groups",
         "local",
         "local_port",
@@ -99,7 +102,8 @@ class InetSocket(Socket):
         self.auto = self.owns_port = False
         self.user_port = self.user_address = False
         self.v6_only = False
-        self.scope = 0
+        self.scope = self.bound_interface = 0
+        self.far: Any = None  # a provider.Far, of the kind that its provider makes for this kind of socket
         self.settings: dict[tuple[int, int], int] = {}
         self.groups: dict[tuple[bytes, int], None] = {}
         network.sockets[self.protocol_name] += 1
@@ -235,6 +239,24 @@ class InetSocket(Socket):
 
     def set_option(self, task: Task, level: int, name: int, value: bytes) -> None:
         set_ip_option(task, self, level, name, value)
+
+    def option_set(self, level: int, name: int) -> None:
+        if self.far is not None:
+            self.far.option_changed(level, name)
+
+    def bind_device(self, name: bytes) -> None:
+        """SO_BINDTODEVICE: only by this interface; b"": by any. ENODEV."""
+        if not name:
+            self.bound_interface = 0
+            return
+        found = self.network.interface_named(name)
+        if found is None:
+            raise LinuxError(errno.ENODEV)
+        self.bound_interface = found.ifindex
+
+    def bound_device(self) -> bytes:
+        found = self.network.interface(self.bound_interface) if self.bound_interface else None
+        return found.name + b"\0" if found is not None else b""
 
     def set_flags(self, flags: int) -> None:
         self.flags = (flags & ~fc.O_ACCMODE) | fc.O_RDWR

@@ -1,18 +1,37 @@
-"""Network interfaces as values, for those who list them: ioctl(2), netlink(7), /proc/net, /sys/class/net."""
+"""Network interfaces and routes as values, for those who list them: ioctl(2), netlink(7), /proc/net, /sys/class/net."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Interface", "InterfaceAddress"]
+from protocol.abi import rtnetlink_h as rt
+
+__all__ = ["Interface", "InterfaceAddress", "RouteEntry"]
 
 
 class InterfaceAddress(NamedTuple):
-    """An address of an interface; `scope` is an RT_SCOPE_*."""
+    """An address of an interface. scope: RT_SCOPE_*; flags: IFA_F_*; broadcast: b"" when it has none."""
 
     address: bytes
     prefix: int
     scope: int
+    flags: int = rt.IFA_F_PERMANENT
+    broadcast: bytes = b""
+
+
+class RouteEntry(NamedTuple):
+    """One entry of a routing table. gateway, source: b"" for none; kind: RTN_*; scope: RT_SCOPE_*."""
+
+    destination: bytes
+    length: int
+    interface: int
+    gateway: bytes = b""
+    metric: int = 0
+    table: int = rt.RT_TABLE_MAIN
+    source: bytes = b""
+    kind: int = rt.RTN_UNICAST
+    scope: int = rt.RT_SCOPE_UNIVERSE
+    protocol: int = rt.RTPROT_BOOT
 
 
 class Interface(NamedTuple):

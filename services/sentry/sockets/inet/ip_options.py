@@ -194,7 +194,7 @@ def _mtu(socket: InetSocket) -> int:
     if not socket.remote_port and not any(socket.remote):
         raise LinuxError(errno.ENOTCONN)
     route = socket.network.route(socket.remote)
-    return min(route.provider.interfaces[0].mtu, _MAX_MTU4 if len(socket.remote) == 4 else _MAX_MTU6)
+    return min(route.interface.mtu, _MAX_MTU4 if len(socket.remote) == 4 else _MAX_MTU6)
 
 
 # --- writing ---

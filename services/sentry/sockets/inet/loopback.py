@@ -1,7 +1,7 @@
-"""The loopback interface: the provider for 127.0.0.0/8 and ::1. Data goes from socket to socket and is never a packet.
+"""The loopback interface: the provider for 127.0.0.0/8, ::1 and the addresses of all other interfaces of this host.
 
-Owns no state but its interface. A connection is two `TcpSocket`s that know each other as `peer`; segments are never
-lost, so whatever Linux does after a round trip is done at once.
+Data goes from socket to socket and is never a packet. Owns no state but its interface. A connection is two `TcpSocket`s
+that know each other as `peer`; segments are never lost, so whatever Linux does after a round trip is done at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.abi import rtnetlink_h as rt
 from services.sentry.sockets.inet.addresses import LOOPBACK4, LOOPBACK6, Endpoint, is_multicast
-from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, RouteEntry
+from services.sentry.sockets.inet.provider import Route
 
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.network import InetNetwork
@@ -43,11 +44,12 @@ def _interface() -> Interface:
 class Loopback:
     """See the module."""
 
-    __slots__ = ("interfaces", "network")
+    __slots__ = ("interfaces", "network", "routes")
 
     def __init__(self, network: InetNetwork) -> None:
         self.network = network
         self.interfaces: tuple[Interface, ...] = (_interface(),)
+        self.routes: tuple[RouteEntry, ...] = ()
 
     def kind_of(self, address: bytes) -> int:
         if len(address) == 4:
@@ -56,10 +58,25 @@ class Loopback:
             return rt.RTN_BROADCAST if address == _BROADCAST else rt.RTN_LOCAL
         return rt.RTN_LOCAL if address == LOOPBACK6 else rt.RTN_UNSPEC
 
-    def source_for(self, destination: bytes) -> bytes | None:
-        if len(destination) == 4:
-            return LOOPBACK4 if destination[0] == 127 else None
-        return LOOPBACK6 if destination == LOOPBACK6 else None
+    def lookup(self, destination: bytes, interface: int) -> Route | None:
+        """Its own addresses, multicast by its interface alone, and what other interfaces have."""
+        (own,) = self.interfaces
+        if interface in (0, LOOPBACK_INDEX):
+            kind = self.kind_of(destination)
+            if kind:
+                return Route(LOOPBACK4 if len(destination) == 4 else LOOPBACK6, kind, self, own)
+            if interface and len(destination) == 4 and is_multicast(destination):
+                return Route(LOOPBACK4, rt.RTN_MULTICAST, self, own)
+        for other in self.network.providers[1:]:
+            if other.kind_of(destination) == rt.RTN_LOCAL:
+                return Route(destination, rt.RTN_LOCAL, self, own)
+        return None
+
+    def listen(self, socket: TcpSocket) -> None:
+        """Connections find it in the network's table."""
+
+    def bound(self, socket: UdpSocket) -> None:
+        """Datagrams find it in the table of ports."""
 
     # --- streams ---
     def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
@@ -76,7 +93,7 @@ class Loopback:
             listener.admit(socket)
 
     # --- datagrams ---
-    def send(self, datagram: Datagram, destination: Endpoint) -> bool:
+    def send(self, sender: UdpSocket, datagram: Datagram, destination: Endpoint) -> bool:
         """To the socket that fits best, or to all of a broadcast or multicast address."""
         address, port = destination.address, destination.port
         sockets = self.network.datagram_sockets(port)

@@ -60,7 +60,7 @@ def set_option(socket: InetSocket, level: int, name: int, value: bytes) -> bool:
         if socket.kind == so.SOCK_STREAM:
             raise LinuxError(errno.EPROTO)
         group, index = in_h.IPV6_MREQ.unpack_from(value)
-        _change(socket, group, _interface(socket, index), join=name == in_h.IPV6_ADD_MEMBERSHIP)
+        _change(socket, group, _interface(socket, group, index), join=name == in_h.IPV6_ADD_MEMBERSHIP)
     elif name in (in_h.MCAST_JOIN_GROUP, in_h.MCAST_LEAVE_GROUP):
         _change(socket, *_request(socket, level, value), join=name == in_h.MCAST_JOIN_GROUP)
     elif name in _SOURCE_FILTERS[level]:
@@ -131,7 +131,7 @@ def _request4(socket: InetSocket, value: bytes) -> tuple[bytes, Interface]:
         if found is None:
             raise LinuxError(errno.ENODEV)
         return group, found
-    return group, _interface(socket, index)
+    return group, _interface(socket, group, index)
 
 
 def _request(socket: InetSocket, level: int, value: bytes) -> tuple[bytes, Interface]:
@@ -145,15 +145,20 @@ def _request(socket: InetSocket, level: int, value: bytes) -> tuple[bytes, Inter
     if so.SA_FAMILY.unpack_from(value, 8)[0] != family:
         raise LinuxError(errno.EINVAL)
     group = value[12:16] if level == _IP else value[16:32]
-    return group, _interface(socket, index)
+    return group, _interface(socket, group, index)
 
 
-def _interface(socket: InetSocket, index: int) -> Interface:
-    """ENODEV: no interface has this index, or (0) no route leads to multicast groups."""
-    found = socket.network.interface(index) if index else None
-    if found is None:
-        raise LinuxError(errno.ENODEV)
-    return found
+def _interface(socket: InetSocket, group: bytes, index: int) -> Interface:
+    """ENODEV: no interface has this index, or (0) no route leads to the group."""
+    if index:
+        found = socket.network.interface(index)
+        if found is None:
+            raise LinuxError(errno.ENODEV)
+        return found
+    try:
+        return socket.network.route(group).interface
+    except LinuxError:
+        raise LinuxError(errno.ENODEV) from None
 
 
 def _change(socket: InetSocket, group: bytes, interface: Interface, *, join: bool) -> None:
@@ -169,11 +174,15 @@ def _change(socket: InetSocket, group: bytes, interface: Interface, *, join: boo
             raise LinuxError(errno.ENOBUFS)
         socket.groups[key] = None
         counts[key] += 1
+        if socket.far is not None:
+            socket.far.group_changed(group, interface.ifindex, True)
     else:
         if key not in socket.groups:
             raise LinuxError(errno.EADDRNOTAVAIL)
         del socket.groups[key]
         _drop(socket, key)
+        if socket.far is not None:
+            socket.far.group_changed(group, interface.ifindex, False)
 
 
 def _drop(socket: InetSocket, key: tuple[bytes, int]) -> None:

@@ -1,31 +1,34 @@
 """The IP network of one sandbox: interfaces, routes, port tables, connections, and who carries data to which address.
 
 `InetNetwork` is one per kernel (`kernel.part(InetNetwork)`). Sockets keep states, options and errors and ask it for a
-`Route`; what moves their data is the route's `Provider`. The loopback is a provider that never leaves the Sentry. A
-network stack outside is a second one: it is added to `providers`, answers for addresses that are not local, and drives
-the same methods of the sockets (`established`, `refused`, `reset`, `deliver`).
+`Route`; what moves their data is the route's `Provider`. The loopback is a provider that never leaves the Sentry, and
+the one for every address of this host. A network stack outside is a second one (netstack/): it is added to `providers`,
+answers for all other addresses, and drives the same methods of the sockets (`reset`, `fin_arrived`, `deliver`). What
+stands for a socket there is the socket's `far`.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from protocol.abi import rtnetlink_h as rt
 from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError
-from services.sentry.sockets.inet.addresses import Endpoint, is_multicast
-from services.sentry.sockets.inet.interfaces import Interface
+from services.sentry.sockets.inet.addresses import is_multicast
 from services.sentry.sockets.inet.loopback import Loopback
 from services.sentry.sockets.inet.ports import PortTable
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
+    from services.sentry.sockets.inet.interfaces import Interface
+    from services.sentry.sockets.inet.provider import Provider, Route
     from services.sentry.sockets.inet.tcp import TcpSocket
-    from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+    from services.sentry.sockets.inet.udp import UdpSocket
 
-__all__ = ["Connection", "InetNetwork", "Provider", "Route", "TimeWait"]
+__all__ = ["Connection", "InetNetwork", "TimeWait"]
 
 #: TIME_WAIT and FIN_WAIT2 of a socket nobody holds last this long (TCP_TIMEWAIT_LEN, net.ipv4.tcp_fin_timeout).
 _LINGER_NS: Final = 60_000_000_000
@@ -36,32 +39,6 @@ _MAX_TIME_WAITS: Final = 8192
 
 #: Local address and port, remote address and port.
 Connection = tuple[bytes, int, bytes, int]
-
-
-class Provider(Protocol):
-    """Carries data of sockets to the addresses it has routes for."""
-
-    interfaces: tuple[Interface, ...]
-
-    def kind_of(self, address: bytes) -> int:
-        """RTN_LOCAL, RTN_BROADCAST: `address` is this provider's own; RTN_UNSPEC: it is not."""
-
-    def source_for(self, destination: bytes) -> bytes | None:
-        """The local address that packets to `destination` come from; None: no route."""
-
-    def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
-        """Begin a connection; `socket` is in SYN_SENT. Ends, now or later, in socket.established or socket.reset."""
-
-    def send(self, datagram: Datagram, destination: Endpoint) -> bool:
-        """Deliver or forward. False: the destination answers that nobody is there (ICMP port unreachable)."""
-
-
-class Route(NamedTuple):
-    """The answer of a route lookup. kind: RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST, RTN_UNICAST."""
-
-    source: bytes
-    kind: int
-    provider: Provider
 
 
 class TimeWait:
@@ -92,8 +69,9 @@ class TimeWait:
 class InetNetwork:
     """tcp, udp: who owns which port; listeners: port -> listening sockets; connections: TCP's, by both ends.
 
-    groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of /proc/net/snmp;
-    sockets: how many there are, by the names of /proc/net/protocols.
+    notices: called when interfaces or routes changed. groups: (multicast group, interface index) -> how many
+    memberships; counted: MIB counters of /proc/net/snmp; sockets: how many there are, by the names of
+    /proc/net/protocols.
     """
 
     __slots__ = (
@@ -104,6 +82,7 @@ class InetNetwork:
         "groups",
         "kernel",
         "listeners",
+        "notices",
         "providers",
         "sockets",
         "tcp",
@@ -120,6 +99,7 @@ class InetNetwork:
         self.counted: Counter[str] = Counter()
         self.sockets: Counter[str] = Counter()
         self.providers: list[Provider] = [Loopback(self)]
+        self.notices: list[Callable[[], None]] = []
         self._held = 0
         self._lingering: deque[tuple[int, TimeWait]] = deque()
 
@@ -155,19 +135,15 @@ class InetNetwork:
     def route(self, destination: bytes, interface: int = 0) -> Route:
         """Who carries packets to `destination`. ENETUNREACH: nobody. `interface`: only by this one, 0: any."""
         for provider in self.providers:
-            if interface:
-                found = next((each for each in provider.interfaces if each.ifindex == interface), None)
-                if found is None:
-                    continue
-                if is_multicast(destination) and (len(destination) == 4 or found.flags & rt.IFF_MULTICAST):
-                    family = len(destination)
-                    source = next((own.address for own in found.addresses if len(own.address) == family), None)
-                    if source is not None:
-                        return Route(source, rt.RTN_MULTICAST, provider)
-            source = provider.source_for(destination)
-            if source is not None:
-                return Route(source, provider.kind_of(destination) or rt.RTN_UNICAST, provider)
+            found = provider.lookup(destination, interface)
+            if found is not None:
+                return found
         raise LinuxError(errno.ENETUNREACH)
+
+    def changed(self) -> None:
+        """Interfaces, addresses or routes are others than before."""
+        for notice in self.notices:
+            notice()
 
     # --- listeners ---
     def find_listener(self, address: bytes, port: int) -> TcpSocket | None:

@@ -6,6 +6,9 @@ under way. Both ends of a local connection are here and know each other as `peer
 and the peer's send queue in one. FIN and RST are calls of `fin_arrived` and `reset`. A listener makes the server's end
 at once and keeps it in `pending`; a connect that finds it full stays in SYN_SENT in `waiting`.
 
+A connection beyond this host has no `peer` but a `far` (netstack/streams.py), which moves its bytes: `far.fill` puts
+what came into the inbox, and from there on all is the same.
+
 The everyday read and write are byte_stream.py's. What Linux does there is cited by function of net/ipv4/tcp*.c.
 """
 
@@ -157,6 +160,7 @@ class TcpSocket(ByteStream, InetSocket):
         self.backlog = backlog
         if self.state == tcp.TCP_LISTEN:
             self._admit_waiting()
+            self._listen_everywhere()
             return
         self.auto_bind()
         self.state = tcp.TCP_LISTEN
@@ -166,6 +170,15 @@ class TcpSocket(ByteStream, InetSocket):
         self.shut = 0
         self.pending, self.waiting = deque(), {}
         self.network.listeners.setdefault(self.local_port, []).append(self)
+        try:
+            self._listen_everywhere()
+        except LinuxError:
+            self._stop_listening()
+            raise
+
+    def _listen_everywhere(self) -> None:
+        for provider in self.network.providers:
+            provider.listen(self)
 
     def is_full(self) -> bool:
         """No connection more is taken (sk_acceptq_is_full)."""
@@ -173,11 +186,23 @@ class TcpSocket(ByteStream, InetSocket):
 
     def admit(self, client: TcpSocket) -> None:
         """Make the server's end of `client`'s connection and connect the two."""
+        local = Endpoint(client.remote, client.remote_port)
+        server = self.admitted(local, Endpoint(client.local, client.local_port, client.scope))
+        seconds = self.settings.get(_DEFER_ACCEPT, 0)
+        server.deferred = bool(seconds)
+        server.peer = client
+        client.established(server)
+        if seconds:
+            at = self.kernel.clock.monotonic_ns() + seconds * 1_000_000_000
+            server.deadline = self.kernel.timers.call_at(at, server.undefer)
+        else:
+            self.offer(server)
+
+    def admitted(self, local: Endpoint, remote: Endpoint) -> TcpSocket:
+        """The server's end of a connection, not offered for accept(2) yet."""
         server = TcpSocket(self.kernel, self.cred, self.network, self.domain, 0)
-        server.local = client.remote
-        server.remote, server.remote_port = client.local, client.local_port
-        server.claim = server.local
-        server.scope = client.scope
+        server.local = server.claim = local.address
+        server.remote, server.remote_port, server.scope = remote
         server.phase = CONNECTED
         if self.options:
             server.options.update(self.options)
@@ -189,24 +214,17 @@ class TcpSocket(ByteStream, InetSocket):
         server.send_buffer, server.receive_buffer = self.send_buffer, self.receive_buffer
         server.v6_only = self.v6_only
         network = self.network
-        server.own_port(client.remote_port)
+        server.own_port(local.port)
         network.connections[server.connection] = server
         network.counted["PassiveOpens"] += 1
         server.listener = self
-        seconds = self.settings.get(_DEFER_ACCEPT, 0)
-        server.deferred = bool(seconds)
         server.state = tcp.TCP_ESTABLISHED
-        server.peer = client
         if not self.options.get(so.SO_BUF_LOCK, 0) & 1:
             server.send_buffer = _CONNECTED_SEND_BUFFER
-        client.established(server)
-        if seconds:
-            at = self.kernel.clock.monotonic_ns() + seconds * 1_000_000_000
-            server.deadline = self.kernel.timers.call_at(at, server.undefer)
-        else:
-            self._offer(server)
+        return server
 
-    def _offer(self, server: TcpSocket) -> None:
+    def offer(self, server: TcpSocket) -> None:
+        """`server` may be accepted."""
         self.pending.append(server)
         if self.queue.entries:
             self.queue.wake(READABLE)
@@ -218,7 +236,7 @@ class TcpSocket(ByteStream, InetSocket):
             self._cancel_deadline()
             self.changed()
             if self.listener is not None and self.listener.state == tcp.TCP_LISTEN:
-                self.listener._offer(self)
+                self.listener.offer(self)
 
     def accept(self, task: Task, flags: int) -> TcpSocket:
         """accept(2). EINVAL: not listening; WouldBlock: nobody connected."""
@@ -229,6 +247,8 @@ class TcpSocket(ByteStream, InetSocket):
         server = self.pending.popleft()
         server.listener = None
         server.flags |= flags & fc.O_NONBLOCK
+        if server.far is not None and self.far is not None:
+            self.far.taken()
         if self.waiting:
             self._admit_waiting()
         return server
@@ -246,6 +266,9 @@ class TcpSocket(ByteStream, InetSocket):
         listeners.remove(self)
         if not listeners:
             del self.network.listeners[self.local_port]
+        if self.far is not None:
+            self.far.close()
+            self.far = None
         pending, self.pending = self.pending, _NOBODY
         for server in pending:
             server.listener = None
@@ -293,7 +316,7 @@ class TcpSocket(ByteStream, InetSocket):
             raise LinuxError(errno.ENETUNREACH)
         if is_link_local6(address) and not wanted.scope:
             raise LinuxError(errno.EINVAL)
-        route = network.route(address)
+        route = network.route(address, destination.scope or self.bound_interface)
         if route.kind in (rt.RTN_BROADCAST, rt.RTN_MULTICAST):
             raise LinuxError(errno.ENETUNREACH)
         source = self.local if any(self.local) else route.source
@@ -334,8 +357,8 @@ class TcpSocket(ByteStream, InetSocket):
             self.deadline.cancel()
             self.deadline = None
 
-    def established(self, peer: TcpSocket) -> None:
-        """The provider: the connection stands, `peer` is its other end."""
+    def established(self, peer: TcpSocket | None) -> None:
+        """The provider: the connection stands, `peer` is its other end; None: `far` has it."""
         self._cancel_deadline()
         self.state = tcp.TCP_ESTABLISHED
         self.peer = peer
@@ -400,8 +423,6 @@ class TcpSocket(ByteStream, InetSocket):
 
     def _send_fin(self) -> None:
         """Close this direction; the peer acknowledges at once (tcp_close_state, tcp_send_fin)."""
-        peer = self.peer
-        assert peer is not None
         if self.state == tcp.TCP_ESTABLISHED:
             self.state = tcp.TCP_FIN_WAIT2
         elif self.state == tcp.TCP_CLOSE_WAIT:
@@ -409,7 +430,11 @@ class TcpSocket(ByteStream, InetSocket):
             self.shut = _BOTH
         else:
             return
-        peer.fin_arrived()  # it looks anew who may write, at both ends
+        peer = self.peer
+        if peer is not None:
+            peer.fin_arrived()  # it looks anew who may write, at both ends
+        else:
+            self.far.send_fin()
 
     def reset(self, error: int = 0) -> None:
         """A RST came (tcp_reset). `error`: another reason than what the state says. What was received can be read."""
@@ -435,7 +460,9 @@ class TcpSocket(ByteStream, InetSocket):
         self.network.counted["OutRsts"] += 1
         self._leave()
         peer = self.peer
-        if peer is not None and peer is not self:
+        if self.far is not None:
+            self.far.abort()
+        elif peer is not None and peer is not self:
             peer.reset()
 
     def _disconnect(self) -> None:
@@ -460,6 +487,9 @@ class TcpSocket(ByteStream, InetSocket):
             self._forget_address()
         if not self.user_port:
             self.give_up_port()
+        if self.far is not None:
+            self.far.abort()
+            self.far = None
         self.peer = self.out = None
         self.error = error
         self.shut = 0
@@ -498,7 +528,7 @@ class TcpSocket(ByteStream, InetSocket):
         elif self.state != tcp.TCP_CLOSE:
             self.shut = _BOTH
             if self.inbox_bytes or self.linger == (1, 0):
-                self.abort()
+                self.abort()  # what is unread beyond the inbox, the far end sees for itself
             else:
                 self._send_fin()
                 if self.state == tcp.TCP_FIN_WAIT2:
@@ -507,6 +537,8 @@ class TcpSocket(ByteStream, InetSocket):
                         self._leave()
                     self.record = record
         self.give_up_port()
+        if self.far is not None:
+            self.far.close()
         if self.inbox:
             self.inbox.clear()
             self.inbox_bytes = 0
@@ -543,6 +575,8 @@ class TcpSocket(ByteStream, InetSocket):
             raise LinuxError(self.take_error() or errno.EPIPE)
         if not data:
             return 0
+        if self.far is not None:
+            return int(self.far.send(data[:MAX_CHUNK], bool(message.flags & so.MSG_OOB and len(data) <= MAX_CHUNK)))
         peer = self.peer
         assert peer is not None
         if peer.dead or peer.shut == _BOTH:
@@ -610,6 +644,9 @@ class TcpSocket(ByteStream, InetSocket):
             raise LinuxError(errno.EAGAIN)
         if not count:
             return Incoming(b"", 0)
+        far = self.far
+        if far is not None and far.unsure and self.inbox_bytes < count:
+            far.fill(count - self.inbox_bytes)
         if not self.inbox:
             return self._nothing()
         if not self.plain_receive and self._too_little(count, flags):
@@ -709,7 +746,7 @@ class TcpSocket(ByteStream, InetSocket):
     def _has_room(self) -> bool:
         peer = self.peer
         if peer is None:
-            return True
+            return self.far is None or bool(self.far.has_room())
         return (peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox)) * 3 <= self.send_buffer * 2
 
     def _is_readable(self) -> bool:
@@ -723,6 +760,10 @@ class TcpSocket(ByteStream, InetSocket):
         state = self.state
         if state == tcp.TCP_LISTEN:
             return READABLE if self.pending else 0
+        far = self.far
+        if far is not None and far.unsure and not self._is_readable():
+            far.fill(1)
+            state = self.state
         shut = self.shut
         bits = po.POLLHUP if shut == _BOTH or state == tcp.TCP_CLOSE else 0
         if shut & RECEIVE_SHUT:
@@ -757,7 +798,7 @@ class TcpSocket(ByteStream, InetSocket):
         if self.state == tcp.TCP_LISTEN:
             raise LinuxError(errno.EINVAL)
         if self.urgent is None or self._inline():
-            return self.inbox_bytes
+            return self.inbox_bytes + (self.far.unread_bytes() if self.far is not None else 0)
         before = 0
         for item in self.inbox:
             if type(item) is Urgent:
@@ -771,7 +812,9 @@ class TcpSocket(ByteStream, InetSocket):
         if self.state == tcp.TCP_LISTEN:
             raise LinuxError(errno.EINVAL)
         peer = self.peer
-        return max(peer.inbox_bytes - peer.receive_buffer, 0) if peer is not None else 0
+        if peer is None:
+            return int(self.far.unsent_bytes()) if self.far is not None else 0
+        return max(peer.inbox_bytes - peer.receive_buffer, 0)
 
     def at_mark(self) -> bool:
         """SIOCATMARK: the next byte is the urgent one."""

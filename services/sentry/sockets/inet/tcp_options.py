@@ -67,6 +67,10 @@ def _congestion(socket: TcpSocket) -> bytes:
 def _segment_size(socket: TcpSocket) -> int:
     if socket.peer is not None:
         return _LOOPBACK_MSS
+    if socket.far is not None and socket.state != tcp.TCP_LISTEN:
+        found = socket.far.get_option(_LEVEL, tcp.TCP_MAXSEG)
+        if isinstance(found, int):
+            return found
     return socket.settings.get((_LEVEL, tcp.TCP_MAXSEG), 0) or _DEFAULT_MSS
 
 

@@ -2,6 +2,9 @@
 
 A datagram that nobody takes comes back as an error (ICMP port unreachable): a connected socket gets ECONNREFUSED from
 its next call, one with IP_RECVERR finds it in its error queue too. A full receive buffer drops what comes, as UDP may.
+
+What is to come from beyond this host, a provider must know of: `_tell` says who owns which port with which peer, and
+`far` (netstack/datagrams.py) is what it made of that; `far.fill` delivers what came there.
 """
 
 from __future__ import annotations
@@ -35,7 +38,6 @@ from services.sentry.sockets.inet.addresses import (
 )
 from services.sentry.sockets.inet.endpoint import InetSocket
 from services.sentry.sockets.inet.ip_options import IntOption, get_int, set_int
-from services.sentry.sockets.inet.loopback import LOOPBACK_INDEX
 from services.sentry.sockets.inet.multicast import leave_all, outgoing_interface
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.sockets.inet.network import InetNetwork
+    from services.sentry.sockets.inet.provider import Route
 
 __all__ = ["Datagram", "UdpSocket"]
 
@@ -114,6 +117,30 @@ class UdpSocket(InetSocket):
         self.errors: deque[tuple[Datagram, bytes]] = deque()
         self.corked: tuple[Endpoint, bytearray] | None = None
 
+    # --- names beyond this host ---
+    def bind(self, task: Task, address: bytes) -> None:
+        super().bind(task, address)
+        self._tell()
+
+    def auto_bind(self) -> None:
+        if not self.owns_port:
+            super().auto_bind()
+            self._tell()
+
+    def _tell(self) -> None:
+        """The providers: name or peer changed. EADDRINUSE and such: the port is given back."""
+        try:
+            for provider in self.network.providers:
+                provider.bound(self)
+        except LinuxError:
+            self.give_up_port()
+            self.local_port = 0
+            raise
+
+    def remote_endpoint(self) -> Endpoint | None:
+        """The peer; None: not connected."""
+        return Endpoint(self.remote, self.remote_port, self.scope) if self.connected else None
+
     # --- connecting ---
     def _parse_destination(self, raw: bytes) -> Endpoint:
         """An AF_INET6 socket takes IPv4 addresses too, unless IPV6_V6ONLY forbids."""
@@ -129,14 +156,15 @@ class UdpSocket(InetSocket):
             self._disconnect()
             return
         wanted = self.destination_of(self._parse_destination(address))
-        self.auto_bind()
+        super().auto_bind()
         if is_link_local6(wanted.address) and not wanted.scope and not outgoing_interface(self, 16):
             raise LinuxError(errno.EINVAL)
-        source, _, _ = self._route(wanted, _Header())
+        way = self._way(wanted, _PLAIN)
         if not any(self.local):
-            self.local = self.claim = source
+            self.local = self.claim = way.source
         self.remote, self.remote_port, self.scope = wanted
         self.connected = True
+        self._tell()
 
     def _disconnect(self) -> None:
         """What bind(2) gave stays (__udp_disconnect)."""
@@ -149,6 +177,11 @@ class UdpSocket(InetSocket):
         if not self.user_port:
             self.give_up_port()
             self.local_port = 0
+        if self.far is not None:
+            self.far.close()
+            self.far = None
+        if self.owns_port:
+            self._tell()
 
     def peer_address(self) -> bytes:
         if not self.remote_port:
@@ -160,6 +193,8 @@ class UdpSocket(InetSocket):
         self.shut |= how
         if self.queue.entries:
             self.queue.wake(ANY)
+        if self.far is not None:
+            self.far.shut_down(how - 1)
         if not self.connected:
             raise LinuxError(errno.ENOTCONN)
 
@@ -167,6 +202,8 @@ class UdpSocket(InetSocket):
         self.network.sockets[self.protocol_name] -= 1
         self.give_up_port()
         leave_all(self)
+        if self.far is not None:
+            self.far.close()
         self.inbox.clear()
         if self.queue.entries:
             self.queue.wake(ANY)
@@ -189,7 +226,7 @@ class UdpSocket(InetSocket):
         if len(data) > limit:
             raise LinuxError(errno.EMSGSIZE)
         self.auto_bind()
-        source, interface, _ = self._route(wanted, header)
+        way = self._way(wanted, header)
         if self.error:
             raise LinuxError(self.take_error())
         if self.shut & SEND_SHUT:
@@ -202,9 +239,9 @@ class UdpSocket(InetSocket):
             if len(data) > segment * _MAX_SEGMENTS:
                 raise LinuxError(errno.EINVAL)
             for at in range(0, len(data), segment):
-                self._emit(data[at : at + segment], wanted, source, interface, header)
+                self._emit(data[at : at + segment], wanted, way, header)
         else:
-            self._emit(data, wanted, source, interface, header)
+            self._emit(data, wanted, way, header)
         return len(data)
 
     def _destination(self, raw: bytes) -> Endpoint:
@@ -223,19 +260,24 @@ class UdpSocket(InetSocket):
             raise LinuxError(errno.EDESTADDRREQ)
         return Endpoint(self.remote, self.remote_port, self.scope)
 
-    def _route(self, wanted: Endpoint, header: _Header) -> tuple[bytes, int, int]:
-        """(source address, interface, RTN_* kind). ENETUNREACH; EACCES: broadcast without SO_BROADCAST."""
+    def _way(self, wanted: Endpoint, header: _Header) -> Route:
+        """The route, with the source address that goes with it. ENETUNREACH; EACCES: broadcast without SO_BROADCAST."""
         address = wanted.address
-        interface = header.interface or wanted.scope
+        interface = header.interface or wanted.scope or self.bound_interface
         if not interface and is_multicast(address):
             interface = outgoing_interface(self, len(address))
         route = self.network.route(address, interface)
         if route.kind == rt.RTN_BROADCAST and not self.options.get(so.SO_BROADCAST):
             raise LinuxError(errno.EACCES)
-        own = len(self.local) == len(address) and any(self.local) and not is_multicast(self.local)
-        return header.source or (self.local if own else route.source), interface or LOOPBACK_INDEX, route.kind
+        source = header.source
+        if not source:
+            local = self.local
+            if len(local) != len(address) or not any(local) or is_multicast(local):
+                return route
+            source = local
+        return route if source == route.source else route._replace(source=source)
 
-    def _emit(self, data: bytes, wanted: Endpoint, source: bytes, interface: int, header: _Header) -> None:
+    def _emit(self, data: bytes, wanted: Endpoint, way: Route, header: _Header) -> None:
         address = wanted.address
         multi = is_multicast(address)
         if len(address) == 4:
@@ -247,11 +289,11 @@ class UdpSocket(InetSocket):
         settings = self.settings
         hops = header.hops if header.hops >= 0 else settings.get(hops_key, 1 if multi else 64)
         traffic = header.traffic if header.traffic >= 0 else settings.get(class_key, 0)
-        datagram = Datagram(data, Endpoint(source, self.local_port), wanted, hops, traffic, interface)
+        source = Endpoint(way.source, self.local_port)
+        datagram = Datagram(data, source, wanted, hops, traffic, way.interface.ifindex)
         counted = self.network.counted
         counted["OutDatagrams"] += 1
-        route = self.network.route(address, interface if multi else 0)
-        if not route.provider.send(datagram, wanted):
+        if not way.provider.send(self, datagram, wanted):
             counted["NoPorts"] += 1
             self.unreachable(datagram)
 
@@ -270,8 +312,7 @@ class UdpSocket(InetSocket):
         if self.corked is not None:
             wanted, held = self.corked
             self.corked = None
-            source, interface, _ = self._route(wanted, _PLAIN)
-            self._emit(bytes(held), wanted, source, interface, _PLAIN)
+            self._emit(bytes(held), wanted, self._way(wanted, _PLAIN), _PLAIN)
 
     def _header(self, control: tuple[tuple[int, int, bytes], ...]) -> _Header:
         """EINVAL: a malformed message; those of other levels are passed over (ip_cmsg_send, ip6_datagram_send_ctl)."""
@@ -334,7 +375,23 @@ class UdpSocket(InetSocket):
         if self.queue.entries:
             self.queue.wake(po.POLLERR)
 
+    def error_arrived(self, extended: bytes, offender: bytes, about: Datagram) -> None:
+        """The network stack: a struct sock_extended_err about a datagram, and the address of who sent it."""
+        if len(self.errors) < _MAX_ERRORS:
+            address = offender[:4] if len(about.destination.address) == 4 else offender
+            self.errors.append((about, extended + self.pack(address, 0)))
+            if not self.error:
+                self.error = I32.unpack_from(extended)[0]
+        if self.queue.entries:
+            self.queue.wake(po.POLLERR)
+
     # --- receiving ---
+    def _fill(self) -> None:
+        """Take in what came from beyond this host, if nothing else is to be read first."""
+        far = self.far
+        if far is not None and far.unsure and not self.inbox:
+            far.fill()
+
     def hears(self, group: bytes) -> bool:
         """Whether a datagram to `group` is for this socket: a member, or any's (ip_mc_sf_allow, IP_MULTICAST_ALL)."""
         if any(joined == group for joined, _ in self.groups):
@@ -357,6 +414,8 @@ class UdpSocket(InetSocket):
 
     def receive(self, count: int, flags: int) -> Incoming:
         """One datagram, cut to `count` (MSG_TRUNC). The pending error; WouldBlock."""
+        if self.far is not None:
+            self._fill()
         if flags & so.MSG_ERRQUEUE:
             return self._receive_error(count)
         if self.error:
@@ -396,7 +455,7 @@ class UdpSocket(InetSocket):
         if not self.errors:
             raise LinuxError(errno.EAGAIN)
         datagram, extended = self.errors.popleft()
-        self.error = errno.ECONNREFUSED if self.errors else 0  # sock_dequeue_err_skb
+        self.error = I32.unpack_from(self.errors[0][1])[0] if self.errors else 0  # sock_dequeue_err_skb
         destination = datagram.destination
         level, kind = (_IP, in_h.IP_RECVERR) if self.domain == so.AF_INET else (_IPV6, in_h.IPV6_RECVERR)
         marks = so.MSG_ERRQUEUE | (so.MSG_TRUNC if len(datagram.data) > count else 0)
@@ -444,8 +503,12 @@ class UdpSocket(InetSocket):
 
     # --- readiness and options ---
     def poll(self) -> int:
-        """As udp_poll and datagram_poll: sending never waits, because what is sent is delivered or dropped at once."""
+        """As udp_poll and datagram_poll: within this host sending never waits: what is sent is delivered or dropped."""
         bits = WRITABLE
+        if self.far is not None:
+            self._fill()
+            if self.far.blocked:
+                bits = 0
         if self.inbox:
             bits |= READABLE
         if self.error or self.errors:
@@ -486,10 +549,11 @@ class UdpSocket(InetSocket):
 
     def unread_bytes(self) -> int:
         """The length of the next datagram."""
+        self._fill()
         return len(self.inbox[0].data) if self.inbox else 0
 
     def unsent_bytes(self) -> int:
-        return 0
+        return int(self.far.unsent_bytes()) if self.far is not None else 0
 
 
 _PLAIN: Final = _Header()

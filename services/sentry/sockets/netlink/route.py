@@ -177,7 +177,7 @@ def _one_route(network: InetNetwork, family: int, attributes: dict[int, bytes]) 
     if family not in (so.AF_INET, so.AF_INET6) or len(destination) != size:
         raise LinuxError(errno.EINVAL)
     route = network.route(destination)
-    interface = route.provider.interfaces[0]
+    interface = route.interface
     table = rt.RT_TABLE_MAIN if family == so.AF_INET else rt.RT_TABLE_LOCAL
     flags = rt.RTM_F_CLONED | (0x80000000 if family == so.AF_INET else 0)  # RTCF_LOCAL, as IPv4 shows it
     body = rt.RTMSG.pack(family, size * 8, 0, 0, table, rt.RTPROT_UNSPEC, rt.RT_SCOPE_UNIVERSE, route.kind, flags)

@@ -15,9 +15,10 @@ from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet import network
 from services.sentry.sockets.inet.addresses import Endpoint
-from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, RouteEntry
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.inet.ports import DUAL_ANY, PortTable, overlap
+from services.sentry.sockets.inet.provider import Route
 from services.sentry.sockets.inet.tcp import TcpSocket
 from services.sentry.sockets.inet.udp import Datagram, UdpSocket
 from services.sentry.syscalls import sockets as sk
@@ -255,19 +256,30 @@ class Far:
         addresses = (InterfaceAddress(self.own, 8, rt.RT_SCOPE_UNIVERSE),)
         flags = rt.IFF_UP | rt.IFF_BROADCAST | rt.IFF_RUNNING
         self.interfaces = (Interface(2, b"eth0", flags, rt.ARPHRD_ETHER, 1500, b"\2\0\0\0\0\1", addresses),)
+        self.routes: tuple[RouteEntry, ...] = ()
         self.connecting: list[tuple[TcpSocket, Endpoint]] = []
+        self.listening: list[TcpSocket] = []
+        self.bound_to: list[tuple[bytes, int]] = []
         self.sent: list[Datagram] = []
 
     def kind_of(self, address: bytes) -> int:
         return rt.RTN_LOCAL if address == self.own else rt.RTN_UNSPEC
 
-    def source_for(self, destination: bytes) -> bytes | None:
-        return self.own if destination[:1] == b"\n" and len(destination) == 4 else None
+    def lookup(self, destination: bytes, interface: int) -> Route | None:
+        if destination[:1] != b"\n" or len(destination) != 4:
+            return None
+        return Route(self.own, rt.RTN_UNICAST, self, self.interfaces[0])
+
+    def listen(self, socket: TcpSocket) -> None:
+        self.listening.append(socket)
+
+    def bound(self, socket: UdpSocket) -> None:
+        self.bound_to.append((socket.claim, socket.local_port))
 
     def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
         self.connecting.append((socket, destination))
 
-    def send(self, datagram: Datagram, destination: Endpoint) -> bool:
+    def send(self, socket: UdpSocket, datagram: Datagram, destination: Endpoint) -> bool:
         self.sent.append(datagram)
         return True
 

@@ -1,0 +1,426 @@
+"""What stands for a TCP socket at the socket service: an id, and, once connected, a host socket that carries the bytes.
+
+The host socket is watched edge-triggered and once, so an idle connection costs nothing and a busy one no call of its
+own to watch it: `unsure` says that there may be something to read, until a read found less than it asked for. What
+poll(2) must know exactly, `look` finds out by reading ahead into the socket's inbox. Only a writer that found no room
+has the host tell when there is some.
+
+An end of file is a FIN, unless `error` on the control connection, which is read first, says otherwise. Urgent bytes
+come by the control connection with their place in the stream; `urgent_at` is the place of one that was not reached yet.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import poll_h as po
+from protocol.abi import socket_h as so
+from protocol.abi import tcp_h as tcp
+from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.sockets.base import READABLE
+from services.sentry.sockets.inet.netstack.channel_unsafe import (
+    is_usable,
+    shut_down_writing,
+    unread_bytes,
+    unsent_bytes,
+    wait_for,
+)
+from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.sockets.inet.addresses import Endpoint
+    from services.sentry.sockets.inet.netstack.provider import NetstackProvider
+    from services.sentry.sockets.inet.tcp import TcpSocket
+
+__all__ = ["FarListener", "FarStream"]
+
+_READ_AHEAD: Final = 65_536
+_MAX_READ: Final = 1 << 20
+_EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_COMING: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
+#: So much is written before the host is asked whether there is room: less than its smallest default buffer holds, with
+#: what it counts beside the bytes of each write.
+_UNASKED_BYTES: Final = 98_304
+_WRITE_OVERHEAD: Final = 1024
+
+
+def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int) -> None:
+    """Ask for a stream socket with the options that `socket` has, bound to its address and port. Not written yet."""
+    provider.notify("open", number, family, so.SOCK_STREAM, 6)
+    forward_all(provider, number, socket, family)
+    provider.notify("bind", number, [socket.local if any(socket.local) else b"", socket.local_port, socket.scope])
+
+
+class FarStream:
+    """A connection. fd: the host socket, -1 before and after; received, sent: bytes read from and written to it.
+
+    alive: it may still carry data; closed: the service was told that its id is not needed any more.
+    """
+
+    __slots__ = (
+        "alive",
+        "blocked",
+        "closed",
+        "ending",
+        "fd",
+        "number",
+        "provider",
+        "received",
+        "sent",
+        "socket",
+        "unasked",
+        "unsure",
+        "urgent_at",
+        "urgent_byte",
+    )
+
+    def __init__(self, provider: NetstackProvider, socket: TcpSocket, number: int = 0) -> None:
+        self.provider = provider
+        self.socket = socket
+        self.fd = -1
+        self.alive = True
+        self.unsure = self.ending = self.blocked = self.closed = False
+        self.received = self.sent = self.unasked = 0
+        self.urgent_at = -1
+        self.urgent_byte = b""
+        if number:
+            self.number = number
+            provider.sockets[number] = self
+        else:
+            self.number = provider.new_id(self)
+        socket.far = self
+
+    # --- beginning ---
+    def connect(self, destination: Endpoint) -> None:
+        """Ask for the connection; `connected` or `failed` follows."""
+        family = so.AF_INET if len(destination.address) == 4 else so.AF_INET6
+        open_stream(self.provider, self.number, self.socket, family)
+        self.provider.notify("connect", self.number, list(destination))
+
+    def connected(self, local: Endpoint, fd: int) -> None:
+        """The service: it stands."""
+        socket = self.socket
+        if self.fd >= 0 or not self.alive or socket.state != tcp.TCP_SYN_SENT or not is_usable(fd, so.SOCK_STREAM):
+            os.close(fd)
+            return
+        self.take(fd)
+        socket.established(None)
+
+    def take(self, fd: int) -> None:
+        """The host socket of the connection."""
+        self.fd = fd
+        self.unsure = True
+        host_poll = self.socket.kernel.host_poll
+        if host_poll is not None:
+            host_poll.watch(fd, _EDGE, self._ready)
+
+    # --- news ---
+    def _ready(self, bits: int) -> None:
+        """host_poll's callback."""
+        if self.fd < 0:
+            return
+        socket = self.socket
+        woken = 0
+        if bits & _COMING:
+            self.unsure = True
+            woken = READABLE
+            if bits & _ENDS and not self.ending:
+                self._end()
+        if self.blocked and bits & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
+            self.blocked = socket.no_space = False
+            self.unasked = 0
+            if self.fd >= 0:
+                socket.kernel.host_poll.watch(self.fd, _EDGE, self._ready)
+            woken |= _WRITABLE
+        if woken and socket.queue.entries:
+            socket.queue.wake(woken)
+
+    def _end(self) -> None:
+        """The other side sends no more; the control connection says if that is more than a FIN."""
+        self.ending = True
+        client = self.provider.client
+        if client is not None:
+            client.receive()
+        socket = self.socket
+        if self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
+            socket.fin_arrived()
+
+    def failed(self, error: int) -> None:
+        """The service: it was refused, or is dead. What came before can still be read."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.socket.reset(error)
+        if self.fd < 0:
+            self.close()
+
+    def lost(self) -> None:
+        """The service is gone, and with it the connection."""
+        self.closed = True
+        self.failed(errno.ENETUNREACH if self.socket.state == tcp.TCP_SYN_SENT else errno.ECONNRESET)
+
+    def gone(self) -> None:
+        """The last trace at the service is over but for TIME_WAIT."""
+        self.closed = True
+        socket = self.socket
+        if socket.record is not None:
+            socket.network.other_side_ended(socket.record)
+        if not socket.dead:
+            self.failed(errno.ECONNRESET)
+        self.alive = False
+        socket.queue.wake()
+
+    # --- reading ---
+    def fill(self, count: int) -> None:
+        """Put what came into the inbox, about `count` bytes at most."""
+        if not self.unsure or self.fd < 0:
+            return
+        limit = min(max(count, _READ_AHEAD), _MAX_READ)
+        if self.urgent_at >= 0:
+            limit = min(limit, self.urgent_at - self.received)
+        data = self._read(limit)
+        if data:
+            self.socket.inbox.append(data)
+            self.socket.inbox_bytes += len(data)
+            if self.received == self.urgent_at:
+                self._place_urgent()
+
+    def _read(self, limit: int) -> bytes:
+        """What came, up to `limit` bytes; b"": nothing now, or no more ever."""
+        try:
+            data = os.read(self.fd, limit)
+        except BlockingIOError:
+            self.unsure = False
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self.unsure = False
+            if not self.ending:
+                self._end()
+            return b""
+        if len(data) < limit and not self.ending:
+            self.unsure = False  # more would be an edge
+        self.received += len(data)
+        return data
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """read(2) while the inbox is empty: from the host socket to the guest. WouldBlock; the pending error."""
+        if self.unsure and self.fd >= 0 and self.urgent_at < 0:
+            data = self._read(min(count, _MAX_READ))
+            if data:
+                try:
+                    mm.write(addr, data)
+                except LinuxError:
+                    self.socket.inbox.append(data)  # bytes leave only once they reached guest memory
+                    self.socket.inbox_bytes += len(data)
+                    raise
+                return len(data)
+        data = self.socket.read(count)
+        if data:
+            mm.write(addr, data)
+        return len(data)
+
+    def unread_bytes(self) -> int:
+        """Beyond the inbox."""
+        return unread_bytes(self.fd) if self.fd >= 0 else 0
+
+    # --- urgent data ---
+    def urgent(self, byte: int, offset: int) -> None:
+        """The service: a byte is urgent, which is not among those of the host socket: it comes behind `offset` of them.
+
+        They were delivered before, so that they can be read now and the byte be put in its place.
+        """
+        if not self.alive or self.fd < 0:
+            return
+        if self.urgent_at >= 0:
+            self._place_urgent()
+        self.urgent_at = max(offset, self.received)
+        self.urgent_byte = bytes((byte,))
+        self.unsure = True
+        while self.unsure and self.received < self.urgent_at:
+            self.fill(_MAX_READ)
+        if self.received == self.urgent_at:
+            self._place_urgent()
+
+    def _place_urgent(self) -> None:
+        """What is at the end of the inbox goes before the urgent byte."""
+        self.urgent_at = -1
+        self.unsure = True
+        self.socket.urgent_arrived(self.urgent_byte)
+
+    # --- writing ---
+    def send(self, data: bytes, urgent: bool) -> int:
+        """How many bytes were taken. WouldBlock: no room; EPIPE and what the service says: the connection is over."""
+        if self.fd < 0:
+            raise LinuxError(errno.EPIPE)
+        if urgent:
+            return self._send_urgent(data)
+        if self.blocked:
+            raise WouldBlock
+        try:
+            taken = os.write(self.fd, data)
+        except BlockingIOError:
+            self._wait_for_room()
+            raise WouldBlock from None
+        except OSError:
+            client = self.provider.client
+            if client is not None:
+                client.receive()
+            raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
+        self.sent += taken
+        self.unasked += taken + _WRITE_OVERHEAD
+        return taken
+
+    def _send_urgent(self, data: bytes) -> int:
+        """What is before the last byte first; the byte has its place when the service has answered."""
+        if len(data) > 1:
+            taken = self.send(data[:-1], False)
+            if taken < len(data) - 1:
+                return taken
+        self.provider.connection.call("urgent", self.number, data[-1], self.sent)
+        return len(data)
+
+    def has_room(self) -> bool:
+        """POLLOUT."""
+        if self.blocked:
+            return False
+        if self.unasked < _UNASKED_BYTES or self.fd < 0:
+            return True
+        if wait_for(self.fd, select.POLLOUT, 0):
+            self.unasked = 0
+            return True
+        self._wait_for_room()
+        return False
+
+    def _wait_for_room(self) -> None:
+        self.blocked = self.socket.no_space = True
+        self.socket.kernel.host_poll.watch(self.fd, _EDGE | select.EPOLLOUT, self._ready)
+
+    def unsent_bytes(self) -> int:
+        return unsent_bytes(self.fd) if self.fd >= 0 else 0
+
+    # --- the end ---
+    def send_fin(self) -> None:
+        """Nothing more is written (shutdown(2))."""
+        if self.fd >= 0:
+            shut_down_writing(self.fd)
+
+    def close(self) -> None:
+        """The socket is closed: what was written is still sent, then a FIN. Unread data makes it a reset."""
+        self._finish("close")
+
+    def abort(self) -> None:
+        """A reset, now."""
+        self.alive = False
+        self._finish("abort")
+
+    def _finish(self, method: str) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            host_poll = self.socket.kernel.host_poll
+            if host_poll is not None:
+                host_poll.unwatch(fd)
+            os.close(fd)
+        if not self.closed:
+            self.closed = True
+            self.provider.notify(method, self.number)
+            self.provider.flush()
+
+    def option_changed(self, level: int, name: int) -> None:
+        if self.alive:
+            forward_option(self.provider, self.number, self.socket, level, name)
+
+    def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
+        if self.alive:
+            forward_group(self.provider, self.number, group, interface, joined)
+
+    def get_option(self, level: int, name: int) -> object:
+        """What the service says: an int, bytes, a map. Its errno."""
+        if not self.alive:
+            raise LinuxError(errno.ENOTCONN)
+        return self.provider.connection.call("get", self.number, level, name)
+
+
+class FarListener:
+    """A listening socket. untold: connections that were accepted and that the service was not told of yet."""
+
+    __slots__ = ("alive", "number", "provider", "socket", "untold")
+
+    unsure = False  # there is nothing to read
+
+    def __init__(self, provider: NetstackProvider, socket: TcpSocket) -> None:
+        self.provider = provider
+        self.socket = socket
+        self.alive = True
+        self.untold = 0
+        self.number = provider.new_id(self)
+        socket.far = self
+
+    def listen(self) -> None:
+        """EADDRINUSE and such."""
+        socket = self.socket
+        open_stream(self.provider, self.number, socket, socket.domain)
+        self.resize()
+
+    def resize(self) -> None:
+        try:
+            self.provider.connection.call("listen", self.number, self.socket.backlog)
+        except LinuxError:
+            self.close()
+            raise
+
+    def accepted(self, number: int, local: Endpoint, remote: Endpoint, fd: int) -> None:
+        """The service: somebody connected. Beyond the backlog, nobody should."""
+        listener = self.socket
+        if number in self.provider.sockets:
+            os.close(fd)
+            return
+        sound = is_usable(fd, so.SOCK_STREAM) and len(local.address) == len(remote.address) != 0
+        if not sound or len(listener.pending) > listener.backlog or not self.alive:
+            os.close(fd)
+            self.provider.notify("abort", number)
+            self.provider.flush()
+            return
+        server = listener.admitted(local, remote)
+        FarStream(self.provider, server, number).take(fd)
+        listener.offer(server)
+
+    def taken(self) -> None:
+        """One of its connections was accepted. Told one by one while few wait, else by halves of the queue."""
+        self.untold += 1
+        if not self.socket.pending or self.untold * 2 >= self.socket.backlog:
+            self.provider.notify("taken", self.number, self.untold)
+            self.untold = 0
+            self.provider.flush()
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """ENOTCONN."""
+        return len(self.socket.read(count))
+
+    def failed(self, error: int) -> None:
+        """What `listen` answers too."""
+
+    def lost(self) -> None:
+        self.alive = False
+
+    def close(self) -> None:
+        if self.alive:
+            self.alive = False
+            self.provider.sockets.pop(self.number, None)
+            self.provider.notify("close", self.number)
+            self.provider.flush()
+
+    def option_changed(self, level: int, name: int) -> None:
+        if self.alive:
+            forward_option(self.provider, self.number, self.socket, level, name)
+
+    def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
+        if self.alive:
+            forward_group(self.provider, self.number, group, interface, joined)
