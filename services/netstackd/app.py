@@ -10,6 +10,7 @@ turns the loop.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -26,6 +27,8 @@ from services.netstackd.network import routes as r
 from services.netstackd.network.addresses import SCOPE_LINK
 from services.netstackd.network.interface import LOOPBACK, OFFLOAD_ALL, VLAN, Interface
 from services.netstackd.services.manager import ServiceManager
+from services.netstackd.slirp.engine import Slirp
+from services.netstackd.slirp.host import Host, NoHost
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_TCP, mask
@@ -36,6 +39,8 @@ ROUTE_KINDS: Final = {
     "unreachable": r.UNREACHABLE,
     "prohibit": r.PROHIBIT,
 }
+
+DESCRIPTOR_RESERVE: Final = 256
 
 
 class Router:
@@ -65,6 +70,9 @@ class Router:
         self._routes: dict[RouteSpec, r.Route] = {}
         self.services = ServiceManager(self.stack, self.interfaces, rng, log)
         self.services.on_lease = self._add_route_later
+        self._host: Host = NoHost()
+        self.slirp: Slirp | None = None
+        self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # may not be asked for after the seal
         self.stack.set_up(self.stack.add_interface(Interface("lo", LOOPBACK, mtu=65536, offload=OFFLOAD_ALL)), True)
         self.reload(config, links)
 
@@ -98,11 +106,37 @@ class Router:
         if config.policy != self.config.policy:
             self.firewall.apply(config.policy)
             done.append("filter and translation changed")
+        if config.slirp != self.config.slirp or config.interfaces != self.config.interfaces:
+            self._change_slirp(config)
+            done += ["slirp changed"] if config.slirp != self.config.slirp else []
         self.services.configure(config)
         self.log.configure(config.log_level, config.log_format)
         self.config = config
         self.loop.flush(self.stack.now)
         return done
+
+    def use_host(self, host: Host) -> None:
+        """Where sockets of the host come from: known when the process has its channels."""
+        self._host = host
+        if self.slirp is not None:
+            self.slirp.host = host
+
+    def _change_slirp(self, config: Config) -> None:
+        spec = config.slirp
+        if spec is None:
+            if self.slirp is not None:
+                self.slirp.close()
+                self.slirp = None
+            return
+        if self.slirp is None:
+            self.slirp = Slirp(self.stack, self._host)
+        # Each connection and flow is a descriptor here; what is not theirs stays for links and clients.
+        room = max(self._descriptors - DESCRIPTOR_RESERVE, 2)
+        flows = min(spec.max_flows, room // 2)
+        connections = min(spec.max_connections, room - flows)
+        self.slirp.configure(spec.host_loopback, spec.denied, connections, flows)
+        for name, iface in self.interfaces.items():
+            self.slirp.cover(iface, name in spec.interfaces)
 
     def _add_interface(
         self, spec: InterfaceSpec, specs: Mapping[str, InterfaceSpec], links: Mapping[str, Link], config: Config

@@ -1,8 +1,8 @@
 """The host calls that a sealed router may make, one row each with its reason. At most 30 distinct calls; a test counts.
 
 The seal comes after every link is open and before the first frame is read. There is no socket, connect, bind, open,
-openat, execve, fork, clone, kill, ptrace; what needs those is done by the keeper (edge/keeper.py), which hands over
-descriptors. accept4 serves sockets that listen already: the control socket, and unix links.
+openat, execve, fork, clone, kill, ptrace; what needs those is done by the keeper (edge/keeper.py) and the connector
+(edge/connector.py), which hand over descriptors. accept4 serves sockets that listen already.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ SEALED: Final = (
     Row("writev", "frames to taps and packet sockets, captures"),
     Row("recvmsg", "frames of unix links and tagged packet sockets; control requests with descriptors"),
     Row("sendmsg", "frames to unix links; control answers with descriptors"),
-    Row("recvfrom", "frames of stream links"),
-    Row("sendto", "control answers"),
+    Row("recvfrom", "frames of stream links; data of host sockets (slirp)"),
+    Row("sendto", "control answers; data to host sockets (slirp)"),
     Row("read", "the signal pipe"),
     Row("write", "log lines, to standard error alone", (Argument(0, Compare.EQ, 2),)),
     Row("epoll_wait", "waiting"),
     Row("epoll_ctl", "what is waited for"),
-    Row("accept4", "clients of the control socket, peers of listening unix links"),
+    Row("accept4", "clients of the control socket, peers of listening unix links, of published ports"),
     Row("ioctl", "making an accepted socket non-blocking", (Argument(1, Compare.EQ, _FIONBIO),)),
     Row("ioctl", "the interpreter names the interface of each tagged frame", (Argument(1, Compare.EQ, _SIOCGIFNAME),)),
-    Row("setsockopt", "buffers of an accepted peer", (Argument(1, Compare.EQ, _SOL_SOCKET),)),
+    Row(
+        "setsockopt",
+        "buffers of a peer; a host socket that is reset",
+        (Argument(1, Compare.EQ, _SOL_SOCKET),),
+    ),
     Row("close", "clients that left, links that were removed"),
-    Row("shutdown", "the end of a client"),
+    Row("shutdown", "the end of a client; half a connection of the host"),
     Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
     Row("brk", "memory of the interpreter"),
     Row("mmap", "memory of the interpreter, never executable", NOT_EXECUTABLE),

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from protocol.logs import traceback_text
+from protocol.rpc.codec import Fd
 from protocol.sealing.seal_unsafe import SealError, cache_directory, cached_filter, seal
 from services.netstackd import host_filter
 from services.netstackd.app import Router
 from services.netstackd.config.load import load
 from services.netstackd.config.model import Config, ConfigError
+from services.netstackd.control.host_side import HostSide
 from services.netstackd.control.methods import Methods
 from services.netstackd.control.server import Client, ControlServer, Later
 from services.netstackd.edge.link_files import adopt
@@ -50,6 +52,7 @@ class RouterProcess:
         channel: socket.socket,
         override: Callable[[Config], Config],
         unsealed: bool,
+        connector: socket.socket | None = None,
     ) -> None:
         self._override = override
         self._unsealed = unsealed
@@ -68,6 +71,10 @@ class RouterProcess:
         self._server = ControlServer(loop, self._methods.table(), self._log)
         self._keeper = self._server.adopt(channel)
         self._keeper.on_close = loop.stop
+        self._host = HostSide(loop, self._router.stack.timers, self._log, self._obtain_connector)
+        if connector is not None:
+            self._host.adopt(connector)
+        self._router.use_host(self._host)
         self._listener = listener
         if listener is not None:
             self._server.listen(listener)
@@ -78,20 +85,42 @@ class RouterProcess:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
+    def _obtain_connector(self, done: Callable[[socket.socket | None], None]) -> None:
+        """Ask the keeper for a connector (edge/connector.py)."""
+
+        def answered(error: Any, answer: Any) -> None:
+            if error is not None or not isinstance(answer, Fd):
+                self._log.event("error", "no-connector", why=str(error))
+                done(None)
+            else:
+                done(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, answer.number))
+
+        self._keeper.call("connector", [], answered)
+
     def _signalled(self, events: int, now: int) -> None:
         os.read(self._signals, 64)
         self._router.loop.stop()
 
-    def seal(self) -> None:
+    def seal(self, confine: Callable[[], None] | None = None) -> None:
         """Give up everything that serving does not need. SealError."""
         if self._unsealed:
             self._log.event("warning", "unsealed", why="--unsafe-unsealed was given: for debugging only")
             return
-        keep = {2, self._signals, self._wake, self._keeper.sock.fileno(), *self._router.descriptors()}
+        keep = {
+            2,
+            self._signals,
+            self._wake,
+            self._keeper.sock.fileno(),
+            *self._router.descriptors(),
+            *self._host.descriptors(),
+        }
         if self._listener is not None:
             keep.add(self._listener.fileno())
         rows = (*host_filter.SEALED, host_filter.wake_by(self._wake))
-        seal(rows, keep_fds=keep, landlock=[], program=cached_filter(rows, cache_directory()))
+        program = cached_filter(rows, cache_directory())
+        if confine is not None:
+            confine()
+        seal(rows, keep_fds=keep, landlock=[], program=program)
 
     def reload(self, client: Client, name: str | None, text: str | None) -> Later:
         """Change to another configuration: `text`, or when that is None what the keeper's file says now."""
@@ -140,6 +169,8 @@ class RouterProcess:
         # What is here now stays; packets and connections that live on must not be looked through again and again.
         gc.freeze()
         gc.set_threshold(*_COLLECT)
+        if self._router.slirp is not None:
+            self._host.start()  # so that the first connection does not have to wait for it
         self._keeper.notify(READY, [])
         self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
         self._router.loop.run()
@@ -154,13 +185,19 @@ def run_router(
     channel: socket.socket,
     override: Callable[[Config], Config],
     unsealed: bool = False,
+    connector: socket.socket | None = None,
+    confine: Callable[[], None] | None = None,
 ) -> NoReturn:
-    """The forked child: never returns. No traceback reaches a user; a bug is one log line and status 70."""
+    """The forked child: never returns. No traceback reaches a user; a bug is one log line and status 70.
+
+    `connector`: a channel to a connector (edge/connector.py); without it the keeper is asked for one. `confine` is
+    called once, right before the seal.
+    """
     status = EXIT_BUG
     log = EventLog(wall, config.log_level, config.log_format)
     try:
-        process = RouterProcess(config, source, links, listener, channel, override, unsealed)
-        process.seal()
+        process = RouterProcess(config, source, links, listener, channel, override, unsealed, connector)
+        process.seal(confine)
         status = process.run()
     except SealError as error:
         log.event("error", "seal-refused", why=str(error))

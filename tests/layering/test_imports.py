@@ -75,6 +75,8 @@ NETSTACKD_LAYERS: list[tuple[str, ...]] = [
     ("transport",),
     ("stack",),
     ("sockets",),
+    # Host sockets come in as values.
+    ("slirp",),
     ("links",),
     ("filter",),
     ("config",),
@@ -93,7 +95,7 @@ LAYERS: dict[str, list[tuple[str, ...]]] = {
 }
 
 # Modules of netstackd that are sans-IO: time, randomness and descriptors come from outside.
-SANS_IO = ("wire", "storage", "network", "transport", "filter", "services", "stack", "sockets")
+SANS_IO = ("wire", "storage", "network", "transport", "filter", "services", "slirp", "stack", "sockets")
 IO_MODULES = frozenset({"asyncio", "fcntl", "os", "selectors", "socket", "subprocess", "threading", "time", "trio"})
 
 # (importer, imported) pairs that the tables would refuse, each with its reason.

@@ -21,6 +21,7 @@ A LINK is KIND:DEVICE[@NAMESPACE], KIND one of tap, tun, packet, unix; a word al
   netstackd --tap lan0 --address 192.168.1.1/24 --tap wan0 --address dhcp --masquerade wan0
   netstackd --preset router --lan tap:lan0 --wan packet:veth1 --wan-address 198.51.100.2/24 --gateway 198.51.100.1
   netstackd --preset bridge --port lan0 --port lan1
+  netstackd --preset slirp --unix /run/vm.sock
 Other commands: netstackd check FILE, netstackd diff FILE, netstackd ctl VERB (netstackd ctl --help).
 """
 
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     """The grammar of starting."""
     made = usage_parser("netstackd", "A TCP/IP stack and router in one process, sealed.", _EPILOG)
     made.add_argument("--config", metavar="FILE", help="the configuration (TOML; docs/NETSTACK.md)")
-    made.add_argument("--preset", choices=("router", "bridge"), help="a ready-made configuration")
+    made.add_argument("--preset", choices=("router", "bridge", "slirp"), help="a ready-made configuration")
     for kind in ("tap", "tun", "packet", "unix"):
         made.add_argument(
             f"--{kind}", metavar="DEVICE", dest="interfaces", action=_AddLink, help=f"an interface on a {kind} link"
@@ -75,7 +76,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--lan-address", default="192.168.8.1/24", metavar="ADDRESS", help="default %(default)s")
     made.add_argument("--wan-address", default="dhcp", metavar="ADDRESS", help="default %(default)s")
     made.add_argument("--gateway", default="", metavar="ADDRESS", help="the default gateway")
-    made.add_argument("--port", metavar="LINK", action="append", default=[], help="preset bridge: a port")
+    made.add_argument("--port", metavar="LINK", action="append", default=[], help="presets bridge and slirp: a port")
+    made.add_argument("--network", default="10.0.2.0/24", metavar="NETWORK", help="preset slirp: default %(default)s")
+    made.add_argument(
+        "--network6",
+        default="fd00:0:0:2::/64",
+        metavar="NETWORK",
+        help='preset slirp: default %(default)s; "" for none',
+    )
+    made.add_argument("--host-loopback", action="store_true", help="preset slirp: the gateway is the host's loopback")
     made.add_argument("--control", metavar="PATH", help="the control socket (overrides the file)")
     made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="overrides the file")
     made.add_argument("--log-format", choices=("text", "json"), help="overrides the file")
@@ -100,6 +109,9 @@ def _text_of_flags(options: argparse.Namespace) -> str:
         return presets.router(options.lan, options.wan, options.lan_address, options.wan_address, options.gateway)
     if options.preset == "bridge":
         return presets.bridge(options.port, options.bridge_address)
+    if options.preset == "slirp":
+        ports = [*options.port, *(link for link, _ in options.interfaces or [])]
+        return presets.slirp(ports, options.network, options.network6, host_loopback=options.host_loopback)
     if not options.interfaces:
         raise CommandError(
             "nothing to do: give --config FILE, a --preset, or interfaces (--help shows how)", usage=True
@@ -179,6 +191,7 @@ def _run(
             log,
             ready,
             override,
+            unsealed,
         )
     except LinkError as error:
         raise CommandError(str(error)) from None

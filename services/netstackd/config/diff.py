@@ -71,7 +71,7 @@ def differences(old: Config, new: Config) -> list[str]:
         lambda spec: spec.interface,
         lambda spec: str(spec.interface),
     )
-    for field in ("control", "control_mode", "log_level", "log_format"):
+    for field in ("slirp", "control", "control_mode", "log_level", "log_format"):
         if getattr(old, field) != getattr(new, field):
             lines.append(f"~ {field.replace('_', ' ')}")
     return lines

@@ -18,6 +18,7 @@ from services.netstackd.config.model import (
     LinkSpec,
     Prefix,
     RouteSpec,
+    SlirpSpec,
     StaticLease,
 )
 from services.netstackd.config.policy import read_policy
@@ -69,6 +70,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     policy = read_policy(top, names, services)
     servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
+    slirp = _slirp(top.table("slirp"), names) if top.has("slirp") else None
     control = top.table("control")
     path, mode = control.text("socket"), control.text("mode", "0600")
     if not mode.isdigit() or int(mode, 8 if not set(mode) & set("89") else 10) > 0o777:
@@ -88,6 +90,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
         policy=policy,
         dhcp_servers=tuple([server for server in servers if server is not None]),
         advertisements=tuple(advertisements),
+        slirp=slirp,
         control=path,
         control_mode=int(mode, 8),
         log_level=level,
@@ -296,6 +299,25 @@ def _advertisement(reader: Reader, names: frozenset[str]) -> AdvertisementSpec:
         other=reader.boolean("other"),
         valid=reader.duration("valid", 86400 * 10**9) // 10**9,
         preferred=reader.duration("preferred", 14400 * 10**9) // 10**9,
+    )
+    reader.end()
+    return spec
+
+
+def _slirp(reader: Reader, names: frozenset[str]) -> SlirpSpec:
+    interfaces = reader.texts("interfaces")
+    if not interfaces:
+        reader.problem("interfaces", "is missing: whose connections become sockets of the host")
+    for name in interfaces:
+        if name not in names:
+            reader.problem("interfaces", f"{shown(name)} is no interface")
+    denied = [reader.network("deny", text) for text in reader.texts("deny")]
+    spec = SlirpSpec(
+        interfaces=tuple(interfaces),
+        host_loopback=reader.boolean("host_loopback"),
+        denied=tuple([network for network in denied if network is not None]),
+        max_connections=reader.integer("max_connections", 4096, 1, 1 << 16),
+        max_flows=reader.integer("max_flows", 1024, 1, 1 << 16),
     )
     reader.end()
     return spec

@@ -125,6 +125,17 @@ class AdvertisementSpec:
 
 
 @record(frozen=True)
+class SlirpSpec:
+    """Connections that leave `interfaces` for addresses no route knows become sockets of the host."""
+
+    interfaces: tuple[str, ...]
+    host_loopback: bool = False
+    denied: tuple[Prefix, ...] = ()
+    max_connections: int = 4096
+    max_flows: int = 1024
+
+
+@record(frozen=True)
 class Config:
     """Everything."""
 
@@ -134,6 +145,7 @@ class Config:
     policy: Policy = field(default_factory=Policy)
     dhcp_servers: tuple[DhcpServerSpec, ...] = ()
     advertisements: tuple[AdvertisementSpec, ...] = ()
+    slirp: SlirpSpec | None = None
     control: str = ""
     control_mode: int = 0o600
     log_level: str = "info"

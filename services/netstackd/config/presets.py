@@ -2,6 +2,7 @@
 
     router   one side is the local network (NAT, filter, DHCP server), the other the way out
     bridge   all ports are one Ethernet
+    slirp    a virtual network whose connections become sockets of the host; needs no privilege
     plain    interfaces with addresses, forwarding between them, no filter
 
 A link is written KIND:DEVICE@NAMESPACE, such as tap:lan0, packet:veth1@blue, unix:/run/vm.sock; a word alone is a tap.
@@ -15,7 +16,14 @@ from typing import Final
 
 from services.netstackd.config.model import ConfigError
 
-PRESETS: Final = ("router", "bridge", "plain")
+PRESETS: Final = ("router", "bridge", "slirp", "plain")
+SLIRP_NETWORK: Final = "10.0.2.0/24"
+SLIRP_NETWORK6: Final = "fd00:0:0:2::/64"
+# Hosts of these networks, by number: the gateway, who answers names, the first sandbox; the upper half of the IPv4
+# network is given out by DHCP.
+SLIRP_GATEWAY: Final = 2
+SLIRP_DNS: Final = 3
+SLIRP_FIRST: Final = 15
 _KINDS: Final = ("tap", "tun", "packet", "unix")
 
 
@@ -132,4 +140,51 @@ interface = {quote(lan_name)}
 pool = "{first}-{last}"
 """
     )
+    return "\n".join(parts)
+
+
+def slirp(
+    ports: Sequence[str] = (),
+    network: str = SLIRP_NETWORK,
+    network6: str = SLIRP_NETWORK6,
+    *,
+    host_loopback: bool = False,
+) -> str:
+    """A virtual network with `ports` (there may be none: sandboxes join at run time). `network6` may be empty."""
+    try:
+        inside = ipaddress.IPv4Network(network)
+        inside6 = ipaddress.IPv6Network(network6) if network6 else None
+    except ValueError as error:
+        raise ConfigError([f"--network: {error}"]) from None
+    if inside.num_addresses < 16 or (inside6 is not None and inside6.prefixlen != 64):
+        raise ConfigError(["--network: IPv4 needs at least 16 addresses, IPv6 a prefix of 64 bits"])
+    addresses = [f"{inside[SLIRP_GATEWAY]}/{inside.prefixlen}"]
+    if inside6 is not None:
+        addresses.append(f"{inside6[SLIRP_GATEWAY]}/64")
+    parts = [
+        f"""[router]
+forwarding = true
+
+[[interface]]
+name = "virtual"
+kind = "bridge"
+addresses = {_strings(addresses)}
+dad_transmits = 0
+"""
+    ]
+    parts += [_interface(port, 'bridge = "virtual"')[1] for port in ports]
+    hosts = inside.num_addresses
+    parts.append(
+        f"""[slirp]
+interfaces = "virtual"
+host_loopback = {str(host_loopback).lower()}
+
+[[dhcp_server]]
+interface = "virtual"
+pool = "{inside[hosts // 2]}-{inside[hosts - 2]}"
+router = "{inside[SLIRP_GATEWAY]}"
+"""
+    )
+    if inside6 is not None:
+        parts.append('[[router_advertisement]]\ninterface = "virtual"\n')
     return "\n".join(parts)

@@ -2,7 +2,8 @@
 
 It reads the configuration, opens links and the control socket, forks the router, and waits. The router asks it (over
 a socket pair, MessagePack-RPC) for what a sealed process cannot do: read the configuration file again, open the links
-of a new configuration. A router that dies of a signal or a bug is started again on the same links, so that taps keep
+of a new configuration, have a connector (edge/connector.py), which is another child and the only one that makes
+sockets of the host. A router that dies of a signal or a bug is started again on the same links, so that taps keep
 their host ends; one that dies too often is given up. The router ends when the keeper does: its channel closes.
 
     SIGHUP           read the file again and reload; what is wrong is logged, and nothing changes
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import select
 import signal
 import socket
@@ -25,6 +27,7 @@ from protocol.rpc.codec import Fd, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.config.load import load
 from services.netstackd.config.model import Config, ConfigError, InterfaceSpec
+from services.netstackd.edge.connector import Connector, run_connector
 from services.netstackd.edge.link_files import WITHOUT_FILES, LinkError, adopt, describe, mac_of, open_base
 from services.netstackd.edge.log import EventLog
 from services.netstackd.links.base import Link
@@ -94,6 +97,7 @@ class Keeper:
         log: EventLog,
         ready: Callable[[], None],
         override: Callable[[Config], Config],
+        unsealed: bool = False,
     ) -> None:
         self._config = config
         self._source = source
@@ -102,6 +106,7 @@ class Keeper:
         self._log = log
         self._ready = ready
         self._override = override
+        self._unsealed = unsealed
         self._links = open_links(config)
         try:
             self._control = open_control(config)
@@ -111,6 +116,7 @@ class Keeper:
             raise
         self._prepared: tuple[Config, Source, dict[str, Link]] | None = None
         self._child = 0
+        self._connector = 0
         self._channel: socket.socket | None = None
         self._connection = RpcConnection()
         self._starts: list[int] = []
@@ -123,6 +129,8 @@ class Keeper:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each connection of the host is one
         self._start()
         try:
             while self._child:
@@ -132,6 +140,7 @@ class Keeper:
         return self._status
 
     def _clean_up(self) -> None:
+        self._end_connector()
         if self._control is not None:
             self._control.close()
             try:
@@ -158,7 +167,9 @@ class Keeper:
         self._child, self._channel, self._connection = child, ours, RpcConnection()
 
     def _reap(self) -> None:
-        """See whether the router has ended, and what that means."""
+        """See whether the router has ended, and what that means; and the connector, which is asked for again."""
+        if self._connector and os.waitpid(self._connector, os.WNOHANG)[0]:
+            self._connector = 0
         pid, status = os.waitpid(self._child, os.WNOHANG)
         if pid == 0:
             return
@@ -246,6 +257,10 @@ class Keeper:
                 result: Any = list(self._read())
             elif request.method == "prepare":
                 result = self._prepare(*request.params)
+            elif request.method == "connector":
+                with self._start_connector() as theirs:
+                    self._send(*self._connection.answer(request.msgid, Fd(theirs.fileno())))
+                return
             else:
                 raise LinkError(f"no method {request.method}")
             self._send(*self._connection.answer(request.msgid, result))
@@ -253,6 +268,33 @@ class Keeper:
             self._send(*self._connection.refuse(request.msgid, 22, "\n".join(error.problems)))
         except (LinkError, OSError, TypeError) as error:
             self._send(*self._connection.refuse(request.msgid, 5, str(error)))
+
+    def _start_connector(self) -> socket.socket:
+        """A new connector instead of the one there was; the router's end of its channel. OSError."""
+        self._end_connector()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        child = os.fork()
+        if child == 0:
+            try:
+                theirs.close()
+                signal.set_wakeup_fd(-1)
+                for number in _SIGNALS:
+                    signal.signal(number, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it ends with its channel
+                spec = self._config.slirp
+                connector = Connector() if spec is None else Connector(spec.denied, host_loopback=spec.host_loopback)
+                run_connector(ours, connector, self._unsealed)
+            finally:
+                os._exit(70)
+        ours.close()
+        self._connector = child
+        return theirs
+
+    def _end_connector(self) -> None:
+        if self._connector:
+            os.kill(self._connector, signal.SIGKILL)
+            os.waitpid(self._connector, 0)
+            self._connector = 0
 
     def _prepare(self, name: str, text: str) -> dict[str, Any]:
         """Open the links of a new configuration that the router lacks. ConfigError, LinkError: nothing is changed."""
@@ -326,6 +368,8 @@ class Keeper:
             if keep.get(name) is not link:
                 link.close()
         if what == "commit":
+            if config.slirp != self._config.slirp:
+                self._end_connector()  # the router asks for another, which gets the new permissions
             self._config, self._source, self._links = config, source, links
 
     # -- SIGHUP --

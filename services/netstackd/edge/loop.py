@@ -220,6 +220,7 @@ class Loop:
         ready = self._epoll.poll(wait)
         self.now = now = self._clock()
         self.turns += 1
+        self._stack.now = max(now, self._stack.now)  # watchers may call the stack
         watchers = self._watchers
         for fd, events in ready:
             watcher = watchers.get(fd)

@@ -8,6 +8,7 @@ received about a packet of ours becomes an `IcmpError` and is handed to the tran
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
@@ -173,6 +174,7 @@ class Icmp4:
         self._limit = ErrorLimit(stack, _LIMITED_GLOBAL, _LIMITED_HOST)
         self.echo_ignore_broadcasts = True
         self.echo_ignore_all = False
+        self.forwarder: Callable[[Packet], None] | None = None  # takes echo requests to foreign addresses (slirp)
         self._redirects: list[Route] = []
 
     # -- receiving --
@@ -213,6 +215,10 @@ class Icmp4:
         group = packet.dst == IPV4_BROADCAST or is_multicast(4, packet.dst) or packet.kind != TO_HOST
         if self.echo_ignore_all or (group and self.echo_ignore_broadcasts):
             self._count[_BROADCAST_ECHO] += 1
+            return
+        if packet.iface is not None and packet.iface.accept_any and self._stack.interface_of(4, packet.dst) is None:
+            if self.forwarder is not None and not group:
+                self.forwarder(packet)
             return
         data = bytes(memoryview(packet.head)[packet.payload : packet.end])
         rest = int.from_bytes(packet.head[packet.l4 + 4 : packet.l4 + 8], "big")
@@ -256,7 +262,8 @@ class Icmp4:
         if kind == wire.REDIRECT:
             self._input_redirect(packet, error, rest)
             return
-        if self._stack.interface_of(4, error.src) is None:
+        foreign = self._stack.interface_of(4, error.src) is None
+        if foreign and not (packet.iface is not None and packet.iface.accept_any):
             self._count[_QUOTE] += 1  # not about a packet of ours
             return
         if kind == wire.DESTINATION_UNREACHABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
@@ -78,6 +79,7 @@ class Icmp6:
         self._limit = ErrorLimit(stack, _LIMITED, _LIMITED)
         self.echo_ignore_all = False
         self.echo_ignore_multicast = False
+        self.forwarder: Callable[[Packet], None] | None = None  # takes echo requests to foreign addresses (slirp)
 
     def input(self, packet: Packet) -> None:
         """A message for us."""
@@ -123,6 +125,11 @@ class Icmp6:
         if self.echo_ignore_all or (group and self.echo_ignore_multicast):
             self._count[_BROADCAST_ECHO] += 1
             return
+        iface = packet.iface
+        if iface is not None and iface.accept_any and not group and stack.interface_of(6, packet.dst) is None:
+            if self.forwarder is not None:
+                self.forwarder(packet)
+            return
         source = 0 if group else packet.dst
         oif = packet.iface if is_link_local_v6(packet.src) else None
         route = stack.routing6.output(packet.src, source, oif, mark=packet.mark)
@@ -140,7 +147,9 @@ class Icmp6:
         head = packet.head
         quote = bytes(memoryview(head)[packet.payload : packet.end])
         error = IcmpError(6, kind, code, rest, packet.src, packet.iface)
-        if not _read_quote_untrusted(error, quote) or self._stack.interface_of(6, error.src) is None:
+        any_source = packet.iface is not None and packet.iface.accept_any
+        known = _read_quote_untrusted(error, quote)
+        if not known or not (any_source or self._stack.interface_of(6, error.src) is not None):
             self._count[_QUOTE] += 1
             self._count[_IN_ERRORS] += 1
             return

@@ -83,6 +83,9 @@ class Interface:
         self.proxy_arp = False
         self.accept_local = False
         self.route_localnet = False
+        # Both versions: what comes in here for an address that no route knows is ours (slirp/; as Linux's
+        # `ip route add local default` with a rule for this interface).
+        self.accept_any = False
         # IPv6 settings (net.ipv6.conf.*)
         self.ipv6_enabled = True
         self.forwarding6 = False

@@ -105,6 +105,8 @@ class Routing:
         if found.kind == LOCAL or found.kind == BROADCAST:
             wrong = 0 if inside else self._check_source(packet, iface)
             return failure(NO_ROUTE, reason=wrong) if wrong else found
+        if iface.accept_any and found.kind == NO_ROUTE:
+            return self._accept_any(packet, iface)
         forwarding = iface.forwarding4 if version == 4 else iface.forwarding6
         if not forwarding or inside:
             return failure(NO_ROUTE, reason=_NOT_FOR_US)
@@ -115,6 +117,17 @@ class Routing:
             # RFC 4291 section 2.5.6: never beyond the link. (RFC 4443 lets us say "beyond scope" for the source.)
             return failure(NO_ROUTE, reason=_MARTIAN_SOURCE[6])
         return found
+
+    def _accept_any(self, packet: Packet, iface: Interface) -> Destination:
+        """No route knows the destination, and the interface takes such packets for ours: when both ends can be talked
+        to beyond a link, and an answer finds its way back there."""
+        version = self.version
+        if version == 6 and (is_link_local_v6(packet.dst) or is_link_local_v6(packet.src) or packet.src == 0):
+            return failure(NO_ROUTE, reason=_MARTIAN_SOURCE[6])
+        back = self.routes.lookup(Key(packet.src, 0, None, None, packet.mark))
+        if back.kind != UNICAST or back.out is not iface:
+            return failure(NO_ROUTE, reason=_REVERSE_PATH[version])
+        return Destination(LOCAL, iface, 0, None)
 
     def _input_multicast(self, packet: Packet, iface: Interface) -> Destination:
         multicast = self._stack.multicast4 if self.version == 4 else self._stack.multicast6

@@ -8,6 +8,7 @@ nobody is answered by a reset (RFC 9293 section 3.10.7.1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.netstackd.counters import COUNTER
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Connection = Endpoint | TimeWait
 Key = tuple[int, int, int, int]  # source, destination, source port, destination port of what is received
+Forwarder = Callable[[Packet, Segment, Key, TimeWait | None], bool]
 
 _IN_ERRS: Final = COUNTER["TcpInErrs"]
 _IN_SEGS: Final = COUNTER["TcpInSegs"]
@@ -92,6 +94,8 @@ class Demux:
         self.ports = Ports(stack.rng, stack.secret)
         self.port_use: dict[int, int] = {}  # local port: connections that use it
         self.guards_ttl = False  # some socket has IP_MINTTL
+        # Asked for segments to no socket that came in where any destination is accepted: whether it takes them.
+        self.forwarder: Forwarder | None = None
         self._alarms: dict[Schedulable, Timer] = {}
 
     # -- received --
@@ -148,7 +152,14 @@ class Demux:
         if packet.kind != TO_HOST or is_multicast(version, packet.dst) or self._stack.is_broadcast(packet.dst):
             self._count[_NOT_UNICAST] += 1  # RFC 1122 section 4.2.3.10
             return
-        owner = self._find_listener(version, key, packet.iface)
+        forwarder, iface = self.forwarder, packet.iface
+        if forwarder is not None and (iface is None or not iface.accept_any):
+            forwarder = None
+        foreign = forwarder is not None and self._stack.interface_of(version, packet.dst) is None
+        owner = None if foreign else self._find_listener(version, key, iface)
+        if owner is None and forwarder is not None and forwarder(packet, segment, key, reuse):
+            self._count[_IN_SEGS] += 1
+            return
         if owner is not None and not self._ttl_suffices(packet, owner):
             return
         if owner is None or owner.listener is None:

@@ -337,12 +337,18 @@ class TcpSocket(Socket):
         endpoint = self.listener.accept()
         if endpoint is None:
             raise WouldBlock("no connection to accept")
-        child = TcpSocket(self.stack, self.family, self.protocol)
-        child.tcp_options = endpoint.options
+        child = TcpSocket.of_endpoint(self.stack, self.family, endpoint)
         child.device, child.mark, child.priority = self.device, self.mark, self.priority
         child.tos, child.ttl, child.v6only = self.tos, self.ttl, self.v6only
         child.min_ttl = self.min_ttl
         child.reuse_address, child.reuse_port = self.reuse_address, self.reuse_port
+        return child
+
+    @classmethod
+    def of_endpoint(cls, stack: Stack, family: int, endpoint: Endpoint) -> TcpSocket:
+        """The socket over a connection that came in."""
+        child = cls(stack, family)
+        child.tcp_options = endpoint.options
         child._adopt(endpoint)
         child._announced = True
         version, local, local_port, remote, remote_port = flow_of(endpoint.flow)

@@ -9,7 +9,7 @@ IPv6.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from select import POLLIN, POLLOUT
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -55,6 +55,8 @@ class Udp:
         self._connected: dict[int, dict[Flow, UdpSocket]] = {4: {}, 6: {}}
         self._connected4 = self._connected[4]
         self._connected6 = self._connected[6]
+        # Asked for datagrams to no socket that came in where any destination is accepted: whether it takes them.
+        self.forwarder: Callable[[Packet], bool] | None = None
 
     # -- receiving --
 
@@ -75,8 +77,17 @@ class Udp:
             if is_multicast(version, dst) or (version == 4 and self._stack.is_broadcast(dst)):
                 self._input_group(packet)
                 return
-            socket = self.lookup(version, packet.src, dst, packet.sport, packet.dport, packet.iface)
+            forwarder, iface = self.forwarder, packet.iface
+            if forwarder is not None and (iface is None or not iface.accept_any):
+                forwarder = None
+            if forwarder is not None and self._stack.interface_of(version, dst) is None:
+                if not forwarder(packet):
+                    self._no_port(packet)
+                return
+            socket = self.lookup(version, packet.src, dst, packet.sport, packet.dport, iface)
             if socket is None:
+                if forwarder is not None and forwarder(packet):
+                    return
                 self._no_port(packet)
                 return
         if socket.enqueue(packet):

@@ -384,6 +384,18 @@ class Listener:
         endpoint.ecn_ok = request.ecn
         return endpoint
 
+    def open_at_once(self, segment: Segment, flow: bytes, route: Route, now: int, iss: int | None = None) -> Endpoint:
+        """An endpoint in SYN-RECEIVED for a SYN, its SYN-ACK sent: for whoever has held the SYN until there was
+        something to connect it to. It is not queued for `accept`, and no limit counts. `iss`: when not our choice."""
+        request = self._request_from(segment, flow, route, now, False)
+        if iss is not None:
+            request.iss = iss
+        endpoint = self._child(request, now)
+        self.context.counters[_PASSIVE_OPENS] += 1
+        handshake.send_syn_ack(endpoint, now)
+        timers.start_retransmit(endpoint, now)
+        return endpoint
+
     def _fast_open(self, request: Request, segment: Segment, now: int) -> Endpoint | None:
         """A SYN with a good cookie: the connection exists at once, with the SYN's data (RFC 7413 4.2.2)."""
         counters = self.context.counters

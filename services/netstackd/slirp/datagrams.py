@@ -1,0 +1,356 @@
+"""Datagrams that leave the virtual network: one connected host socket for each flow, given up when it has been idle.
+
+A flow is what connection tracking would call one: UDP by both addresses and ports, echo requests by both addresses and
+the identifier. Its times are those of Linux's tracking: 30 s until there was an answer, then 120 s.
+
+The table is bounded. When it is full the oldest flow that was never answered makes room; flows that were are not thrown
+out for new ones, which are dropped and counted then. So a flood costs the flooder.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from services.netstackd.counters import COUNTER
+from services.netstackd.errors import NetError
+from services.netstackd.slirp.host import HostSocket
+from services.netstackd.slirp.tcp import send_unreachable
+from services.netstackd.storage.packet import GSO_UDP, Packet
+from services.netstackd.transport.base import AF_INET, AF_INET6
+from services.netstackd.transport.ports import Binding
+from services.netstackd.transport.udp import UdpSocket
+from services.netstackd.wire import icmpv4, icmpv6
+from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_ICMPV6
+
+if TYPE_CHECKING:
+    from services.netstackd.network.icmp import IcmpError
+    from services.netstackd.stack import Stack
+
+SECOND: Final = 1_000_000_000
+UNANSWERED: Final = 30 * SECOND
+ANSWERED: Final = 120 * SECOND
+SWEEP: Final = 5 * SECOND  # how often it is looked who is idle
+BATCH: Final = 32  # datagrams of one flow in one turn
+WAITING: Final = 16  # datagrams that wait for a flow's host socket
+_QUOTE_BYTES: Final = 600  # of a packet that is kept for an error that may come; RFC 1812 section 4.3.2.3
+_LARGEST: Final = 65535
+
+_FULL: Final = COUNTER["DropSlirpTableFull"]
+_QUEUE: Final = COUNTER["DropSlirpQueueFull"]
+_HOST_ERROR: Final = COUNTER["DropSlirpHostError"]
+_PING_REFUSED: Final = COUNTER["DropSlirpPingRefused"]
+
+Key = tuple[int, int, int, int]
+
+
+class Flow:
+    """What the table needs of one."""
+
+    host: HostSocket | None
+    answered: bool
+    last: int  # when something passed
+    over: bool
+
+    def end(self) -> None:
+        """Give up the host's socket and the place in the stack."""
+        raise NotImplementedError
+
+
+class FlowTable:
+    """All flows, those idle longest first."""
+
+    def __init__(self, stack: Stack, limit: int) -> None:
+        self._stack = stack
+        self.limit = limit
+        self._new: OrderedDict[Flow, None] = OrderedDict()
+        self._answered: OrderedDict[Flow, None] = OrderedDict()
+        self._timer = stack.timers.new(self._sweep)
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._answered)
+
+    def flows(self) -> list[Flow]:
+        """All."""
+        return [*self._new, *self._answered]
+
+    def make_room(self) -> bool:
+        """Whether one more may come; counts when not."""
+        if len(self) < self.limit:
+            return True
+        if self._new:
+            self.remove(next(iter(self._new)))
+            return True
+        self._stack.counters.values[_FULL] += 1
+        return False
+
+    def add(self, flow: Flow) -> None:
+        """Take in."""
+        flow.last = self._stack.now
+        if not len(self):
+            self._timer.set(self._stack.now + SWEEP)
+        self._new[flow] = None
+
+    def touch(self, flow: Flow, answer: bool) -> None:
+        """Something has passed; `answer`: from outside."""
+        flow.last = self._stack.now
+        if flow.answered:
+            self._answered.move_to_end(flow)
+        elif answer:
+            flow.answered = True
+            del self._new[flow]
+            self._answered[flow] = None
+        else:
+            self._new.move_to_end(flow)
+
+    def remove(self, flow: Flow) -> None:
+        """End a flow; a second time does nothing."""
+        if flow.over:
+            return
+        flow.over = True
+        (self._answered if flow.answered else self._new).pop(flow, None)
+        flow.end()
+
+    def _sweep(self, now: int) -> None:
+        for table, idle in ((self._new, UNANSWERED), (self._answered, ANSWERED)):
+            while table:
+                oldest = next(iter(table))
+                if oldest.last + idle > now:
+                    break
+                self.remove(oldest)
+        if len(self):
+            self._timer.set(now + SWEEP)
+
+    def close(self) -> None:
+        """End all."""
+        self._timer.cancel()
+        for flow in self.flows():
+            self.remove(flow)
+
+
+class UdpFlow(UdpSocket, Flow):
+    """Datagrams of one inner address and port to one outer one. In the stack it is a socket that is connected to the
+    inner end and has the outer address as its own; it holds no port, being found by its flow alone."""
+
+    def __init__(self, stack: Stack, table: FlowTable, packet: Packet) -> None:
+        version = packet.version
+        super().__init__(stack, AF_INET if version == 4 else AF_INET6)
+        self.host = None
+        self.answered = self.over = False
+        self.last = stack.now
+        self._table = table
+        self._waiting: list[bytes] = []
+        self._quote = packet
+        self.local, self.local_port = packet.dst, packet.dport
+        self.remote = (packet.src, packet.sport, 0)
+        self.binding = Binding(version, packet.dst, packet.dport, owner=self)  # in no table of ports
+        self._flow = (packet.src, packet.dst, packet.sport, packet.dport)
+        self._flow_version = version
+        stack.udp.connect(self, self._flow, version)
+
+    def opened(self, result: HostSocket | int) -> None:
+        """The host's socket, or the errno why there is none."""
+        if isinstance(result, int):
+            if not self.over:
+                self._failed(result)
+                self._table.remove(self)
+            return
+        if self.over:
+            result.close()
+            return
+        self.host = result
+        result.watch(self._host_ready)
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self._emit_outside(data)
+
+    def enqueue(self, packet: Packet) -> bool:
+        """A datagram from inside. False when it waits for nothing, as the queue is full."""
+        self._table.touch(self, False)
+        self._quote = packet
+        head, start, end = packet.head, packet.payload, packet.end
+        step = packet.gso_size if packet.gso_size and packet.gso_type == GSO_UDP else end - start
+        view = memoryview(head)
+        taken = True
+        for at in range(start, max(end, start + 1), max(step, 1)):
+            data = view[at : min(at + step, end)]
+            if self.host is not None:
+                self._emit_outside(data)
+            elif len(self._waiting) < WAITING:
+                self._waiting.append(bytes(data))
+            else:
+                self.stack.counters.values[_QUEUE] += 1
+                taken = False
+        return taken
+
+    def _emit_outside(self, data: bytes | memoryview) -> None:
+        host = self.host
+        if host is None:
+            return
+        try:
+            host.send(data)
+        except BlockingIOError:
+            self.stack.counters.values[_QUEUE] += 1
+        except OSError as error:
+            self._failed(error.errno or errno.EIO)
+
+    def _host_ready(self, events: int) -> None:
+        for _ in range(BATCH):
+            host = self.host
+            if host is None:
+                return
+            try:
+                data = host.receive(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._failed(error.errno or errno.EIO)
+                return
+            self._table.touch(self, True)
+            try:
+                self.send(data)
+            except NetError:
+                self.stack.counters.values[_HOST_ERROR] += 1
+
+    def _failed(self, number: int) -> None:
+        """The host says that a datagram did not arrive: so do we."""
+        self.stack.counters.values[_HOST_ERROR] += 1
+        packet = quotable(self._quote)
+        if number == errno.ECONNREFUSED:
+            if packet.version == 4:
+                self.stack.icmp4.send_unreachable(packet, icmpv4.PORT_UNREACHABLE)
+            else:
+                self.stack.icmp6.send_unreachable(packet, icmpv6.PORT_UNREACHABLE)
+        else:
+            send_unreachable(self.stack, packet, number)
+
+    def queue_error(self, error: IcmpError) -> None:
+        """An ICMP error from inside about an answer: its socket is gone, and so is the flow."""
+        if error.fatal:
+            self._table.remove(self)
+
+    def end(self) -> None:
+        """See Flow."""
+        if self.host is not None:
+            self.host.close()
+            self.host = None
+        self._waiting.clear()
+        self.close()
+
+
+class EchoFlow(Flow):
+    """Echo requests of one inner address and identifier to one outer address."""
+
+    def __init__(self, stack: Stack, table: FlowTable, packet: Packet, over: Callable[[EchoFlow], None]) -> None:
+        self.host = None
+        self.answered = self.over = False
+        self.last = stack.now
+        self.version = packet.version
+        self.inner, self.outer = packet.src, packet.dst
+        self.ident = int.from_bytes(packet.head[packet.l4 + 4 : packet.l4 + 6], "big")
+        self._stack = stack
+        self._table = table
+        self._on_over = over
+        self._waiting: list[bytes] = []
+        self._quote = packet
+
+    @property
+    def key(self) -> Key:
+        """What makes requests one flow."""
+        return self.version, self.inner, self.outer, self.ident
+
+    def request(self, packet: Packet) -> None:
+        """A request from inside; its identifier is the host kernel's business outside."""
+        self._table.touch(self, False)
+        self._quote = packet
+        message = bytes(memoryview(packet.head)[packet.l4 : packet.end])
+        if self.host is not None:
+            self._emit_outside(message)
+        elif len(self._waiting) < WAITING:
+            self._waiting.append(message)
+        else:
+            self._stack.counters.values[_QUEUE] += 1
+
+    def opened(self, result: HostSocket | int) -> None:
+        """The host's socket, or the errno why there is none: EACCES where net.ipv4.ping_group_range forbids."""
+        if isinstance(result, int):
+            if not self.over:
+                self._failed(result)
+                self._table.remove(self)
+            return
+        if self.over:
+            result.close()
+            return
+        self.host = result
+        result.watch(self._host_ready)
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self._emit_outside(message)
+
+    def _failed(self, number: int) -> None:
+        refused = number in (errno.EACCES, errno.EPERM)
+        self._stack.counters.values[_PING_REFUSED if refused else _HOST_ERROR] += 1
+        send_unreachable(self._stack, quotable(self._quote), number)
+
+    def _emit_outside(self, message: bytes) -> None:
+        host = self.host
+        if host is None:
+            return
+        try:
+            host.send(message)
+        except BlockingIOError:
+            self._stack.counters.values[_QUEUE] += 1
+        except OSError as error:
+            self._failed(error.errno or errno.EIO)
+
+    def _host_ready(self, events: int) -> None:
+        for _ in range(BATCH):
+            host = self.host
+            if host is None:
+                return
+            try:
+                message = host.receive(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._failed(error.errno or errno.EIO)
+                return
+            if len(message) >= 8:
+                self._table.touch(self, True)
+                self._reply(int.from_bytes(message[6:8], "big"), message[8:])
+
+    def _reply(self, sequence: int, data: bytes) -> None:
+        stack = self._stack
+        way = stack.routing(self.version).output(self.inner, self.outer)
+        if way.error:
+            return
+        if self.version == 4:
+            stack.icmp4.counted(icmpv4.ECHO_REPLY)
+            message = icmpv4.echo(icmpv4.ECHO_REPLY, self.ident, sequence, data)
+            stack.ipv4.send(way, self.outer, self.inner, PROTO_ICMP, message)
+        else:
+            stack.icmp6.counted(icmpv6.ECHO_REPLY)
+            message = icmpv6.echo(self.outer, self.inner, icmpv6.ECHO_REPLY, self.ident, sequence, data)
+            stack.ipv6.send(way, self.outer, self.inner, PROTO_ICMPV6, message)
+
+    def end(self) -> None:
+        """See Flow."""
+        if self.host is not None:
+            self.host.close()
+            self.host = None
+        self._waiting.clear()
+        self._on_over(self)
+
+
+def quotable(packet: Packet) -> Packet:
+    """The packet, or when it is long one with the beginning of its bytes: enough for what an error quotes."""
+    if packet.end <= _QUOTE_BYTES and packet.body is None:
+        return packet
+    twin = copy.copy(packet)
+    twin.end = min(packet.end, _QUOTE_BYTES)
+    twin.head = bytes(memoryview(packet.head)[: twin.end])
+    twin.body = None
+    return twin
