@@ -18,6 +18,8 @@ from protocol.records import field, record
 
 #: Mount types a Sentry must know. `gofer`: `source` is the attach name of an export.
 MOUNT_TYPES: Final = ("gofer", "tmpfs", "proc", "sysfs", "devpts", "devtmpfs", "mqueue")
+#: What a sandbox's sockets beyond its own loopback are carried by: nothing, a netstackd, the host's stack by a broker.
+NETWORKS: Final = ("none", "netstack", "host")
 #: Number of resource limits of Linux (asm-generic/resource.h: RLIM_NLIMITS).
 RLIM_NLIMITS: Final = 16
 #: RLIM_INFINITY as it stands in struct rlimit64.
@@ -77,6 +79,9 @@ class SentryConfig:
     "info", "warning" or "error".
     memory_total_bytes, cpu_count: what the guest sees; 0: what the host has.
     sealed: False only for --unsafe-unsealed, then no seccomp filter is installed.
+    network: one of NETWORKS; but for "none" there is a connection to a socket service, SentryFds.network.
+    files: (path, contents) of small files that are put over what the root has there, or are made where it has nothing:
+    those that name the network (/etc/resolv.conf, ...). They belong to root, mode 0644, and may be written to.
     annotations: the bundle's, untouched.
     """
 
@@ -112,6 +117,8 @@ class SentryConfig:
     cpu_count: int = 0
     sandbox_id: str = ""
     annotations: dict[str, str] = field(default_factory=dict)
+    network: str = "none"
+    files: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 
 @record
@@ -125,6 +132,8 @@ class SentryFds:
     console: number of the terminal among them to use for window size and modes, or None.
     ready: write end of a pipe for one byte when sealed, or None; the `ready` notification says the same.
     extra: guest fd number -> our fd, for what else was donated (--preserve-fds).
+    network: stream socket to the socket service (protocol/netstack) of the sandbox's network, or None without one. Its
+    other end may still be starting: it answers once it is sealed.
     """
 
     control: int
@@ -133,6 +142,7 @@ class SentryFds:
     console: int | None = None
     ready: int | None = None
     extra: dict[int, int] = field(default_factory=dict)
+    network: int | None = None
 
 
 def to_wire(config: SentryConfig) -> Wire:
@@ -143,6 +153,7 @@ def to_wire(config: SentryConfig) -> Wire:
     wire["console_size"] = None if config.console_size is None else list(config.console_size)
     wire["mounts"] = [[getattr(mount, name) for name in MOUNT_FIELDS] for mount in config.mounts]
     wire["annotations"] = dict(config.annotations)
+    wire["files"] = [list(row) for row in config.files]
     return wire
 
 
@@ -263,6 +274,23 @@ def _annotations(name: str, value: Any) -> dict[str, str]:
     return {_text(name, key): _text(name, text) for key, text in value.items()}
 
 
+def _network(name: str, value: Any) -> str:
+    if value not in NETWORKS:
+        raise _wrong(name, "one of " + ", ".join(NETWORKS))
+    return str(value)
+
+
+def _contents(name: str, value: Any) -> bytes:
+    if not isinstance(value, bytes) or len(value) > MAX_BYTES:
+        raise _wrong(name, "bytes")
+    return value
+
+
+def _files(name: str, value: Any) -> list[tuple[bytes, bytes]]:
+    rows = [_row(name, row, 2) for row in _list(lambda _name, part: part)(name, value)]
+    return [(_path(name, path), _contents(name, text)) for path, text in rows]
+
+
 CAPABILITY_SETS: Final = ("effective", "permitted", "inheritable", "bounding", "ambient")
 MOUNT_FIELDS: Final = ("destination", "type", "source", "flags", "options", "overlay")
 #: Field of SentryConfig -> check of its wire form, which returns the value to store.
@@ -299,4 +327,6 @@ FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "cpu_count": _u16,
     "sandbox_id": _text,
     "annotations": _annotations,
+    "network": _network,
+    "files": _files,
 }

@@ -19,6 +19,8 @@ Monitor -> Sentry, requests (result nil unless said):
     foreground [yes]                whether the terminal is ours to read and to change, after a change of that
     processes []                    -> list of maps: pid, ppid, uid, state, cpu_ns, rss_bytes, command (bytes)
     state []                        -> map: phase ("created", "running"), processes (count)
+    network_restarted [Fd]          what carries the sandbox's sockets (netstackd, the host's broker) ended and runs
+                                    again: the descriptor is a new connection to its socket service
     shutdown []                     end at once; no answer is waited for
 Command line -> monitor, requests on the sandbox's own socket: start, signal, processes, shutdown as above, and
     status []                       -> map: the sandbox's state as `supervisor state` prints it
@@ -26,9 +28,10 @@ Command line -> monitor, requests on the sandbox's own socket: start, signal, pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from protocol.control.msgpack_subset import Unpacker, pack
+from protocol.control.msgpack_subset import Fd, Unpacker, pack, pack_with_fds
 from protocol.errors import ProtocolViolation
 
 REQUEST: Final = 0
@@ -55,6 +58,7 @@ TO_SENTRY: Final[dict[str, tuple[type, ...]]] = {
     "foreground": (bool,),
     "processes": (),
     "state": (),
+    "network_restarted": (Fd,),
     "shutdown": (),
 }
 TO_MONITOR: Final[dict[str, tuple[type, ...]]] = {
@@ -96,6 +100,11 @@ def request(number: int, method: str, *params: object) -> bytes:
     return pack([REQUEST, number, method, params])
 
 
+def request_with_fds(number: int, method: str, *params: object) -> tuple[bytes, list[int]]:
+    """The same for parameters that may hold an `Fd`: the frame, and the descriptors to send beside its first byte."""
+    return pack_with_fds([REQUEST, number, method, params])
+
+
 def response(number: int, error: object, result: object) -> bytes:
     """The answer to request `number`: `error` is None or [errno, why]."""
     return pack([RESPONSE, number, error, result])
@@ -107,15 +116,17 @@ def notification(method: str, *params: object) -> bytes:
 
 
 class Decoder:
-    """Splits a stream into messages, checking requests and notifications against `methods`."""
+    """Splits a stream into messages, checking requests and notifications against `methods`. fds: whether messages may
+    bring descriptors."""
 
-    def __init__(self, methods: dict[str, tuple[type, ...]]) -> None:
+    def __init__(self, methods: dict[str, tuple[type, ...]], *, fds: bool = False) -> None:
         self._methods = methods
-        self._unpacker = Unpacker()
+        self._unpacker = Unpacker(fds=fds)
 
-    def feed_untrusted(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes. Raises ProtocolViolation; the conversation is then over."""
-        self._unpacker.feed(data)
+    def feed_untrusted(self, data: bytes, fds: Sequence[int] = ()) -> list[Message]:
+        """The messages that `data` completes; takes over `fds`. Raises ProtocolViolation; the conversation is then
+        over."""
+        self._unpacker.feed(data, fds)
         found: list[Message] = []
         while (value := self._unpacker.next_untrusted()) is not Unpacker.NOTHING:
             found.append(self._message_untrusted(value))

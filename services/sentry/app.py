@@ -35,6 +35,7 @@ from services.sentry.syscalls import table
 
 if TYPE_CHECKING:
     from protocol.control.config import SentryConfig, SentryFds
+    from protocol.control.msgpack_subset import Fd
 
 __all__ = ["prepare", "run"]
 
@@ -110,6 +111,7 @@ class _Sentry:
             "foreground": self.foreground,
             "processes": self.processes,
             "state": self.state,
+            "network_restarted": self.network_restarted,
             "shutdown": self.shutdown,
         }
         self.control = ControlChannel(socket.socket(fileno=fds.control), handlers, self.shutdown)
@@ -273,6 +275,14 @@ class _Sentry:
 
     def state(self) -> dict[str, object]:
         return {"phase": "running" if self.started else "created", "processes": len(self.kernel.groups)}
+
+    def network_restarted(self, connection: Fd) -> None:
+        """A new connection to the socket service; what ran over the old one is reset. ENOTCONN without a network."""
+        restarted = getattr(self.kernel, "network_restarted", None)
+        if restarted is None:
+            os.close(connection.number)
+            raise LinuxError(107, "the sandbox has no network")
+        restarted(connection.number)
 
     def shutdown(self) -> NoReturn:
         """End at once. Guest processes die with this one (pid namespace, or the parent-death signal)."""

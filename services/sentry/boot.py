@@ -11,12 +11,14 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from protocol.abi.fcntl_h import O_WRONLY
+from protocol.abi.limits import MAXSYMLINKS
 from protocol.abi.signal_h import NSIG, SIG_IGN
 from protocol.errors import ProtocolViolation
 from protocol.p9.client import P9Client, P9Error
 from protocol.records import replace
 from services.sentry.devices.terminal import host_terminal
-from services.sentry.errors import LinuxError
+from services.sentry.errors import LinuxError, explain
 from services.sentry.files.host_file import open_host_file
 from services.sentry.filesystems.gofer.superblock import GoferSuperblock
 from services.sentry.filesystems.overlay.superblock import make_overlay
@@ -27,6 +29,7 @@ from services.sentry.kernel.signals import UNBLOCKABLE, SigAction, SigInfo, send
 from services.sentry.vfs import operations
 from services.sentry.vfs.fs_context import FsContext
 from services.sentry.vfs.mounts import MountNamespace
+from services.sentry.vfs.opening import open_existing
 from services.sentry.vfs.path_walk import Path, walk
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["begin", "import_filesystems", "make_init", "make_mounts", "signal_init"]
+__all__ = ["begin", "cover_files", "import_filesystems", "make_init", "make_mounts", "signal_init"]
 
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND = 1, 32, 4096
 _ROOT = Credentials.for_user(0, 0)
@@ -109,8 +112,43 @@ def make_mounts(kernel: Kernel, config: SentryConfig, fds: SentryFds) -> MountNa
         except LinuxError as error:
             why = f"{spec.destination.decode(errors='replace')} ({spec.type})"
             raise LinuxError(error.errno, f"{why}: {error.why}" if error.why else why) from None
+    cover_files(kernel, task, namespace, config)
     _restrict(kernel, task, namespace, config)
     return namespace
+
+
+def cover_files(kernel: Kernel, task: Task, namespace: MountNamespace, config: SentryConfig) -> None:
+    """Bind files of a small tmpfs over (or into) the root: config.files. One that cannot be put there is logged only:
+    a read-only root without the file, a path through something that is no directory."""
+    if not config.files:
+        return
+    tmpfs = make_superblock(kernel, b"tmpfs", b"tmpfs", 0, b"mode=755,size=16m")
+    inside = Path(namespace.new_mount(tmpfs, tmpfs.root, 0, b"tmpfs"), tmpfs.root)
+    for number, (destination, contents) in enumerate(config.files):
+        name = b"%d" % number
+        try:
+            where = _make_target(task, _real_name(task, destination), directory=False)
+            operations.make_node(task, inside, name, 0o100644, 0)
+            source = walk(task, inside, name)
+            file = open_existing(task, source, O_WRONLY)
+            file.write(contents)
+            file.add_reference().close_reference()
+            namespace.bind(source, where, recursive=False)
+        except LinuxError as error:
+            kernel.log.warning("%s stays as it is: %s", destination.decode(errors="replace"), explain(error))
+
+
+def _real_name(task: Task, name: bytes) -> bytes:
+    """`name`, or where symbolic links lead it, so that a dangling one can be given its file."""
+    for _ in range(MAXSYMLINKS):
+        try:
+            inode = walk(task, task.fs.root, name, follow_last=False).dentry.inode
+        except LinuxError:
+            break
+        if inode is None or inode.mode & 0o170000 != 0o120000:
+            break
+        name = os.path.normpath(os.path.join(os.path.dirname(name), inode.readlink()))
+    return name
 
 
 def _restrict(kernel: Kernel, task: Task, namespace: MountNamespace, config: SentryConfig) -> None:

@@ -38,6 +38,24 @@ class Option:
         self.hidden = hidden
 
 
+#: The options of every verb that makes a sandbox, about its network (network/options.py reads them).
+NETWORK_OPTIONS = (
+    Option(
+        ("--network",),
+        "KIND",
+        "none (default: loopback only), netstack, netstack:CONTROL-SOCKET (a running netstackd), or host",
+    ),
+    Option(("--network-name",), "NAME", "share a network with all sandboxes that give this name"),
+    Option(
+        ("--publish", "-p"),
+        "[ADDR:]PORT:PORT[/udp]",
+        "let a port of the host lead to one of the sandbox (ranges A-B)",
+        many=True,
+    ),
+    Option(("--hostname",), "NAME", "the sandbox's host name, and its name in a shared network"),
+)
+
+
 class Parsed:
     """What was given: option values by key, and the operands."""
 
@@ -58,6 +76,11 @@ class Parsed:
     def all(self, key: str) -> list[str]:
         """Every value of a repeatable option, in order."""
         return self.values.get(key, [])
+
+
+def wants_network(given: Parsed) -> bool:
+    """Whether any of NETWORK_OPTIONS was given."""
+    return any(option.key in given.values for option in NETWORK_OPTIONS)
 
 
 def parse(

@@ -142,7 +142,7 @@ def read_until(fd: int, text: bytes) -> bytes:
         (["do", "--platform"], "--platform needs a value"),
         (["do", "--platform", "qemu", "true"], "expected one of systrap, ptrace, kvm"),
         (["do", "--platform=qemu", "true"], "expected one of systrap, ptrace, kvm"),
-        (["do", "--network", "host", "true"], "not available yet"),
+        (["do", "--network", "bridge", "true"], "--network bridge: expected none, netstack"),
         (["do", "--rw=maybe", "true"], "--rw takes no value"),
         (["do", "-v", "/nowhere:/x", "true"], "no such file or directory"),
         (["do", "-v", "/etc", "true"], "expected HOST:GUEST"),

@@ -5,17 +5,20 @@ Routes messages to the functions it is given; decides nothing. The end of the ch
 
 from __future__ import annotations
 
+import array
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from protocol.control import messages
+from protocol.control.msgpack_subset import MAX_FDS
 from protocol.errors import ProtocolViolation
 from services.sentry.errors import LinuxError, explain
 
 __all__ = ["ControlChannel"]
 
 _READ_SIZE = 1 << 16
+_ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 
 
 class ControlChannel:
@@ -25,7 +28,7 @@ class ControlChannel:
         self._sock = sock
         self._handlers = handlers
         self._gone = gone
-        self._decoder = messages.Decoder(messages.TO_SENTRY)
+        self._decoder = messages.Decoder(messages.TO_SENTRY, fds=True)
         self.fd = sock.fileno()
 
     def notify(self, method: str, *params: object) -> None:
@@ -40,15 +43,19 @@ class ControlChannel:
 
     def readable(self, _bits: int = 0) -> None:
         """Take what has come. Called by HostPoll."""
+        fds = array.array("i")
         try:
-            data = self._sock.recv(_READ_SIZE)
+            data, ancillary, _, _ = self._sock.recvmsg(_READ_SIZE, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except OSError:
-            data = b""
+            data, ancillary = b"", []
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
         if not data:
             self._gone()
             return
         try:
-            arrived = self._decoder.feed_untrusted(data)
+            arrived = self._decoder.feed_untrusted(data, fds)
         except ProtocolViolation:
             self._gone()
             return

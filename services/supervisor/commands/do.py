@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from services.supervisor.errors import SupervisorError
-from services.supervisor.grammar import Option, parse
+from services.supervisor.grammar import NETWORK_OPTIONS, Option, parse, wants_network
 from services.supervisor.launch.direct import DirectRequest, parse_volume, plan_direct
 
 TYPE_CHECKING = False
@@ -16,12 +16,7 @@ SYNOPSIS = "do [OPTIONS] [--] COMMAND [ARGUMENT ...]"
 PLATFORMS = ("systrap", "ptrace", "kvm")
 OPTIONS = (
     Option(("--platform",), "NAME", "what runs the program: systrap (default), ptrace or kvm", choices=PLATFORMS),
-    Option(
-        ("--network",),
-        "KIND",
-        "none (default, the only one yet): loopback",
-        choices=("none", "netstack", "host"),
-    ),
+    *NETWORK_OPTIONS,
     Option(("--rw",), "", "write to the host's files; without it writes stay in memory and vanish"),
     Option(("-v", "--volume"), "HOST:GUEST[:ro]", "show a host file or directory at another place", many=True),
     Option(("--root",), "DIR", "use this host directory as the root"),
@@ -48,16 +43,13 @@ def run(words: list[str], settings: Settings) -> int:
     # Both services import by now; what the monitor needs is imported beside them.
     from services.supervisor.monitor.monitor import Monitor
 
-    return Monitor(sandbox, Lifecycle(), settings.log, terminal).run()
+    return Monitor(sandbox, Lifecycle(), settings.log, terminal, start_when_ready=plan.network is not None).run()
 
 
 def _request(words: list[str], settings: Settings) -> DirectRequest:
     given, command = parse("do", OPTIONS, words, stop_at_operand=True)
     if not command:
         raise SupervisorError("do", "no command", "supervisor do -- COMMAND")
-    network = given.one("network", "none")
-    if network != "none":
-        raise SupervisorError("do", f"--network {network}: not available yet", "use --network none")
     if given.has("debug"):
         settings.debug = settings.log.is_debug = True
     request = DirectRequest([os.fsencode(word) for word in command])
@@ -66,6 +58,10 @@ def _request(words: list[str], settings: Settings) -> DirectRequest:
     request.volumes = [parse_volume(text) for text in given.all("v")]
     request.report_missing = given.has("report-missing")
     request.strace = given.has("strace")
+    if wants_network(given):
+        from services.supervisor.network.options import network_of_flags
+
+        request.network = network_of_flags(given)
     if given.has("root"):
         request.root = os.path.abspath(os.fsencode(given.one("root")))
     if given.has("cwd"):

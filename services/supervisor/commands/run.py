@@ -20,7 +20,9 @@ def run(words: list[str], settings: Settings) -> int:
     """The container's exit status; with --detach 0."""
     given, _ = parse("run", OPTIONS, words, stop_at_operand=False)
     container_id = one_id("run", given)
-    request = MakeRequest(container_id, given.one("bundle", "."), given.one("console-socket"), given.one("pid-file"))
+    request = MakeRequest(
+        container_id, given.one("bundle", "."), given.one("console-socket"), given.one("pid-file"), given
+    )
     warn_unhonoured(given, settings)
     if not given.has("detach"):
         return run_foreground(request, settings)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from services.supervisor.container.making import MakeRequest, run_foreground
-from services.supervisor.grammar import Option, parse
+from services.supervisor.grammar import NETWORK_OPTIONS, parse
 from services.supervisor.operands import too_many
 from services.supervisor.settings import Settings
 
 SYNOPSIS = "up [DIR]"
-OPTIONS: tuple[Option, ...] = ()
+OPTIONS = NETWORK_OPTIONS
 
 
 def run(words: list[str], settings: Settings) -> int:
@@ -19,7 +19,7 @@ def run(words: list[str], settings: Settings) -> int:
     if len(given.operands) > 1:
         raise too_many("up", "one bundle directory", given)
     bundle = os.path.abspath(given.operands[0] if given.operands else ".")
-    return run_foreground(MakeRequest(_container_id(bundle), bundle), settings)
+    return run_foreground(MakeRequest(_container_id(bundle), bundle, given=given), settings)
 
 
 def _container_id(bundle: str) -> str:

@@ -4,6 +4,9 @@ Owns: their names, values and defaults.
     io.sentrio.platform   systrap (default), ptrace, kvm
     io.sentrio.gofer      name in the entry point group `sentrio.gofers`, default directory
     io.sentrio.root       overlay (default: writes stay in memory) or write-through
+    io.sentrio.network    none (default), netstack, netstack:CONTROL-SOCKET or host
+    io.sentrio.network.name      the shared network to join
+    io.sentrio.network.publish   ports as with -p, separated by commas (network/options.py reads these three)
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from services.supervisor.errors import SupervisorError
 PLATFORM: Final = "io.sentrio.platform"
 GOFER: Final = "io.sentrio.gofer"
 ROOT: Final = "io.sentrio.root"
+#: And what begins with it.
+NETWORK: Final = "io.sentrio.network"
 ROOT_WRITE_THROUGH: Final = "write-through"
 
 #: Annotation -> (values, empty for any; default).

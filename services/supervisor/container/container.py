@@ -44,9 +44,7 @@ class ContainerLifecycle(Lifecycle):
 
     def launched(self, sandbox: Sandbox) -> None:
         """Note the services' processes, so that delete can end them whatever happens to the monitor."""
-        self._record.processes = {
-            service.name: ProcessId.of(service.pid) for service in (sandbox.sentry, sandbox.gofer)
-        }
+        self._record.processes = {service.name: ProcessId.of(service.pid) for service in sandbox.services}
         self._store.save(self._record)
 
     def ready(self) -> None:

@@ -12,11 +12,13 @@ import os
 from typing import Final
 
 from services.supervisor.cli import guest_streams
+from services.supervisor.container.annotations import NETWORK
 from services.supervisor.container.container import prepare_console, run_container
 from services.supervisor.container.hooks import try_hooks
 from services.supervisor.container.states import Status
 from services.supervisor.container.store import ProcessId, Record, Store
 from services.supervisor.errors import STATUS_FAILURE, SupervisorError, os_reason, reason
+from services.supervisor.grammar import Parsed, wants_network
 from services.supervisor.launch.bundle import plan_bundle
 from services.supervisor.launch.plan import LaunchPlan
 from services.supervisor.log import Log
@@ -24,19 +26,27 @@ from services.supervisor.settings import Settings
 from services.supervisor.spec.load import load_spec
 from services.supervisor.spec.model import Hook, Spec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from services.supervisor.network.options import NetworkRequest
+
 _REPORT_BYTES: Final = 65_536
 
 
 class MakeRequest:
-    """What `create`, `run` and `up` ask for. bundle: absolute. console_socket, pid_file: "" for none."""
+    """What `create`, `run` and `up` ask for. bundle: absolute. console_socket, pid_file: "" for none. given: the
+    options, of which those about the network are read here."""
 
-    __slots__ = ("bundle", "console_socket", "container_id", "pid_file")
+    __slots__ = ("bundle", "console_socket", "container_id", "given", "pid_file")
 
-    def __init__(self, container_id: str, bundle: str, console_socket: str = "", pid_file: str = "") -> None:
+    def __init__(
+        self, container_id: str, bundle: str, console_socket: str = "", pid_file: str = "", given: Parsed | None = None
+    ) -> None:
         self.container_id = container_id
         self.bundle = os.path.abspath(bundle)
         self.console_socket = console_socket
         self.pid_file = pid_file
+        self.given = given
 
 
 def create_detached(request: MakeRequest, settings: Settings) -> None:
@@ -66,7 +76,7 @@ def run_foreground(request: MakeRequest, settings: Settings) -> int:
     """Create, start, wait, delete: the container's exit status."""
     spec = _load(request, settings.log)
     store = Store(settings.state_root)
-    plan = plan_bundle(spec, request.container_id, settings, guest_streams())
+    plan = plan_bundle(spec, request.container_id, settings, guest_streams(), _network(request, spec))
     terminals = [fd for fd in plan.stdio if fd is not None and os.isatty(fd)]
     if spec.process.terminal and request.console_socket:
         _use_console(plan, prepare_console(request.console_socket, spec.process.console_size))
@@ -109,6 +119,16 @@ def _load(request: MakeRequest, log: Log) -> Spec:
     return spec
 
 
+def _network(request: MakeRequest, spec: Spec) -> NetworkRequest | None:
+    """What network the options or the bundle's annotations ask for; None for none."""
+    annotated = any(name.startswith(NETWORK) for name in spec.annotations)
+    if not annotated and (request.given is None or not wants_network(request.given)):
+        return None
+    from services.supervisor.network.options import network_of_bundle
+
+    return network_of_bundle(spec.annotations, request.given)
+
+
 def _record(request: MakeRequest, spec: Spec) -> Record:
     record = Record(request.container_id, request.bundle, spec.annotations, ProcessId.of(os.getpid()))
     hooks = spec.hooks.get("poststop", [])
@@ -143,7 +163,7 @@ def _be_daemon(request: MakeRequest, spec: Spec, store: Store, settings: Setting
         made = _record(request, spec)
         store.create(made)
         record = made
-        plan = plan_bundle(spec, request.container_id, settings, guest_streams())
+        plan = plan_bundle(spec, request.container_id, settings, guest_streams(), _network(request, spec))
         if spec.process.terminal:
             _use_console(plan, prepare_console(request.console_socket, spec.process.console_size))
         status = run_container(plan, record, spec, store, settings.log, created, at_once=False)

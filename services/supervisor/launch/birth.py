@@ -23,7 +23,7 @@ from importlib import import_module
 
 from services.supervisor.errors import STATUS_FAILURE, reason
 from services.supervisor.launch import namespaces, privileges
-from services.supervisor.launch.processes import BORN_BY_ROOT, BORN_BY_USER, BORN_PLAIN
+from services.supervisor.launch.processes import BORN_BY_ROOT, BORN_BY_USER, BORN_PLAIN, TITLES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Birth:
         log: int,
         given: list[socket],
         ready: int,
+        about: object = None,
     ) -> None:
         self._calls = calls
         self._plan = plan
@@ -59,21 +60,26 @@ class Birth:
         self._log = log
         self._given = given
         self._ready = ready
+        self._about = about
 
     def live(self) -> NoReturn:
         """Run the service. Never returns: it ends with the service's status, or STATUS_FAILURE after a "fail"."""
         try:
             gc.disable()  # imports leave no garbage; each service enables it when it has come that far
             privileges.die_with_monitor(self._calls)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _forget_handlers()
             signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the caller blocked is the guest's
             # No controlling terminal: its Ctrl-C, Ctrl-Z and hang-up are the monitor's and, through it, the guest's.
             os.setsid()
             self._keep_only_what_was_given()
-            if self._name == "sentry":
-                self._sentry()
-            else:
-                self._gofer()
+            lives = {
+                "sentry": self._sentry,
+                "gofer": self._gofer,
+                "netstackd": self._netstackd,
+                "connector": self._connector,
+                "host-network": self._host_network,
+            }
+            lives[self._name]()
         except BaseException as error:
             sys.__excepthook__(type(error), error, error.__traceback__)  # needs no import, the modules may be gone
             if self._boot.fileno() >= 0:
@@ -92,14 +98,10 @@ class Birth:
         elif self._plan.sealed:
             _import_seal()
         self._set_oom_score()
-        if self._has_own_mounts():
-            try:
-                namespaces.enter_empty_root(self._calls)
-            except OSError as error:
-                self._weak(f"the host's mounts stay in sight: {reason(error)}")
-        self._drop_sentry_rights()
-        control, files = self._given
-        fds = SentryFds(control.detach(), files.detach(), self._plan.stdio, self._plan.console, self._ready)
+        self._confine()
+        control, files, *network = (sock.detach() for sock in self._given)
+        fds = SentryFds(control, files, self._plan.stdio, self._plan.console, self._ready)
+        fds.network = network[0] if network else None
         self._reached()
         app.run(config, fds)
 
@@ -142,6 +144,44 @@ class Birth:
             **prepared,
         )
 
+    def _netstackd(self) -> None:
+        """given: its keeper's channel; for a shared network the control socket, which listens. about: the
+        configuration's text."""
+        _raise_file_limit()
+        app = import_module(self._plan.modules.netstackd)
+        channel, listener, *_ = (*self._given, None)
+        app.run_in_child(channel, listener, str(self._about), seal=self._plan.sealed, confine=self._confine_and_reach)
+
+    def _connector(self) -> None:
+        """given: netstackd's channel."""
+        _raise_file_limit()
+        app = import_module(self._plan.modules.connector)
+        app.run_connector(
+            self._given[0], unsealed=not self._plan.sealed, confine=self._confine_and_reach, ready_fd=self._ready
+        )
+
+    def _host_network(self) -> None:
+        """given: the Sentry's connection to the socket service."""
+        _raise_file_limit()
+        app = import_module(self._plan.modules.host_network)
+        app.run_in_child(self._given[0], seal=self._plan.sealed, confine=self._confine_and_reach, ready_fd=self._ready)
+
+    def _confine(self) -> None:
+        """Take the host's files and every right away."""
+        if self._has_own_mounts():
+            try:
+                namespaces.enter_empty_root(self._calls)
+            except OSError as error:
+                self._weak(f"the host's mounts stay in sight: {reason(error)}")
+        self._drop_rights()
+
+    def _confine_and_reach(self) -> None:
+        """The same for a service that says itself when it has all it needs, right before its seal."""
+        if self._plan.sealed:
+            _import_seal()
+        self._confine()
+        self._reached()
+
     def _has_own_mounts(self) -> bool:
         """Whether the process may rearrange its mounts; maps its ids when it was born in a user namespace."""
         if self._born == BORN_PLAIN:
@@ -158,9 +198,10 @@ class Birth:
         self._weak("a user namespace has no rights on this host")
         return False
 
-    def _drop_sentry_rights(self) -> None:
+    def _drop_rights(self) -> None:
         """Root's Sentry becomes nobody, in a user namespace that only root owns: no other process of that user may
-        touch it, and it holds no right anywhere. Any other one keeps its user; none keeps a capability."""
+        touch it, and it holds no right anywhere. Any other one keeps its user; none keeps a capability. So do the
+        services of a network, but that those with the caller's network stay in the caller's user namespace."""
         if self._ids[0] == 0 and self._born != BORN_BY_USER:
             privileges.keep_capabilities(self._calls, privileges.CHANGE_USER)
             try:
@@ -169,14 +210,16 @@ class Birth:
                     privileges.keep_capabilities(self._calls, privileges.CHANGE_USER)
                 privileges.become_unprivileged(self._calls)
             except OSError as error:
-                self._weak(f"the Sentry keeps user id 0, without capabilities: {reason(error)}")
+                self._weak(
+                    f"{TITLES.get(self._name, self._name)} keeps user id 0, without capabilities: {reason(error)}"
+                )
         privileges.keep_capabilities(self._calls, 0)
 
     def _enter_user_namespace(self) -> bool:
         try:
             self._calls.unshare(namespaces.CLONE_NEWUSER)
         except OSError as error:
-            self._weak(f"no user namespace for the Sentry: {reason(error)}")
+            self._weak(f"no user namespace for {TITLES.get(self._name, self._name)}: {reason(error)}")
             return False
         self._boot.sendall(b"map\n")
         if self._boot.recv(16) != b"done\n":
@@ -228,6 +271,14 @@ class Birth:
     def _fail(self, text: str) -> NoReturn:
         self._boot.sendall(f"fail {text}\n".encode("utf-8", "replace"))
         os._exit(STATUS_FAILURE)
+
+
+def _forget_handlers() -> None:
+    """Signals are no business of the monitor's any more: it may have been running when this was forked."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _import_seal() -> None:

@@ -18,11 +18,24 @@ from services.supervisor.launch.plan import Export, LaunchPlan
 from services.supervisor.settings import Settings
 from services.supervisor.spec.model import Mount, Process, Spec
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from services.supervisor.network.options import NetworkRequest
+
 _MS_RDONLY = 1
 
 
-def plan_bundle(spec: Spec, container_id: str, settings: Settings, stdio: list[int | None]) -> LaunchPlan:
-    """The plan to run `spec`. `console` is left to the caller. Raises SupervisorError when a path cannot be used."""
+def plan_bundle(
+    spec: Spec,
+    container_id: str,
+    settings: Settings,
+    stdio: list[int | None],
+    wanted: NetworkRequest | None = None,
+) -> LaunchPlan:
+    """The plan to run `spec`, with the network `wanted` (None: none). `console` is left to the caller.
+
+    Raises SupervisorError when a path cannot be used or the network cannot be had.
+    """
     try:
         os.listdir(spec.root_path)
     except OSError as error:
@@ -35,6 +48,16 @@ def plan_bundle(spec: Spec, container_id: str, settings: Settings, stdio: list[i
     for mount in spec.mounts:
         mounts.append(_mount(mount, exports, backend))
     config = _config(spec, container_id, settings, mounts)
+    network = None
+    if wanted is not None:
+        from services.supervisor.network.attachment import open_network
+
+        if wanted.host_name:
+            config.hostname = os.fsencode(wanted.host_name)
+        network = open_network(wanted, config.hostname, settings)
+    if network is not None:
+        config.network = network.kind
+        config.files = network.files([mount.destination for mount in mounts])
     return LaunchPlan(
         sandbox_id=container_id,
         exports=exports,
@@ -45,6 +68,7 @@ def plan_bundle(spec: Spec, container_id: str, settings: Settings, stdio: list[i
         sealed=settings.sealed,
         oom_score_adj=spec.process.oom_score_adj,
         isolate=settings.isolate,
+        network=network,
     )
 
 

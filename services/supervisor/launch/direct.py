@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from protocol.control.config import MountSpec, SentryConfig
+    from services.supervisor.network.attachment import SandboxNetwork
+    from services.supervisor.network.options import NetworkRequest
     from services.supervisor.settings import Settings
 
 #: What root's program may do inside the sandbox: everything, it is the sandbox's own kernel.
@@ -36,9 +38,10 @@ class Volume:
 
 
 class DirectRequest:
-    """The flags of `do`. root: the host directory that becomes "/". cwd: guest path, None: the caller's."""
+    """The flags of `do`. root: the host directory that becomes "/". cwd: guest path, None: the caller's. network:
+    None for none."""
 
-    __slots__ = ("argv", "cwd", "platform", "report_missing", "root", "strace", "volumes", "writable")
+    __slots__ = ("argv", "cwd", "network", "platform", "report_missing", "root", "strace", "volumes", "writable")
 
     def __init__(self, argv: list[bytes]) -> None:
         self.argv = argv
@@ -49,6 +52,7 @@ class DirectRequest:
         self.volumes: list[Volume] = []
         self.report_missing = False
         self.strace = False
+        self.network: NetworkRequest | None = None
 
 
 def parse_volume(text: str) -> Volume:
@@ -77,17 +81,35 @@ def plan_direct(wanted: DirectRequest, settings: Settings, stdio: list[int | Non
     # Now: in the Sentry's own process a user namespace may hide them.
     caller = Caller(os.getuid(), os.getgid(), os.getgroups(), os.geteuid() == 0)
     foreground = console is None or in_foreground(console)
+    network = _network(wanted, settings)
     return LaunchPlan(
         sandbox_id=f"do-{os.getpid()}",
         exports=exports,
-        build_config=lambda: _config(wanted, settings, caller, console is not None, foreground),
+        build_config=lambda: _config(wanted, settings, caller, console is not None, foreground, network),
         stdio=stdio,
         modules=settings.modules,
         console=console,
         show_service_logs=settings.debug or wanted.strace,
         sealed=settings.sealed,
         isolate=settings.isolate,
+        network=network,
     )
+
+
+def _network(wanted: DirectRequest, settings: Settings) -> SandboxNetwork | None:
+    """The network asked for, opened. A name in a shared network must be the only one, so there the default is made."""
+    if wanted.network is None:
+        return None
+    from services.supervisor.network.attachment import open_network
+
+    if not wanted.network.host_name and (wanted.network.name or wanted.network.control):
+        wanted.network.host_name = f"do-{os.getpid()}"
+    return open_network(wanted.network, os.fsencode(_host_name(wanted)), settings)
+
+
+def _host_name(wanted: DirectRequest) -> str:
+    asked = wanted.network.host_name if wanted.network is not None else ""
+    return asked or os.uname().nodename
 
 
 class Caller:
@@ -122,7 +144,12 @@ def in_foreground(terminal: int) -> bool:
 
 
 def _config(
-    wanted: DirectRequest, settings: Settings, caller: Caller, terminal: bool, foreground: bool
+    wanted: DirectRequest,
+    settings: Settings,
+    caller: Caller,
+    terminal: bool,
+    foreground: bool,
+    network: SandboxNetwork | None,
 ) -> SentryConfig:
     from protocol.control.config import Capabilities, SentryConfig
 
@@ -139,7 +166,7 @@ def _config(
         umask=umask,
         capabilities=Capabilities(held, held, 0, ALL_CAPABILITIES, 0),
         rlimits=_limits(),
-        hostname=os.fsencode(os.uname().nodename),
+        hostname=os.fsencode(_host_name(wanted)),
         terminal=terminal,
         terminal_foreground=foreground,
         ignored_signals=caller.ignored_signals,
@@ -152,6 +179,9 @@ def _config(
         debug=settings.debug,
         sealed=settings.sealed,
         sandbox_id="do",
+        autostart=network is None,  # with one, the monitor starts it when everything is sealed
+        network="none" if network is None else network.kind,
+        files=[] if network is None else network.files([volume.guest for volume in wanted.volumes]),
     )
 
 

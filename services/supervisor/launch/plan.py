@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protocol.control.config import SentryConfig
+    from services.supervisor.network.attachment import SandboxNetwork
 
 
 class Export:
@@ -35,14 +36,25 @@ class ServiceModules:
 
     sentry: has `run(config, fds) -> NoReturn` and may have `prepare(config) -> None`, called while the host's files
     can still be opened. gofer: has `run_in_child(sock, exports, seal, ready_fd, *, backend_name, keep_capabilities)
-    -> NoReturn` with exports as {attach name: (path, read only)}.
+    -> NoReturn` with exports as {attach name: (path, read only)}. netstackd, connector, host_network: the services of a
+    network; each has `run_in_child`, whose parameters birth.py shows.
     """
 
-    __slots__ = ("gofer", "sentry")
+    __slots__ = ("connector", "gofer", "host_network", "netstackd", "sentry")
 
-    def __init__(self, sentry: str = "services.sentry.app", gofer: str = "services.gofer.app") -> None:
+    def __init__(
+        self,
+        sentry: str = "services.sentry.app",
+        gofer: str = "services.gofer.app",
+        netstackd: str = "services.netstackd.supervised",
+        connector: str = "services.netstackd.slirp.connector",
+        host_network: str = "services.hostnet.app",
+    ) -> None:
         self.sentry = sentry
         self.gofer = gofer
+        self.netstackd = netstackd
+        self.connector = connector
+        self.host_network = host_network
 
 
 class LaunchPlan:
@@ -52,7 +64,8 @@ class LaunchPlan:
     configuration, called in its process. stdio: the guest's standard streams as our descriptors (None: closed).
     console: the one among them whose terminal sets modes and window size, or None. show_service_logs: the services'
     standard error goes to ours. isolate: try namespaces at all (tests of the fallback switch it off). sealed: let the
-    services install their filters. oom_score_adj: of the Sentry and its guests' host processes.
+    services install their filters. oom_score_adj: of the Sentry and its guests' host processes. network: what carries
+    its sockets beyond its loopback, or None.
     """
 
     __slots__ = (
@@ -61,6 +74,7 @@ class LaunchPlan:
         "exports",
         "isolate",
         "modules",
+        "network",
         "oom_score_adj",
         "sandbox_id",
         "sealed",
@@ -80,6 +94,7 @@ class LaunchPlan:
         sealed: bool = True,
         oom_score_adj: int | None = None,
         isolate: bool = True,
+        network: SandboxNetwork | None = None,
     ) -> None:
         self.sandbox_id = sandbox_id
         self.exports = exports
@@ -91,3 +106,4 @@ class LaunchPlan:
         self.sealed = sealed
         self.oom_score_adj = oom_score_adj
         self.isolate = isolate
+        self.network = network

@@ -34,7 +34,7 @@ class Clients:
     def attach(self, monitor: Monitor) -> None:
         """Be watched by `monitor` from now on."""
         self._monitor = monitor
-        monitor.watch(self._listener.fileno(), self._accept)
+        monitor.loop.watch(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         """Hang up on everyone."""
@@ -56,7 +56,7 @@ class Clients:
         connection.setblocking(False)
         fd = connection.fileno()
         self._open[fd] = (connection, Decoder(TO_MONITOR))
-        self._monitor.watch(fd, lambda: self._read(fd))
+        self._monitor.loop.watch(fd, lambda: self._read(fd))
 
     def _read(self, fd: int) -> None:
         connection, decoder = self._open[fd]
@@ -81,7 +81,7 @@ class Clients:
         found = self._open.pop(fd, None)
         if found is not None:
             assert self._monitor is not None
-            self._monitor.unwatch(fd)
+            self._monitor.loop.unwatch(fd)
             found[0].close()
 
     def _answer(self, fd: int, number: int, error: object, result: object) -> None:

@@ -10,11 +10,11 @@ ran) -> RUNNING -> over. One thread, one poll(2); no callback blocks but the lif
 
 from __future__ import annotations
 
+import array
 import os
-import select
 import signal
+import socket
 import sys
-import time
 from enum import Enum
 
 from protocol.control.messages import (
@@ -24,16 +24,17 @@ from protocol.control.messages import (
     RESPONSE,
     Decoder,
     Message,
-    request,
+    request_with_fds,
 )
 from protocol.errors import ProtocolViolation
 from services.supervisor.errors import (
     STATUS_FAILURE,
     SupervisorError,
     exec_status,
-    reason,
 )
 from services.supervisor.launch.processes import BORN_PLAIN
+from services.supervisor.monitor.loop import Loop
+from services.supervisor.monitor.service_watch import ServiceWatch, how_it_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ _ESRCH = 3
 #: How long a Sentry may go on after its Gofer left in peace.
 _GOFER_GRACE_S = 2.0
 _READ_BYTES = 65_536
-_LOG_KEPT_BYTES = 16_384
 
 
 class Phase(Enum):
@@ -84,7 +84,8 @@ class Monitor:
     """One sandbox's monitor.
 
     terminal: the caller's, when the guest uses it. clients: the sandbox's own socket, for containers. log: where
-    warnings go. sentry_debug: the services' own log goes to our standard error already.
+    warnings go. start_when_ready: run the guest as soon as everything is sealed; else the Sentry does it by itself
+    (SentryConfig.autostart) or `start` is asked for.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Monitor:
         log: Log,
         terminal: Terminal | None = None,
         clients: Clients | None = None,
+        start_when_ready: bool = False,
     ) -> None:
         self.phase = Phase.BOOTING
         self._sandbox = sandbox
@@ -101,23 +103,20 @@ class Monitor:
         self._log = log
         self._terminal = terminal
         self._clients = clients
-        self._poll = select.poll()
-        self._readers: dict[int, Callable[[], None]] = {}
-        self._alive = {service.pid: service for service in (sandbox.sentry, sandbox.gofer)}
+        self._start_when_ready = start_when_ready
+        self.loop = Loop()
+        self.services = ServiceWatch(self.loop, self, log)
         self._decoder = Decoder(FROM_SENTRY)
         self._answers: dict[int, Callable[[Message], None]] = {}
         self._requests = 0
         self._outgoing = bytearray()
         self._status: int | None = None
         self._error: SupervisorError | None = None
-        self._weak: list[str] = []
-        self._sealed: set[str] = set()
-        self._last_words: dict[str, bytearray] = {"sentry": bytearray(), "gofer": bytearray()}
-        self._boot_text: dict[str, bytearray] = {"sentry": bytearray(), "gofer": bytearray()}
+        #: What must be said to be sealed (or, for "network", joined) before anything of the guest runs.
+        self._unsealed = {"sentry", "gofer"}
         self._wake_reader = self._wake_writer = -1
         self._warden: Warden | None = None
         self._ending: set[int] = set()
-        self._gofer_deadline: float | None = None
 
     def run(self) -> int:
         """Watch until the end; the exit status of the sandbox. Raises SupervisorError when it failed as such.
@@ -127,8 +126,8 @@ class Monitor:
         try:
             self._watch_everything()
             self._lifecycle.launched(self._sandbox)
-            while self._status is None and self._error is None:
-                self._turn()
+            while not self.is_over():
+                self.loop.turn(self.is_over)
         except SupervisorError as error:
             self._error = error
         finally:
@@ -139,19 +138,22 @@ class Monitor:
             raise self._error
         return status
 
+    def is_over(self) -> bool:
+        """Whether the sandbox has ended, or is about to be."""
+        return self._status is not None or self._error is not None
+
     def request(self, method: str, params: list[object], answered: Callable[[Message], None] | None = None) -> None:
-        """Send a request to the Sentry; `answered` gets its response."""
+        """Send a request to the Sentry; `answered` gets its response. Params may hold an `Fd`."""
         self._requests += 1
         if answered is not None:
             self._answers[self._requests] = answered
-        self._send(request(self._requests, method, *params))
+        self._send(*request_with_fds(self._requests, method, *params))
 
     def start(self, answered: Callable[[Message], None]) -> None:
         """Run the guest's first process (OCI `start`). When it cannot be executed the sandbox is over."""
 
         def began(message: Message) -> None:
-            over = self._status is not None or self._error is not None
-            if message.error is None and not over:
+            if message.error is None and not self.is_over():
                 self._note_started()
             answered(message)
             if message.error is not None:
@@ -165,33 +167,34 @@ class Monitor:
         if self._status is None:
             self._status = status
 
-    def watch(self, fd: int, reader: Callable[[], None]) -> None:
-        """Call `reader` whenever `fd` is readable or hung up."""
-        self._readers[fd] = reader
-        self._poll.register(fd, select.POLLIN)
+    def expect(self, name: str) -> None:
+        """Nothing of the guest runs before `note_sealed(name)`; to be called before `run` turns."""
+        self._unsealed.add(name)
 
-    def unwatch(self, fd: int) -> None:
-        """Undo `watch`; before `fd` is closed."""
-        if self._readers.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+    def services_changed(self) -> None:
+        """A service of the network was started anew: book is kept of the processes."""
+        self._lifecycle.launched(self._sandbox)
+
+    def warn(self, text: str) -> None:
+        """A line for the user that ends nothing."""
+        self._log.warning(text)
 
     # What is watched.
 
     def _watch_everything(self) -> None:
         self._watch_signals()
-        self.watch(self._sandbox.control.fileno(), self._read_control)
+        self.loop.watch(self._sandbox.control.fileno(), self._read_control)
         for service in (self._sandbox.sentry, self._sandbox.gofer):
-            self.watch(service.boot.fileno(), lambda service=service: self._read_boot(service))  # type: ignore[misc]
-            self.watch(service.ready, lambda service=service: self._read_ready(service))  # type: ignore[misc]
-            if service.log >= 0:
-                self.watch(service.log, lambda service=service: self._read_log(service))  # type: ignore[misc]
+            self.services.add(service)
+        if self._sandbox.network is not None:
+            self._sandbox.network.attach(self)
         if self._clients is not None:
             self._clients.attach(self)
         if self._sandbox.sentry.born == BORN_PLAIN:
             from services.supervisor.monitor.warden import Warden
 
             self._warden = Warden(self._sandbox.sentry.pid)
-        self._reap()  # whatever ended before SIGCHLD was watched
+        self.services.reap()  # whatever ended before SIGCHLD was watched
 
     def _watch_signals(self) -> None:
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -203,24 +206,12 @@ class Monitor:
         # The guest has what the caller blocked; we are to hear everything.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._note_terminal()
-        self.watch(self._wake_reader, self._read_signals)
-
-    def _turn(self) -> None:
-        timeout_ms = None if self._gofer_deadline is None else max(0.0, self._gofer_deadline - time.monotonic()) * 1000
-        found = self._poll.poll(timeout_ms)
-        if not found:
-            self.fail(SupervisorError("sandbox", "the Gofer ended unexpectedly: exit status 0"))
-        for fd, _ in found:
-            reader = self._readers.get(fd)
-            if reader is not None:
-                reader()
-            if self._status is not None or self._error is not None:
-                return
+        self.loop.watch(self._wake_reader, self._read_signals)
 
     def _read_signals(self) -> None:
         for number in os.read(self._wake_reader, 512):
             if number == signal.SIGCHLD:
-                self._reap()
+                self.services.reap()
             elif number == signal.SIGWINCH:
                 self._tell_window_size()
             elif number in FORWARDED:
@@ -264,104 +255,30 @@ class Monitor:
 
     # The services' ends.
 
-    def _reap(self) -> None:
-        for pid, service in list(self._alive.items()):
-            done, wait_status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                del self._alive[pid]
-                self._died(service, wait_status)
-
-    def _died(self, service: ServiceProcess, wait_status: int) -> None:
-        # What it still said counts: the Sentry's `exited` and a boot failure come before its end.
-        self._read_boot(service)
+    def service_ended(self, service: ServiceProcess, code: int) -> None:
+        """See ServiceEvents: but for the network's, the end of a service is the end of the sandbox."""
+        # What it still said counts: the Sentry's `exited` comes before its end.
         self._read_control()
-        if service.log >= 0:
-            self._read_log(service)
         if self._status is not None or self._error is not None:
             return
-        code = os.waitstatus_to_exitcode(wait_status)
-        if service is self._sandbox.gofer and code == 0:
+        network = self._sandbox.network
+        if network is not None and service in network.services:
+            network.ended(service, code)
+        elif service is self._sandbox.gofer and code == 0:
             # Its conversation ended: the Sentry is ending too, and its status is the one that counts.
-            self._gofer_deadline = time.monotonic() + _GOFER_GRACE_S
-            return
-        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-        said = self._last_words[service.name].decode("utf-8", "replace").strip().rpartition("\n")[2]
-        name = "the Sentry" if service.name == "sentry" else "the Gofer"
-        why = f"{name} ended unexpectedly: {how}" + (f": {said[:300]}" if said else "")
-        self.fail(SupervisorError("sandbox", why, "--debug before the verb shows its log"))
+            error = SupervisorError("sandbox", "the Gofer ended unexpectedly: exit status 0")
+            self.loop.call_later(_GOFER_GRACE_S, lambda: self.fail(error))
+        else:
+            hint = "--debug before the verb shows its log"
+            self.fail(SupervisorError("sandbox", how_it_ended(service, code), hint))
 
-    def _read_boot(self, service: ServiceProcess) -> None:
-        if service.boot.fileno() < 0:
-            return
-        text = self._boot_text[service.name]
-        while True:
-            try:
-                data = service.boot.recv(_READ_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                data = b""
-            if not data:
-                self.unwatch(service.boot.fileno())
-                service.boot.close()
-                break
-            text += data
-        while b"\n" in text:
-            line, _, rest = bytes(text).partition(b"\n")
-            text[:] = rest
-            self._boot_line(service, line.decode("utf-8", "replace"))
+    def service_failed(self, service: ServiceProcess, why: str) -> None:
+        """See ServiceEvents."""
+        self.fail(SupervisorError("sandbox", why))
 
-    def _boot_line(self, service: ServiceProcess, line: str) -> None:
-        word, _, rest = line.partition(" ")
-        if word == "weak":
-            if rest not in self._weak:
-                self._weak.append(rest)
-        elif word == "fail":
-            self.fail(SupervisorError("sandbox", rest))
-        elif word == "map":
-            self._map_ids(service)
-
-    def _map_ids(self, service: ServiceProcess) -> None:
-        from services.supervisor.launch.namespaces import map_user_of
-        from services.supervisor.launch.privileges import UNPRIVILEGED_ID
-
-        try:
-            map_user_of(service.pid, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-            answer = b"done\n"
-        except OSError as error:
-            self._log.debug(f"user namespace of the {service.name}: {reason(error)}")
-            answer = b"no\n"
-        try:
-            service.boot.sendall(answer)
-        except OSError:
-            pass  # it ended; SIGCHLD tells
-
-    def _read_ready(self, service: ServiceProcess) -> None:
-        """One byte: it is sealed. End of file alone: it is not, and SIGCHLD will tell."""
-        try:
-            sealed = bool(os.read(service.ready, 8))
-        except BlockingIOError:
-            return
-        self.unwatch(service.ready)
-        os.close(service.ready)
-        service.ready = -1
-        if sealed:
-            self._note_sealed(service.name)
-
-    def _read_log(self, service: ServiceProcess) -> None:
-        words = self._last_words[service.name]
-        while service.log >= 0:
-            try:
-                data = os.read(service.log, _READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                self.unwatch(service.log)
-                os.close(service.log)
-                service.log = -1
-                return
-            words += data
-            del words[:-_LOG_KEPT_BYTES]
+    def service_sealed(self, service: ServiceProcess) -> None:
+        """See ServiceEvents."""
+        self.note_sealed(service.name)
 
     # The Sentry's conversation.
 
@@ -375,7 +292,7 @@ class Monitor:
             except OSError:
                 data = b""
             if not data:
-                self.unwatch(control.fileno())
+                self.loop.unwatch(control.fileno())
                 control.close()
                 return
             try:
@@ -397,23 +314,26 @@ class Monitor:
             self.fail(SupervisorError("sandbox", "the Sentry sent a request"))
 
     def _on_ready(self) -> None:
-        self._note_sealed("sentry")
+        self.note_sealed("sentry")
 
-    def _note_sealed(self, name: str) -> None:
-        self._sealed.add(name)
-        if self.phase is Phase.BOOTING and len(self._sealed) == len(self._boot_text):
+    def note_sealed(self, name: str) -> None:
+        """`name` was sealed or joined; when it was the last, the sandbox is ready."""
+        self._unsealed.discard(name)
+        if self.phase is Phase.BOOTING and not self._unsealed:
             self.phase = Phase.READY
-            for service in list(self._alive.values()):
-                self._read_boot(service)  # what it said before its seal may be seen only now
-            if self._weak:
-                text = "weaker confinement: " + "; ".join(self._weak)
+            for service in list(self.services.alive.values()):
+                self.services.read_boot(service)  # what it said before its seal may be seen only now
+            if self.services.weak:
+                text = "weaker confinement: " + "; ".join(self.services.weak)
                 self._log.warning(text, "seccomp alone is left of it; SENTRIO_QUIET=1 hides this", can_hide=True)
             self._lifecycle.ready()
+            if self._start_when_ready:
+                self.start(lambda _answer: None)
 
     def _on_started(self) -> None:
         # A guest that runs was read through the Gofer, which serves after its seal only.
-        self._note_sealed("gofer")
-        self._note_sealed("sentry")
+        self.note_sealed("gofer")
+        self.note_sealed("sentry")
         self._note_started()
 
     def _note_started(self) -> None:
@@ -444,12 +364,16 @@ class Monitor:
         if self._error is None and self._status is None:
             self._error = error
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes, fds: list[int]) -> None:
         """Requests are few and small: a Sentry that does not read 200 KB of them is stuck, and they are dropped."""
         if self._sandbox.control.fileno() < 0:
             return
         try:
-            self._sandbox.control.sendall(data)
+            if fds:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                self._sandbox.control.sendmsg([data], rights)
+            else:
+                self._sandbox.control.sendall(data)
         except BlockingIOError:
             self._log.debug("the Sentry does not read its control channel")
         except OSError:
@@ -458,11 +382,7 @@ class Monitor:
     # The end.
 
     def _end_everything(self) -> None:
-        for pid in self._alive:
-            _kill(pid)
-        for pid in list(self._alive):
-            os.waitpid(pid, 0)
-            del self._alive[pid]
+        self.services.end_all()
         if self._warden is not None:
             from services.supervisor.monitor.warden import kill_group
 
@@ -473,11 +393,10 @@ class Monitor:
         self._answer_the_waiting()
         if self._clients is not None:
             self._clients.close()
+        if self._sandbox.network is not None:
+            self._sandbox.network.close()
         for service in (self._sandbox.sentry, self._sandbox.gofer):
-            service.boot.close()
-            if service.ready >= 0:
-                os.close(service.ready)
-                service.ready = -1
+            self.services.forget(service)
         self._sandbox.control.close()
         signal.set_wakeup_fd(-1)
         if sys.stderr is not None:
@@ -493,13 +412,6 @@ class Monitor:
 
 def _noted(_number: int, _frame: object) -> None:
     """The wake-up descriptor carries the number; see _read_signals."""
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 _NOTIFICATIONS: dict[str, Callable[..., None]] = {

@@ -10,5 +10,7 @@ from services.supervisor.launch.plan import ServiceModules
 if __name__ == "__main__":
     words = sys.argv[1:]
     plain = words[:1] == ["--plain"]
-    fakes = ServiceModules("services.supervisor.testing.fake_sentry", "services.supervisor.testing.fake_gofer")
+    here = "services.supervisor.testing."
+    netstackd = here + "fake_netstackd"
+    fakes = ServiceModules(here + "fake_sentry", here + "fake_gofer", netstackd, netstackd, here + "fake_host_network")
     main(words[1:] if plain else words, fakes, isolate=not plain)

@@ -4,11 +4,13 @@ argv[0] says what the guest does:
     true, false | exit N | die N (by signal N) | echo WORDS | cat | sleep SECONDS | trap (exit 40 + n on signal n)
     view (print what the process can see of the host, as a Python literal) | gofer (the same of the Gofer)
     missing (no such program) | forbidden (not executable) | family (leaves host processes behind as guests would be)
+    network (print what the socket service says, and again for each `network_restarted`)
     crash (the Sentry ends) | hang (never says ready) | config (print the configuration) | size (print window sizes)
 """
 
 from __future__ import annotations
 
+import array
 import ast
 import os
 import select
@@ -19,6 +21,7 @@ from typing import NoReturn
 
 from protocol.control.config import SentryConfig, SentryFds, to_wire
 from protocol.control.messages import REQUEST, TO_SENTRY, Decoder, notification, response
+from protocol.control.msgpack_subset import Fd, Unpacker, pack
 
 
 class FakeSentry:
@@ -28,9 +31,10 @@ class FakeSentry:
         self._config = config
         self._fds = fds
         self._control = socket.socket(fileno=fds.control)
-        self._decoder = Decoder(TO_SENTRY)
+        self._decoder = Decoder(TO_SENTRY, fds=True)
         self._running = False
         self._deadline: float | None = None
+        self._kept: list[int] = []
         self._program = config.argv[0].decode()
         self._arguments = [word.decode() for word in config.argv[1:]]
 
@@ -53,10 +57,13 @@ class FakeSentry:
         if not poll.poll(timeout):
             self._end(0)
             return
-        data = self._control.recv(4096)
+        data, ancillary, _, _ = self._control.recvmsg(4096, socket.CMSG_SPACE(64))
         if not data:
             os._exit(0)
-        for message in self._decoder.feed_untrusted(data):
+        fds = array.array("i")
+        for _, _, payload in ancillary:
+            fds.frombytes(payload)
+        for message in self._decoder.feed_untrusted(data, fds):
             assert message.kind == REQUEST
             error, result = self._answer(message.method, message.params)
             self._control.sendall(response(message.number, error, result))
@@ -78,6 +85,9 @@ class FakeSentry:
             return None, [row] if self._running else []
         if method == "state":
             return None, {"phase": "running" if self._running else "created", "processes": int(self._running)}
+        if method == "network_restarted":
+            assert isinstance(params[0], Fd)
+            self._ask_network(params[0].number)
         if method == "window_size" and self._program == "size":
             self._print(f"{params[0]} {params[1]}\n")
         return None, None
@@ -120,11 +130,27 @@ class FakeSentry:
                 self._deadline = time.monotonic() + float(words[0])
             case "trap" | "size":
                 self._print("waiting\n")
+            case "network":
+                assert self._fds.network is not None
+                self._ask_network(self._fds.network)
             case "family":
                 _make_family()
                 self._print("waiting\n")
             case _:
                 self._talk(words)
+
+    def _ask_network(self, fd: int) -> None:
+        """Print, as a literal in one line, the answers of the socket service and the configuration's part in it."""
+        with socket.socket(fileno=fd) as link:
+            answers: list[object] = []
+            unpacker = Unpacker()
+            link.sendall(pack([0, 1, "hello", [1, None]]) + pack([0, 2, "network", []]))
+            while len(answers) < 2:
+                unpacker.feed(link.recv(4096))
+                while (value := unpacker.next_untrusted()) is not Unpacker.NOTHING:
+                    answers.append(value[3])
+            self._kept.append(link.detach())
+        self._print(repr({"hello": answers[0], "network": answers[1], "files": self._config.files}) + "\n")
 
     def _talk(self, words: list[str]) -> None:
         match self._program:

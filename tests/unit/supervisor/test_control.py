@@ -16,6 +16,7 @@ from protocol.control.messages import (
     Decoder,
     notification,
     request,
+    request_with_fds,
     response,
 )
 from protocol.control.msgpack_subset import FD_EXT, Fd, Unpacker, pack, pack_with_fds
@@ -208,3 +209,24 @@ def test_config_with_unknown_or_missing_fields() -> None:
     for wire in wires:
         with pytest.raises(ProtocolViolation):
             from_wire_untrusted(wire)
+
+
+def test_a_request_brings_its_descriptor_and_only_where_it_is_asked_for() -> None:
+    frame, fds = request_with_fds(3, "network_restarted", Fd(7))
+    decoder = Decoder(TO_SENTRY, fds=True)
+    (message,) = decoder.feed_untrusted(frame, fds)
+    assert (message.method, message.number, message.params[0].number) == ("network_restarted", 3, 7)
+    for bad in (frame, request(3, "network_restarted", 7), request_with_fds(3, "signal", Fd(1), True)[0]):
+        with pytest.raises(ProtocolViolation):
+            Decoder(TO_SENTRY, fds=True).feed_untrusted(bad)
+    with pytest.raises(ProtocolViolation):
+        Decoder(TO_SENTRY).feed_untrusted(frame, fds)
+
+
+def test_the_configurations_network_and_files_travel() -> None:
+    config = SentryConfig([b"x"], network="host", files=[(b"/etc/hosts", b"a\0b")])
+    again = from_wire_untrusted(unpack_all(pack(to_wire(config)))[0])
+    assert (again.network, again.files) == ("host", [(b"/etc/hosts", b"a\0b")])
+    for name, value in (("network", "bridge"), ("network", 1), ("files", [[b"etc", b""]]), ("files", [[b"/etc"]])):
+        with pytest.raises(ProtocolViolation):
+            from_wire_untrusted({**to_wire(config), name: value})
