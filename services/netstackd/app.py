@@ -14,7 +14,7 @@ import resource
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from services.netstackd.config.model import Config, InterfaceSpec, RouteSpec
+from services.netstackd.config.model import Config, InterfaceSpec, RouteSpec, RuleSpec
 from services.netstackd.edge.link_files import dress, mac_of
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
@@ -68,6 +68,7 @@ class Router:
         self.interfaces: dict[str, Interface] = {}
         self._specs: dict[str, InterfaceSpec] = {}
         self._routes: dict[RouteSpec, r.Route] = {}
+        self._rules: dict[RuleSpec, list[tuple[int, r.Rule]]] = {}
         self.services = ServiceManager(self.stack, self.interfaces, rng, log)
         self.services.on_lease = self._add_route_later
         self._host: Host = NoHost()
@@ -102,6 +103,7 @@ class Router:
         self._specs = specs
         for name, iface in self.interfaces.items():
             self._settings(iface, specs[name], config)
+        done += self._change_rules(config)
         done += self._change_routes(config)
         if config.policy != self.config.policy:
             self.firewall.apply(config.policy)
@@ -224,6 +226,21 @@ class Router:
                 done.append("route added")
         return done
 
+    def _change_rules(self, config: Config) -> list[str]:
+        """Policy routing rules: remove and add what differs."""
+        done: list[str] = []
+        for spec in [spec for spec in self._rules if spec not in config.rules]:
+            for version, rule in self._rules.pop(spec):
+                self.stack.remove_rule(version, rule)
+            done.append("rule removed")
+        for spec in config.rules:
+            if spec not in self._rules:
+                self._rules[spec] = [(version, _rule(spec)) for version in spec.versions]
+                for version, rule in self._rules[spec]:
+                    self.stack.add_rule(version, rule)
+                done.append("rule added")
+        return done
+
     def add_route(self, spec: RouteSpec) -> bool:
         """Add a configured route. False, logged, when there is no way there (yet): it is tried again with leases."""
         version, address, length = spec.prefix
@@ -333,6 +350,27 @@ class Router:
             if iface.link is not None:
                 found += iface.link.descriptors()
         return found
+
+
+def _rule(spec: RuleSpec) -> r.Rule:
+    """A configured rule as the stack has it."""
+    _, src, src_length = spec.source or (0, 0, 0)
+    _, dst, dst_length = spec.destination or (0, 0, 0)
+    return r.Rule(
+        spec.priority,
+        spec.table or None,
+        kind=ROUTE_KINDS[spec.kind],
+        src=src,
+        src_length=src_length,
+        dst=dst,
+        dst_length=dst_length,
+        iif=spec.inside or None,
+        oif=spec.outside or None,
+        mark=spec.mark,
+        mark_mask=spec.mark_mask,
+        tos=spec.tos,
+        invert=spec.invert,
+    )
 
 
 def must_reopen(

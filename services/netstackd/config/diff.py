@@ -35,6 +35,8 @@ def differences(old: Config, new: Config) -> list[str]:
     lines += _named("interface", old.interfaces, new.interfaces, lambda spec: spec.name, lambda spec: str(spec.name))
     lines += [f"- route {_route(route)}" for route in old.routes if route not in new.routes]
     lines += [f"+ route {_route(route)}" for route in new.routes if route not in old.routes]
+    lines += [f"- rule {rule.priority}" for rule in old.rules if rule not in new.rules]
+    lines += [f"+ rule {rule.priority}" for rule in new.rules if rule not in old.rules]
     lines += _named(
         "filter rule",
         old.policy.rules,
@@ -58,7 +60,7 @@ def differences(old: Config, new: Config) -> list[str]:
         lambda rule: (rule.name, rule.kind, rule.match.dports),
         lambda rule: f"{rule.kind} {rule.name}",
     )
-    for field in ("timeouts", "limits", "mss", "drop_invalid", "track"):
+    for field in ("chains", "timeouts", "limits", "mss", "drop_invalid", "track"):
         if getattr(old.policy, field) != getattr(new.policy, field):
             lines.append(f"~ {field}")
     lines += _named(

@@ -18,6 +18,7 @@ from services.netstackd.config.model import (
     LinkSpec,
     Prefix,
     RouteSpec,
+    RuleSpec,
     SlirpSpec,
     StaticLease,
 )
@@ -61,6 +62,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     interfaces = tuple([_interface(reader) for reader in top.tables("interface")])
     names = _check_names(interfaces, top)
     routes = tuple([route for route in (_route(reader, names) for reader in top.tables("route")) if route is not None])
+    rules = tuple([_rule(reader, names, number) for number, reader in enumerate(top.tables("rule"))])
     tables = document.get("dhcp_server")
     served = [table.get("interface") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
     services = [
@@ -86,6 +88,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     return Config(
         interfaces=interfaces,
         routes=routes,
+        rules=rules,
         forwarding=forwarding,
         policy=policy,
         dhcp_servers=tuple([server for server in servers if server is not None]),
@@ -216,6 +219,46 @@ def _route(reader: Reader, names: frozenset[str]) -> RouteSpec | None:
     if prefix is None:
         return None
     return RouteSpec(prefix, via, interface, metric, source[1] if source else 0, table, kind)
+
+
+def _rule(reader: Reader, names: frozenset[str], number: int) -> RuleSpec:
+    """A policy routing rule; without a priority they stand in the order of the file, before the main table."""
+    kind = reader.choice("type", _ROUTE_KINDS, "unicast")
+    prefixes: list[Prefix | None] = []
+    for key in ("from", "to"):
+        text = reader.text(key)
+        prefixes.append(reader.network(key, text) if text else None)
+    versions = {prefix[0] for prefix in prefixes if prefix is not None}
+    family = {"ipv4": 4, "ipv6": 6}.get(reader.choice("family", ("any", "ipv4", "ipv6"), "any"))
+    if family is not None:
+        versions.add(family)
+    if len(versions) > 1:
+        reader.problem("to", "is of another IP version than the rest of the rule")
+    for key in ("in", "out"):
+        if reader.text(key) and reader.text(key) not in names:
+            reader.problem(key, f"{shown(reader.text(key))} is no interface")
+    table = reader.integer("table", 0, 1, 2**32 - 1)
+    if (kind == "unicast") is not bool(table):
+        reader.problem(
+            "table", "is missing (or a type that says what becomes of the packet), and goes with no other type"
+        )
+    mark = reader.integer("mark", 0, 0, 2**32 - 1)
+    rule = RuleSpec(
+        priority=reader.integer("priority", 1000 + number, 1, 2**32 - 1),
+        versions=tuple(sorted(versions)) or (4, 6),
+        table=table,
+        kind=kind,
+        source=prefixes[0],
+        destination=prefixes[1],
+        inside=reader.text("in"),
+        outside=reader.text("out"),
+        mark=mark,
+        mark_mask=reader.integer("mark_mask", 2**32 - 1 if mark else 0, 0, 2**32 - 1),
+        tos=reader.integer("tos", 0, 0, 0x1C),
+        invert=reader.boolean("not"),
+    )
+    reader.end()
+    return rule
 
 
 def _dhcp_server(reader: Reader, names: frozenset[str], interfaces: tuple[InterfaceSpec, ...]) -> DhcpServerSpec | None:

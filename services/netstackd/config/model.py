@@ -80,6 +80,25 @@ class RouteSpec:
 
 
 @record(frozen=True)
+class RuleSpec:
+    """One policy routing rule (ip-rule(8)): which packets look into `table`, or get the answer `kind` (a name of
+    app.ROUTE_KINDS) without looking. `versions`: 4, 6 or both."""
+
+    priority: int
+    versions: tuple[int, ...] = (4, 6)
+    table: int = 0
+    kind: str = "unicast"
+    source: Prefix | None = None
+    destination: Prefix | None = None
+    inside: str = ""
+    outside: str = ""
+    mark: int = 0
+    mark_mask: int = 0
+    tos: int = 0
+    invert: bool = False
+
+
+@record(frozen=True)
 class StaticLease:
     """An address that belongs to a client, by its hardware address."""
 
@@ -141,6 +160,7 @@ class Config:
 
     interfaces: tuple[InterfaceSpec, ...] = ()
     routes: tuple[RouteSpec, ...] = ()
+    rules: tuple[RuleSpec, ...] = ()
     forwarding: bool = False
     policy: Policy = field(default_factory=Policy)
     dhcp_servers: tuple[DhcpServerSpec, ...] = ()

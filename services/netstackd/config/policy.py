@@ -11,7 +11,7 @@ from services.netstackd.filter.match import Match, Ports, Range
 from services.netstackd.filter.nat import ACCEPT as NAT_ACCEPT
 from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule
 from services.netstackd.filter.pipeline import Policy, SetSpec
-from services.netstackd.filter.rules import ACCEPT, ACTIONS, CHAINS, DROP, REJECT, REJECT_CODES, Limit, Rule
+from services.netstackd.filter.rules import ACCEPT, ACTIONS, CHAINS, DROP, JUMP, REJECT, REJECT_CODES, Limit, Rule
 from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_TCP, PROTO_UDP
 
 PROTOCOLS: Final = {
@@ -79,7 +79,9 @@ def read_policy(top: Reader, names: frozenset[str], services: Sequence[tuple[str
             for chain in ("input", "output")
         ]
         rules += [_service_rule(*service) for service in services if service[1] in names]
-    rules += [_rule(reader, names, set_names, index) for index, reader in enumerate(filters.tables("rule"), 1)]
+    chains = _chains(filters)
+    rules += [_rule(reader, names, set_names, chains, index) for index, reader in enumerate(filters.tables("rule"), 1)]
+    _check_circles(filters, rules, chains)
     clamp = filters.raw("mss_clamp")
     mss = -1 if clamp is True else 0
     if isinstance(clamp, int) and not isinstance(clamp, bool):
@@ -95,6 +97,7 @@ def read_policy(top: Reader, names: frozenset[str], services: Sequence[tuple[str
     tracking.end()
     return Policy(
         rules=tuple(rules),
+        chains=chains,
         policies=policies,
         sets=tuple(sets),
         nat=tuple(_nat(top, names)),
@@ -116,6 +119,27 @@ def _service_rule(name: str, interface: str, sport: int, dport: int) -> Rule:
     return Rule(f"{name} {interface}", "input", ACCEPT, match)
 
 
+def _chains(reader: Reader) -> tuple[str, ...]:
+    """The user's own chains."""
+    found = tuple(reader.texts("chains"))
+    for name in found:
+        if name in CHAINS or found.count(name) > 1:
+            reader.problem("chains", f"there is a chain {shown(name)} already")
+    return found
+
+
+def _check_circles(reader: Reader, rules: Sequence[Rule], chains: tuple[str, ...]) -> None:
+    """Chains that lead back to themselves would never end."""
+    jumps = {name: {rule.jump_to for rule in rules if rule.chain == name and rule.jump_to} for name in chains}
+    for name in chains:
+        reached, fresh = set[str](), {name}
+        while fresh:
+            fresh = {target for one in fresh for target in jumps.get(one, ())} - reached
+            reached |= fresh
+        if name in reached:
+            reader.problem("chains", f"chain {shown(name)} leads back to itself")
+
+
 def _sets(reader: Reader) -> list[SetSpec]:
     found: list[SetSpec] = []
     for name in reader.keys():
@@ -129,9 +153,12 @@ def _sets(reader: Reader) -> list[SetSpec]:
     return found
 
 
-def _rule(reader: Reader, names: frozenset[str], sets: frozenset[str], number: int) -> Rule:
-    chain = reader.choice("chain", CHAINS, "forward")
-    action = reader.choice("action", ACTIONS, ACCEPT)
+def _rule(reader: Reader, names: frozenset[str], sets: frozenset[str], chains: tuple[str, ...], number: int) -> Rule:
+    chain = reader.choice("chain", (*CHAINS, *chains), "forward")
+    jump_to = reader.choice("jump", chains, "") if reader.has("jump") else ""
+    action = reader.choice("action", ACTIONS, JUMP if jump_to else ACCEPT)
+    if (action == JUMP) is not reader.has("jump"):
+        reader.problem("jump", 'goes with action "jump", and names one of filter.chains')
     source, source_set, not_source_set = _addresses_or_set(reader, "from", sets)
     destination, destination_set, not_destination_set = _addresses_or_set(reader, "to", sets)
     match = _match(reader, names, source, destination)
@@ -155,6 +182,7 @@ def _rule(reader: Reader, names: frozenset[str], sets: frozenset[str], number: i
         reject_with=reader.choice("reject_with", tuple(REJECT_CODES), "port-unreachable"),
         log=reader.text("log"),
         add_source_to=add_to,
+        jump_to=jump_to,
     )
     reader.end()
     return rule
@@ -311,17 +339,12 @@ def _nat(top: Reader, names: frozenset[str]) -> list[NatRule]:
     for number, reader in enumerate(nat.tables("rule"), 1):
         rules += _nat_rule(reader, names, number)
     independent = nat.boolean("endpoint_independent")
-    for name in nat.texts("masquerade"):
-        if name not in names:
-            nat.problem("masquerade", f"{shown(name)} is no interface")
-        rules.append(
-            NatRule(
-                f"masquerade {name}",
-                MASQUERADE,
-                Match(out_interfaces=frozenset({name}), version=4),
-                endpoint_independent=independent,
-            )
-        )
+    for key, version in (("masquerade", 4), ("masquerade6", 6)):
+        for name in nat.texts(key):
+            if name not in names:
+                nat.problem(key, f"{shown(name)} is no interface")
+            match = Match(out_interfaces=frozenset({name}), version=version)
+            rules.append(NatRule(f"{key} {name}", MASQUERADE, match, endpoint_independent=independent))
     nat.end()
     for number, reader in enumerate(top.tables("forward"), 1):
         rules += _forward(reader, names, number)

@@ -33,7 +33,7 @@ from services.netstackd.filter.conntrack import Tracker
 from services.netstackd.filter.match import Range
 from services.netstackd.filter.mss import clamp
 from services.netstackd.filter.nat import AddressChooser, Nat, NatRule, rewrite, rewrite_error, rewrite_error_source
-from services.netstackd.filter.rules import ACCEPT, CHAINS, DROP, Chain, CompiledRule, Rule
+from services.netstackd.filter.rules import ACCEPT, CHAINS, DROP, RETURN, Chain, CompiledRule, Rule
 from services.netstackd.filter.sets import AddressSet, prefixes_of
 from services.netstackd.network.interface import Interface
 from services.netstackd.stack import Stack
@@ -57,9 +57,11 @@ class SetSpec:
 
 @record(frozen=True)
 class Policy:
-    """See the module docstring. `mss`: 0 leave it, -1 to the MTU of the way out, else an MTU."""
+    """See the module docstring. `chains`: the user's, beside CHAINS. `mss`: 0 leave it, -1 to the MTU of the way out,
+    else an MTU."""
 
     rules: tuple[Rule, ...] = ()
+    chains: tuple[str, ...] = ()
     policies: dict[str, str] = field(default_factory=dict)
     sets: tuple[SetSpec, ...] = ()
     nat: tuple[NatRule, ...] = ()
@@ -115,15 +117,16 @@ class Firewall:
             name: Chain(
                 name,
                 [rule for rule in policy.rules if rule.chain == name],
-                policy.policies.get(name, ACCEPT),
+                policy.policies.get(name, ACCEPT) if name in CHAINS else RETURN,
                 sets,
                 self._now,
                 self._log,
             )
-            for name in CHAINS
+            for name in (*CHAINS, *policy.chains)
         }
         for chain in chains.values():
             for compiled in chain.rules:
+                compiled.target = chains.get(compiled.rule.jump_to)
                 before = counts.get((chain.name, compiled.rule.name))
                 if before is not None:
                     compiled.packets, compiled.bytes = before.packets, before.bytes
@@ -274,7 +277,8 @@ class Firewall:
         steps, compiled = chain.explain(packet)
         if compiled is None:
             return steps, f"{chain.policy} by the policy of chain {chain.name}"
-        return steps, f"{compiled.rule.action} by {chain.name} rule {compiled.index + 1} ({compiled.rule.name})"
+        rule = compiled.rule
+        return steps, f"{rule.action} by {rule.chain} rule {compiled.index + 1} ({rule.name})"
 
 
 __all__ = ["Firewall", "Policy", "SetSpec", "UNTRACKED"]

@@ -5,8 +5,10 @@ kind of packet the rules that can concern it (match.Classifier), and for a conne
 its Direction, so that an established connection costs one comparison and one rule. The first rule that fits and has a
 final action decides; none does: the chain's policy.
 
-Actions: accept, drop, reject (with an ICMP error or a TCP reset), and `continue` for rules that only count, log, or add
-to a set. Each rule counts packets and bytes.
+Actions: accept, drop, reject (with an ICMP error or a TCP reset), `continue` for rules that only count, log, or add to
+a set, `jump` to a chain of the user's, and `return`: the chain that jumped goes on, as it does behind the last rule.
+In input, forward and output, `return` leaves it to the policy. Each rule counts packets and bytes. The configuration
+sees to it that chains do not jump in circles.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ ACCEPT: Final = "accept"
 DROP: Final = "drop"
 REJECT: Final = "reject"
 CONTINUE: Final = "continue"
-ACTIONS: Final = (ACCEPT, DROP, REJECT, CONTINUE)
+JUMP: Final = "jump"
+RETURN: Final = "return"
+ACTIONS: Final = (ACCEPT, DROP, REJECT, CONTINUE, JUMP, RETURN)
+_VERDICTS: Final = frozenset({ACCEPT, DROP, REJECT})
 CHAINS: Final = ("input", "forward", "output")
 
 # How a rule may reject: name -> (ICMPv4 code of type 3, ICMPv6 code of type 1). TCP reset has none.
@@ -72,12 +77,16 @@ class Rule:
     reject_with: str = "port-unreachable"
     log: str = ""
     add_source_to: str = ""
+    jump_to: str = ""
 
 
 class CompiledRule:
-    """A rule with its counters and its dynamic conditions in one function (None: there are none)."""
+    """A rule with its counters and its dynamic conditions in one function (None: there are none).
 
-    __slots__ = ("add_to", "bytes", "conditions", "final", "index", "match", "packets", "predicate", "rule")
+    `final`: it decides. `target`: the chain that it jumps to, set once all chains are there.
+    """
+
+    __slots__ = ("add_to", "bytes", "conditions", "final", "index", "match", "packets", "predicate", "rule", "target")
 
     def __init__(self, index: int, rule: Rule, sets: Mapping[str, AddressSet], now: Callable[[], int]) -> None:
         self.index = index
@@ -89,7 +98,8 @@ class CompiledRule:
             parts.append(_limiter(rule.limit, now))  # last, so that only what fits uses it up
         self.predicate = _all(parts)
         self.add_to = sets.get(rule.add_source_to)
-        self.final = rule.action != CONTINUE
+        self.final = rule.action in _VERDICTS
+        self.target: Chain | None = None
         self.packets = 0
         self.bytes = 0
 
@@ -149,6 +159,10 @@ class Chain:
             candidates = self._classifier.candidates(packet)
         body = packet.body
         size = packet.end - packet.l3 + (len(body) if body is not None else 0)
+        return self._run(candidates, packet, size)
+
+    def _run(self, candidates: tuple[CompiledRule, ...], packet: Packet, size: int) -> CompiledRule | None:
+        """The first of `candidates` that decides; None: none did, which the chain counts for its policy."""
         for compiled in candidates:
             predicate = compiled.predicate
             if predicate is None or predicate(packet):
@@ -160,6 +174,13 @@ class Chain:
                     self._log(compiled.rule.log, packet, compiled.rule.name)
                 if compiled.final:
                     return compiled
+                target = compiled.target
+                if target is not None:
+                    found = target._run(target._classifier.candidates(packet), packet, size)
+                    if found is not None:
+                        return found
+                elif compiled.rule.action == RETURN:
+                    break
         self.policy_packets += 1
         self.policy_bytes += size
         return None
@@ -180,6 +201,13 @@ class Chain:
             steps.append(f"{label}: fits" + (", within its limit" if compiled.rule.limit is not None else ""))
             if compiled.final:
                 return steps, compiled
+            if compiled.target is not None:
+                more, found = compiled.target.explain(packet)
+                steps += more
+                if found is not None:
+                    return steps, found
+            elif compiled.rule.action == RETURN:
+                break
         return steps, None
 
 

@@ -320,7 +320,7 @@ class Routes:
         self.version = version
         self.tables: dict[int, Table] = {}
         self.rules = [Rule(0, TABLE_LOCAL), Rule(32766, TABLE_MAIN), Rule(32767, TABLE_DEFAULT)]
-        self.default_rules = True  # nothing but the three above: marks, interfaces and sources do not matter
+        self.by_addresses = True  # no rule asks for a mark or type of service: addresses and interfaces decide
         self._changed = changed
 
     def table(self, number: int) -> Table:
@@ -403,11 +403,7 @@ class Routes:
 
     def _rules_changed(self) -> None:
         self.rules.sort(key=lambda entry: entry.priority)
-        self.default_rules = [(rule.priority, rule.table) for rule in self.rules] == [
-            (0, TABLE_LOCAL),
-            (32766, TABLE_MAIN),
-            (32767, TABLE_DEFAULT),
-        ]
+        self.by_addresses = not any(rule.mark or rule.mark_mask or rule.tos for rule in self.rules)
         self._changed()
 
     def lookup(self, key: Key) -> Destination:

@@ -69,7 +69,7 @@ class Routing:
         """What becomes of a received packet: LOCAL, BROADCAST and MULTICAST are ours, UNICAST is to be forwarded, and a
         failure has a `reason`. The caller has looked into the cache before."""
         decision = self._decide_input(packet, iface)
-        if self.routes.default_rules:
+        if self.routes.by_addresses:
             cache = iface.input_cache4 if self.version == 4 else iface.input_cache6
             if len(cache) >= CACHE_LIMIT:
                 cache.clear()

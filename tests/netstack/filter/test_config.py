@@ -143,3 +143,68 @@ def test_presets_are_configurations() -> None:
     assert [spec.bridge for spec in made.interfaces] == ["", "br0", "br0"]
     made = load("p", plain([("tap:a", ["10.0.0.1/24"]), ("tun:b", ["dhcp"])], ["default via 10.0.0.2"], True))
     assert made.forwarding and made.interfaces[1].dhcp
+
+
+LAN = '[[interface]]\nname = "lan"\naddresses = ["10.0.0.1/24"]\n'
+CHAINS = """
+[filter]
+chains = ["web", "deep"]
+[[filter.rule]]
+chain = "forward"
+protocol = "tcp"
+jump = "web"
+[[filter.rule]]
+chain = "web"
+jump = "deep"
+[[filter.rule]]
+chain = "deep"
+port = 80
+action = "return"
+"""
+
+
+def test_chains_of_the_users_are_read_and_circles_are_told() -> None:
+    policy = load("x", LAN + CHAINS).policy
+    assert policy.chains == ("web", "deep")
+    assert [(rule.chain, rule.action, rule.jump_to) for rule in policy.rules] == [
+        ("forward", "jump", "web"),
+        ("web", "jump", "deep"),
+        ("deep", "return", ""),
+    ]
+    circle = CHAINS.replace('action = "return"', 'jump = "web"')
+    assert any("leads back to itself" in one for one in problems(LAN + circle))
+    assert any(
+        "must be one of web, deep" in one for one in problems(LAN + CHAINS.replace('jump = "deep"', 'jump = "dep"'))
+    )
+    assert any("chain" in one for one in problems(LAN + CHAINS.replace('chain = "deep"', 'chain = "depp"')))
+    assert any("already" in one for one in problems(LAN + '[filter]\nchains = ["input"]\n'))
+    assert any("goes with" in one for one in problems(LAN + '[filter]\n[[filter.rule]]\naction = "jump"\n'))
+
+
+def test_policy_routing_rules_are_read_and_differences_told() -> None:
+    text = (
+        LAN + '[[rule]]\nfrom = "10.0.0.0/24"\ntable = 100\n'
+        '[[rule]]\npriority = 5\nin = "lan"\ntype = "prohibit"\nnot = true\nfamily = "ipv6"\n'
+    )
+    first, second = load("x", text).rules
+    assert (first.priority, first.versions, first.table, first.source) == (1000, (4,), 100, (4, 0x0A000000, 24))
+    assert (second.priority, second.versions, second.kind, second.inside, second.invert) == (
+        5,
+        (6,),
+        "prohibit",
+        "lan",
+        True,
+    )
+    assert differences(load("x", LAN), load("x", text)) == ["+ rule 1000", "+ rule 5"]
+    for wrong, said in (
+        ('from = "10.0.0.0/24"\nto = "fd00::/8"\ntable = 1', "another IP version"),
+        ('from = "10.0.0.0/24"', "is missing"),
+        ('type = "blackhole"\ntable = 3', "is missing"),
+        ('in = "nowhere"\ntable = 3', "is no interface"),
+    ):
+        assert any(said in one for one in problems(LAN + "[[rule]]\n" + wrong)), wrong
+
+
+def test_masquerade6_is_a_rule_of_version_6() -> None:
+    rules = load("x", LAN + '[nat]\nmasquerade = "lan"\nmasquerade6 = "lan"\n').policy.nat
+    assert [rule.match.version for rule in rules] == [4, 6]

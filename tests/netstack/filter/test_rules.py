@@ -10,7 +10,7 @@ import pytest
 from services.netstackd.filter.connection import ESTABLISHED, NEW, Connection
 from services.netstackd.filter.match import Match
 from services.netstackd.filter.mss import clamp
-from services.netstackd.filter.rules import ACCEPT, CONTINUE, DROP, Chain, Limit, Rule
+from services.netstackd.filter.rules import ACCEPT, CONTINUE, DROP, JUMP, REJECT, RETURN, Chain, Limit, Rule
 from services.netstackd.filter.sets import AddressSet, prefixes_of
 from services.netstackd.network.interface import Interface
 from services.netstackd.storage.packet import CSUM_PARTIAL, Packet
@@ -216,3 +216,60 @@ def test_a_lying_option_list_is_not_followed_past_the_header() -> None:
         one = frames.packet(frames.ETHERNET + frames.ipv4(A, B, 6, frames.tcp(A, B, 1, 80, flags=2, options=padded)))
         one.end = 54 + len(options)
         clamp(one, 1000)
+
+
+def chains(*rules: Rule, policy: str = DROP) -> dict[str, Chain]:
+    """Chain forward and those that rules jump to, put together as the pipeline does."""
+    names = ["forward", *dict.fromkeys(rule.jump_to for rule in rules if rule.jump_to)]
+    made = {
+        name: Chain(name, [rule for rule in rules if rule.chain == name], policy, {}, Clock(), lambda *_: None)
+        for name in names
+    }
+    for one in made.values():
+        for compiled in one.rules:
+            compiled.target = made.get(compiled.rule.jump_to)
+    return made
+
+
+TCP, UDP = Match(protocols=frozenset({6})), Match(protocols=frozenset({17}))
+WEB = Match(dports=((80, 80),))
+
+
+@pytest.mark.parametrize(
+    ("inner", "decides"),
+    [
+        ([Rule("in", "mine", ACCEPT)], "in"),
+        ([Rule("in", "mine", REJECT, WEB), Rule("later", "mine", ACCEPT)], "in"),
+        ([Rule("in", "mine", ACCEPT, UDP)], "after"),  # none fits: back behind the jump
+        ([Rule("back", "mine", RETURN, WEB), Rule("in", "mine", ACCEPT)], "after"),
+        (
+            [Rule("count", "mine", CONTINUE), Rule("on", "mine", JUMP, WEB, jump_to="deep"), Rule("in", "mine", DROP)],
+            "deep",
+        ),
+        ([], "after"),
+    ],
+)
+def test_a_chain_of_the_users_decides_or_gives_back(inner: list[Rule], decides: str) -> None:
+    rules = [Rule("jump", "forward", JUMP, TCP, jump_to="mine"), *inner, Rule("after", "forward", ACCEPT)]
+    if decides == "deep":
+        rules.append(Rule("deep", "deep", ACCEPT))
+    made = chains(*rules)
+    for _ in range(2):  # once found, once remembered
+        found = made["forward"].decide(packet())
+        assert found is not None and found.rule.name == decides
+    steps, explained = made["forward"].explain(packet())
+    assert explained is not None and explained.rule.name == decides and any("(jump): fits" in step for step in steps)
+    assert made["forward"].rules[0].packets == 2
+
+
+def test_a_jump_that_does_not_fit_is_passed_over_and_its_chain_counts_nothing() -> None:
+    made = chains(Rule("jump", "forward", JUMP, UDP, jump_to="mine"), Rule("in", "mine", ACCEPT))
+    assert made["forward"].decide(packet()) is None
+    assert made["mine"].rules[0].packets == 0 and made["forward"].policy_packets == 1
+
+
+def test_return_outside_of_a_users_chain_leaves_it_to_the_policy() -> None:
+    made = chains(Rule("no", "forward", RETURN, WEB), Rule("yes", "forward", ACCEPT))
+    assert made["forward"].decide(packet()) is None and made["forward"].explain(packet())[1] is None
+    found = made["forward"].decide(packet(dport=81))
+    assert found is not None and found.rule.name == "yes"

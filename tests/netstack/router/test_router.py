@@ -175,6 +175,86 @@ addresses = ["10.2.0.1/24", "fd02::1/64"]
     assert "mss:1248" in info, info  # 1300 - 40 - 12 for timestamps
 
 
+def test_ipv6_is_masqueraded_behind_the_routers_address(world: World) -> None:
+    sides = Sides(world, '\n[nat]\nmasquerade6 = "wan"\n' + FILTER)
+    world.at(sides.wan, "ip", "-6", "route", "del", "default")  # nothing leads back but to the router itself
+    server(world, sides.wan, "echo", "7000")
+    assert world.at(sides.lan, *PYTHON, "ask", "fd02::2", "7000", "hello").out.startswith("fd02::1:")
+    server(world, sides.wan, "serve", "7001")
+    world.at(sides.lan, *PYTHON, "send", "fd02::2", "7001", "3000000", "1")
+    assert pings(world, sides.lan, "fd02::2") and pings(world, sides.lan, "fd02::2", "-s", "5000")
+    # an error about what was translated comes back to who sent it
+    refused = world.at(sides.lan, *PYTHON, "ask", "fd02::2", "7002", "x", check=False).out
+    assert refused.strip() == "ConnectionRefusedError"
+
+
+def test_rules_choose_a_table_by_source_and_by_interface(world: World) -> None:
+    rules = """
+[[route]]
+to = "10.99.0.0/16"
+via = "10.2.0.2"
+table = 100
+[[rule]]
+from = "10.1.0.0/24"
+table = 100
+[[rule]]
+priority = 900
+to = "10.2.0.99"
+in = "lan"
+type = "prohibit"
+"""
+    sides = Sides(world, NAT + rules)
+    world.at(sides.wan, "ip", "addr", "add", "10.99.0.9/32", "dev", "wan0")
+    world.at(sides.wan, "ip", "addr", "add", "10.2.0.99/24", "dev", "wan0")
+    assert pings(world, sides.lan, "10.99.0.9")
+    assert sides.router.json("ping", "10.2.0.99", "-c", "1")["received"] == 1  # the rule is about what comes from lan
+    refused = world.at(sides.lan, "ping", "-c", "1", "-W", "2", "10.2.0.99", check=False)
+    assert refused.status == 1 and "filtered" in refused.out.lower()
+    nowhere = sides.router.ctl("ping", "-c", "1", "-W", "0.2", "10.99.0.9", check=False)
+    assert nowhere.status == 1  # from the router's own address, no rule leads there
+    rows = [row for row in sides.router.json("rule") if row["family"] == "ipv4"]
+    assert [(row["priority"], row["from"], row["table"]) for row in rows][1:3] == [
+        (900, "all", "prohibit"),
+        (1001, "10.1.0.0/24", "100"),
+    ] or [(row["priority"], row["table"]) for row in rows][1:3] == [(900, "prohibit"), (1000, "100")]
+    sides.router.write(sides.base + NAT)
+    assert "rule removed" in sides.router.ctl("reload").out
+    assert not pings(world, sides.lan, "10.99.0.9") and pings(world, sides.lan, "10.2.0.99")
+
+
+def test_chains_of_the_users_are_jumped_to_and_shown(world: World) -> None:
+    sides = Sides(
+        world,
+        """
+[filter]
+forward = "drop"
+chains = ["from-lan"]
+[[filter.rule]]
+name = "lan"
+in = "lan"
+jump = "from-lan"
+[[filter.rule]]
+name = "no udp"
+chain = "from-lan"
+protocol = "udp"
+action = "return"
+[[filter.rule]]
+name = "the rest"
+chain = "from-lan"
+action = "accept"
+""",
+    )
+    sides.add_wan_route()
+    server(world, sides.wan, "echo", "7000")
+    assert pings(world, sides.lan, "10.2.0.2")
+    assert world.at(sides.lan, *PYTHON, "ask", "10.2.0.2", "7000", "x", check=False).status == 1
+    rows = {(row["chain"], row["name"]): row for row in sides.router.json("filter")}
+    assert rows["from-lan", "the rest"]["packets"] >= 1 and rows["from-lan", "no udp"]["packets"] == 1
+    assert rows["from-lan", ""]["action"] == "return"
+    said = sides.router.json("why", "tcp", "10.1.0.2:5", ">", "10.2.0.2:80", "in", "lan")["verdict"]
+    assert said == "accept by from-lan rule 2 (the rest)"
+
+
 def test_fragments_pass_through_translation(world: World) -> None:
     sides = Sides(world, NAT)
     assert pings(world, sides.lan, "10.2.0.2", "-s", "20000")

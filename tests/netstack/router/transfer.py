@@ -3,7 +3,7 @@
 serve PORT            accept one connection (4 and 6), answer with the SHA-256 of what came, until end of file
 send HOST PORT BYTES SEED   send that many random bytes, print the answer, exit 1 when it is not their hash
 echo PORT             a UDP echo server; answers with the sender's address before the data
-ask HOST PORT TEXT    a UDP question; prints the answer
+ask HOST PORT TEXT    a UDP question; prints the answer, or the name of the error
 hold HOST PORT        a connection that sends a line for each line on standard input and prints the answer
 lines PORT            a TCP server that answers each line with "<peer> <line>"
 """
@@ -70,7 +70,8 @@ def ask(host: str, port: int, text: str) -> int:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.settimeout(3)
-        sock.sendto(text.encode(), (host, port))
+        sock.connect((host, port))  # so that it is told of ICMP errors
+        sock.send(text.encode())
         try:
             answer = sock.recv(65536)
         except OSError as error:

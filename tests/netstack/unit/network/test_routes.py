@@ -149,16 +149,16 @@ def test_rule_chooses_the_table(
     routes.add(route("0.0.0.0/0", NextHop(ETH0), metric=1))
     routes.add(route("0.0.0.0/0", NextHop(ETH1), metric=2))
     chosen = Rule(100, 100, **rule)  # type: ignore[arg-type]
-    assert routes.default_rules
+    assert routes.by_addresses
     routes.add_rule(chosen)
-    assert not routes.default_rules
+    assert routes.by_addresses is not bool(rule.keys() & {"mark", "mark_mask", "tos"})
     found = way(routes, "9.9.9.9", **hit)
     assert found.route is not None and found.route.table == 100
     if miss is not None:
         found = way(routes, "9.9.9.9", **miss)
         assert found.route is not None and found.route.table == kinds.TABLE_MAIN
     routes.remove_rule(chosen)
-    assert routes.default_rules
+    assert routes.by_addresses
     with pytest.raises(NetError):
         routes.remove_rule(chosen)
 
