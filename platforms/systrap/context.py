@@ -17,6 +17,7 @@ from platforms.base import Op
 from platforms.systrap import layout
 from platforms.systrap.file_rows import FileRows
 from platforms.systrap.filter import is_direct
+from platforms.systrap.map_log import MapLog
 
 if TYPE_CHECKING:
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
@@ -658,6 +659,10 @@ class SystrapContext:
     def file_rows(self) -> FileRows | None:
         """The rows that the threads of this address space may use (`use_rows`)."""
         return FileRows(self.platform.arena, self.space.header_offset)
+
+    def map_log(self) -> MapLog | None:
+        """Where the stub of this address space notes what it maps by itself."""
+        return MapLog(self.platform.arena, self.space.header_offset)
 
     def use_rows(self, allowed: bool) -> None:
         """Whether this thread, which must be held, is to look at the address space's file rows."""

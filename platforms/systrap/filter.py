@@ -145,6 +145,9 @@ def program(image: Image) -> bytes:
         (image.yield_ip, "yield"),
         (image.sigreturn_ip, "sigreturn"),
         (image.op_ip, "op"),
+        (image.map_ip, "local mmap"),
+        (image.unmap_ip, "local munmap"),
+        (image.map_undo_ip, "local munmap"),
         (image.clone_ip, "clone"),
         (image.child_region_ip, "mmap"),
         (image.hello_ip, "mmap"),
@@ -171,6 +174,8 @@ def program(image: Image) -> bytes:
     asm.if_equal(_MADVISE, "op madvise")
     asm.if_equal(_MREMAP, "notify")
     asm.give(_KILL)
+    only("local munmap", (_MUNMAP,), "op range")
+    only("local mmap", (_MMAP,), "op mmap")
     asm.label("op mmap")
     asm.load(_OFF_ARGS + 3 * 8)
     asm.if_any_bit(_MAP_ANONYMOUS, "op range")

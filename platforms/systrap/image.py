@@ -42,10 +42,15 @@ class Image:
     answer_epoll_pwait: int
     answer_fstat: int
     answer_fstatat: int
+    local_mmap: int
+    local_munmap: int
+    map_ip: int
+    unmap_ip: int
+    map_undo_ip: int
 
 
 def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<27Q", code))
+    return Image(code, *struct.unpack_from("<32Q", code))

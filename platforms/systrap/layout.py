@@ -12,7 +12,8 @@ In every guest address space, from STUB_BASE:
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
 region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
 slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. In the
-header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows.
+header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows, and the log of
+local mappings.
 """
 
 from __future__ import annotations
@@ -55,6 +56,17 @@ FILE_NOTES: Final = FILE_WINDOWS  # the first unit: two time stamps per descript
 FILE_NOTES_SIZE: Final = 0x2000
 FILE_NOTES_AT: Final = 0x4000  # they lie here in the space's first region, behind the header
 FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
+
+# --- the log of local mappings (stub/local_maps.S), in the header: what the stub may map by itself, and what it mapped ---
+MAP_LOG: Final = 0x6000
+MAP_LOW: Final = MAP_LOG  # u64, no mapping goes below; 0: ask
+MAP_LEAST: Final = MAP_LOG + 8  # u64, shorter ones are asked for: they might fit into a hole above
+MAP_HEAD: Final = MAP_LOG + 16  # u64, how many entries there are (16 bits), and above that how often they changed
+MAP_COUNT_BITS: Final = 16
+MAP_ENTRIES: Final = MAP_LOG + 24  # u64 each: where a mapping begins, and its protection; it ends where the one before
+MAP_MOST: Final = 500  # begins. Entry 0 is where the first one ends. At most so many besides.
+MAP_MAX: Final = 0x400_0000  # bytes of one mapping: 64 MiB
+
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
 

@@ -1,4 +1,4 @@
-"""Builds the guest-side stub: stub.c, entry.S, local.S and answers.S -> one flat image at a fixed address.
+"""Builds the guest-side stub: stub.c, entry.S, local.S, answers.S and local_maps.S -> one flat image at a fixed address.
 
 `build(source_dir, output)` is what setup.py calls; it needs `cc`, `ld` and `objcopy` and nothing of the package but
 `layout.py`, which it loads by path.
@@ -36,7 +36,7 @@ def build(source_dir: Path, output: Path) -> None:
         work = Path(folder)
         (work / "layout.h").write_text("".join(f"#define {k} {v:#x}\n" for k, v in constants.items()))
         objects = []
-        for name in ("entry.S", "local.S", "answers.S", "stub.c"):
+        for name in ("entry.S", "local.S", "answers.S", "local_maps.S", "stub.c"):
             target = work / (name + ".o")
             subprocess.run(["cc", *FLAGS, "-I", folder, "-c", source_dir / name, "-o", target], check=True)
             objects.append(target)

@@ -54,6 +54,10 @@ stub_any_entry:
   je stub_local_write
   cmp $5, %eax
   je stub_answer_fstat
+  cmp $9, %eax
+  je stub_local_mmap
+  cmp $11, %eax
+  je stub_local_munmap
 any_ask:
   jmp stub_fast_entry
 any_answered:

@@ -1,4 +1,4 @@
-/* What the calls have in common that the stub answers itself (local.S, answers.S). */
+/* What the calls have in common that the stub answers itself (local.S, answers.S, local_maps.S). */
 
 /* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump. */
 .macro STRETCH begin, end, away

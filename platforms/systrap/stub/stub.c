@@ -36,7 +36,8 @@ extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
 extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
 extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
-/* Calls that are answered without an event (local.S, answers.S). `away`: where to go instead of on; 0: all is done but the jump. */
+/* Calls that are answered without an event (local.S, answers.S, local_maps.S). `away`: where to go instead of on; 0: all
+ * is done but the jump. */
 extern const struct local { u64 begin, end, away; } stub_locals[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at

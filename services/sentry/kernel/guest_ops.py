@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from services.sentry.errors import LinuxError
 from services.sentry.kernel import published_files
 from services.sentry.kernel.waiter import Outcome, StubOp
+from services.sentry.mm.local_maps import LocalMaps
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -20,12 +21,18 @@ __all__ = ["publish", "start_child"]
 def publish(task: Task) -> None:
     """Show a task its ids where its patched call sites read them: at its start, and when its parent changes.
 
-    And let it use its address space's published files, at its start and when its table of descriptors changes.
+    And let it use its address space's published files, at its start and when its table of descriptors changes, and map
+    memory by itself.
     """
     context: Any = task.context
     if context is None or task.kernel.tracing:
         return
     group = task.group
+    mm: Any = task.mm
+    if mm is not None and mm.local_maps is None:
+        log = context.map_log()
+        if log is not None:
+            mm.local_maps = LocalMaps(mm, log)
     context.publish(group.pid, task.tid, group.parent.pid if group.parent is not None else 0)
     published_files.admit(task)
 
@@ -55,7 +62,7 @@ def start_child(
         if copy is None:
             context.platform.make_room(context, lambda result: begin(complete, result))
             return
-        parent.mm.users += 1
+        parent.mm.add_user()
         child.mm = parent.mm
         adopt(copy)
         complete(lambda: settle(0))
@@ -111,7 +118,7 @@ def start_child(
             done(-errno.ENOMEM)
             return
         if share_vm:
-            parent.mm.users += 1
+            parent.mm.add_user()
             child.mm = parent.mm
         else:
             child.mm = parent.mm.fork()

@@ -23,6 +23,7 @@ from services.sentry.mm.user_memory import UserMemory
 from services.sentry.mm.vma_set import Vma, VmaSet
 
 if TYPE_CHECKING:
+    from services.sentry.mm.local_maps import LocalMaps
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import Backing, OpenFile
 
@@ -55,36 +56,86 @@ class AddressSpace(UserMemory):
         "auxv",
         "brk",
         "brk_start",
-        "data_pages",
+        "_data_pages",
         "env_end",
         "env_start",
         "executable",
+        "granted",
+        "local_maps",
         "locked_pages",
         "mmap_top",
         "patcher",
         "published",
         "stack_start",
-        "total_pages",
+        "_total_pages",
         "users",
-        "vmas",
+        "areas_now",
     )
 
     def __init__(self) -> None:
         super().__init__()
-        self.vmas = VmaSet()
+        self.areas_now = VmaSet()  # as far as recorded; `vmas` has more
+        self.local_maps: LocalMaps | None = None  # what the stub may map itself, if it is one that does,
+        self.granted: LocalMaps | None = None  # and the same while it may, or while its log is not empty
         self.users = 1
         self.brk_start = self.brk = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = self.stack_start = 0
         self.auxv = b""
         self.executable: Inode | None = None  # nobody may write to it meanwhile (execve(2), ETXTBSY)
-        self.total_pages = 0
-        self.data_pages = 0
+        self._total_pages = 0
+        self._data_pages = 0
         self.locked_pages = 0
         self.mmap_top = ADDRESS_END - ((int.from_bytes(os.urandom(3), "little") >> 4) << 12) - 0x2000_0000
         self.patcher = Patches()
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 
+    # --- what is there: the one way to the areas, with what the stub mapped since (local_maps.py) ---
+    @property
+    def vmas(self) -> VmaSet:
+        """The areas."""
+        if self.granted is not None:
+            self.granted.settle()
+        return self.areas_now
+
+    @property
+    def total_pages(self) -> int:
+        """How many pages are mapped."""
+        if self.granted is not None:
+            self.granted.settle()
+        return self._total_pages
+
+    @total_pages.setter
+    def total_pages(self, value: int) -> None:
+        self._total_pages = value
+
+    @property
+    def data_pages(self) -> int:
+        """How many of them are private and writable."""
+        if self.granted is not None:
+            self.granted.settle()
+        return self._data_pages
+
+    @data_pages.setter
+    def data_pages(self, value: int) -> None:
+        self._data_pages = value
+
+    def count_pages(self, change: int, data: bool) -> None:
+        """So many pages more are mapped, or less."""
+        self._total_pages += change
+        if data:
+            self._data_pages += change
+
     # --- life ---
+    def add_user(self) -> None:
+        """Another task is to run here."""
+        self.revoke_grant()
+        self.users += 1
+
+    def revoke_grant(self) -> None:
+        """The stub is to ask for mappings again: limits changed, or it is no more alone."""
+        if self.granted is not None:
+            self.granted.revoke()
+
     def reserve(self, start: int, end: int, name: bytes = b"") -> None:
         """Mark a range as the platform's (`name` b'': hidden from /proc; the vDSO has its name)."""
         self.vmas.insert(Vma(start, end, mm_h.PROT_READ | mm_h.PROT_EXEC, name=name, reserved=True))
@@ -98,7 +149,7 @@ class AddressSpace(UserMemory):
             setattr(child, name, getattr(self, name))
         if self.executable is not None:
             child.runs(self.executable)
-        child.vmas = self.vmas.share()
+        child.areas_now = self.vmas.share()
         for area in [area for area in self.vmas if area.dont_fork or area.locked]:
             if area.dont_fork:
                 child.total_pages -= child.vmas.remove(area.start, area.end) // PAGE
@@ -122,12 +173,17 @@ class AddressSpace(UserMemory):
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None
-        self.vmas.clear()
+        self.granted = self.local_maps = None
+        self.areas_now.before_change = None
+        self.areas_now.clear()
         if self.space is not None:
             self.space.release()
 
     def _open_window(self, addr: int, count: int) -> bool:
-        areas = self.vmas.overlapping(addr, addr + count)
+        granted = self.granted
+        if granted is not None:
+            granted.catch_up()
+        areas = self.areas_now.overlapping(addr, addr + count)
         low = high = addr
         for area in areas:
             if area.reserved or not area.prot & mm_h.PROT_WRITE or (area.file is not None and not self._is_whole(area)):
@@ -139,6 +195,8 @@ class AddressSpace(UserMemory):
             high = area.end
         if not low <= addr or addr + count > high:
             return False
+        if granted is not None:
+            low, high = granted.window(addr, addr + count, low, high)
         self.window_low, self.window_high = low, high
         return True
 
@@ -356,6 +414,8 @@ class AddressSpace(UserMemory):
             return 0
 
         if self.alone():
+            if self.granted is not None:  # before the change is recorded, the thread runs
+                self.granted.revoke()
             return FinalOps([op], 0, failed, settled)
         return self.perform(context, [op], done)
 

@@ -7,7 +7,7 @@ it equal to what the host was told.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -129,12 +129,14 @@ class VmaSet:
 
     After fork(2) two sets share their areas (`share`) until one of them changes: a child that ends or executes another
     program never pays for a copy. So areas are changed by the methods here, or after `isolate` gave them.
+    `before_change` is called then, if somebody wants to know.
     """
 
-    __slots__ = ("_sharing", "areas")
+    __slots__ = ("_sharing", "areas", "before_change")
 
     def __init__(self) -> None:
         self.areas: list[Vma] = []
+        self.before_change: Callable[[], None] | None = None
         self._sharing: list[int] | None = None  # one number, common to the sets that share `areas`: how many they are
 
     def share(self) -> VmaSet:
@@ -148,6 +150,8 @@ class VmaSet:
 
     def _own(self) -> None:
         """Before a change: share no more."""
+        if self.before_change is not None:
+            self.before_change()
         sharing = self._sharing
         if sharing is not None:
             self._sharing = None
@@ -274,3 +278,20 @@ class VmaSet:
 
     def is_free(self, start: int, end: int) -> bool:
         return not self.overlapping(start, end)
+
+    def gaps_around(self, start: int, end: int, high: int) -> tuple[int, int]:
+        """What is free beside the mapped range [start, end): where the gap below it begins, and the length of the
+        largest one between `end` and `high`.
+        """
+        areas = self.areas
+        k = bisect_right(areas, start, key=_start_of) - 1
+        below = start if areas[k].start < start else areas[k - 1].end if k else 0
+        largest = 0
+        top = areas[k].end
+        for area in areas[k + 1 :]:
+            if area.start >= high:
+                break
+            if area.start - top > largest:
+                largest = area.start - top
+            top = area.end
+        return below, max(largest, high - top)

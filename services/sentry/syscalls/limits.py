@@ -44,6 +44,10 @@ def _set(task: Task, target: Task, resource: int, new: Limit) -> None:
     elif resource == rh.RLIMIT_FSIZE:
         for thread in target.group.tasks.values():
             thread.files.published.revoke_writing()
+    elif resource in (rh.RLIMIT_AS, rh.RLIMIT_DATA):
+        for thread in target.group.tasks.values():
+            if not thread.exiting:
+                thread.mm.revoke_grant()
     elif resource == rh.RLIMIT_CPU:
         watch_cpu_limit(target.group)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import mman_h as mm_h
 from protocol.abi.fcntl_h import O_PATH
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.waiter import FinalOps
 from services.sentry.mm.address_space import ADDRESS_END, LOWEST, PAGE, page_up
+from services.sentry.mm.local_maps import is_local
 from services.sentry.syscalls.arguments import s32, s64, u32
 from services.sentry.syscalls.table import Row
 
@@ -48,6 +50,7 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
     if kind == mm_h.MAP_SHARED_VALIDATE and flags & ~_SHARED_FLAGS:
         raise LinuxError(errno.EOPNOTSUPP)
     prot &= _PROT_ALL
+    anywhere = not addr
     file: OpenFile | None = None
     name = b""
     if flags & mm_h.MAP_ANONYMOUS:
@@ -80,7 +83,12 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
         addr = found
     else:
         addr = mm.find_free(size, addr)
-    return mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
+    outcome = mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
+    if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags):
+        local = mm.local_maps
+        if local is not None and type(outcome) is FinalOps:  # the call site is patched: the next ones need not come here
+            local.grant(task.context, addr, size, prot, task.group.rlimits)
+    return outcome
 
 
 def sys_munmap(task: Task, addr: int, length: int) -> Outcome:

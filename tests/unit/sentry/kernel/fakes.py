@@ -108,6 +108,9 @@ class FakeContext:
     def file_rows(self) -> None:
         """There is no stub here that would use them."""
 
+    def map_log(self) -> None:
+        """Nor map by itself."""
+
     def use_rows(self, allowed: bool) -> None:
         """Nor this."""
 

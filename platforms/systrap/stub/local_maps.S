@@ -1,0 +1,158 @@
+/* mmap(2) of private anonymous memory and munmap(2) of what was mapped last, with no event to the Sentry.
+ *
+ * The Sentry grants an address space a gap: new mappings go to its upper end, as Linux's search would place them. Each is
+ * an entry of the log in the header (layout.py MAP_*), which is a stack: munmap of the newest takes it away again. The
+ * Sentry reads the log before it looks at the areas of the address space (its side is services/sentry/mm/local_maps.py).
+ * A grant is one thread's: only while nobody else runs in the address space.
+ *
+ * Entered as the calls of local.S are, and as harmless: the host calls made here are those that the filter lets through by
+ * their arguments alone (filter.py, is_direct), and the log concerns the guest's own address space; the Sentry checks it.
+ *
+ * A kick finds a call that can be begun anew as an ordinary one, up to the instruction that changes MAP_HEAD: then it is
+ * done but for the jump. So the host's mmap comes before the entry, and who is interrupted in between takes the mapping
+ * away again (map_undo); the host's munmap too, but there it does no harm to do it twice. */
+#include "layout.h"
+#include "local.h"
+
+#define AT(offset) ((offset) - MAP_LOG)(%r11)
+#define ENTRY(index) ((MAP_ENTRIES) - MAP_LOG)(%r11,index,8)
+#define ENTRY_BEHIND(index) ((MAP_ENTRIES) - MAP_LOG + 8)(%r11,index,8)
+#define NO_FLAGS ~0x24000       /* MAP_NORESERVE, MAP_STACK: as good as not there */
+#define PRIVATE_ANONYMOUS 0x22
+
+  .section .text.local, "ax"
+
+.macro LOG
+  movabs $(STUB_BASE + HEADER + MAP_LOG), %r11
+.endm
+
+/* rdi = 0: anywhere; rsi = length, rdx = protection, r10 = flags, r8 = descriptor (ignored), r9 = offset. */
+  .globl stub_local_mmap, stub_map_ip, stub_map_undo_ip
+  .balign 64
+stub_local_mmap:
+  test %rdi, %rdi
+  jnz map_ask
+  cmp $3, %rdx                /* not to be executed */
+  ja map_ask
+  mov %r10, %rax
+  and $NO_FLAGS, %rax
+  cmp $PRIVATE_ANONYMOUS, %rax
+  jne map_ask
+  test $0xfff, %r9d
+  jnz map_ask
+  lea -1(%rsi), %rax
+  cmp $MAP_MAX, %rax
+  jae map_ask                 /* nothing, or much */
+  and $~0xfff, %rax
+  add $0x1000, %rax
+  LOG
+  cmp AT(MAP_LEAST), %rax
+  jb map_ask
+  mov %rcx, %gs:RETURN
+  mov %rsi, %gs:ARGS+8
+  mov %r10, %gs:ARGS+24
+map_place:
+  movzwl AT(MAP_HEAD), %ecx
+  cmp $MAP_MOST, %ecx
+  jae map_back
+  mov ENTRY(%rcx), %rdi
+  and $~0xfff, %rdi
+  mov AT(MAP_LOW), %rcx
+  test %rcx, %rcx
+  jz map_back
+  sub %rax, %rdi
+  jb map_back
+  cmp %rcx, %rdi
+  jb map_back
+  mov %rdi, %gs:ARGS
+  mov %rax, %gs:ARGS+16
+  mov %rax, %rsi
+  or $0x10, %r10              /* MAP_FIXED */
+  mov $9, %eax
+map_call:
+  syscall
+stub_map_ip:
+  cmp %rdi, %rax
+  jne map_undo
+  LOG
+  movzwl AT(MAP_HEAD), %ecx
+  or %rdx, %rdi
+  mov %rdi, ENTRY_BEHIND(%rcx)
+  xor %edi, %edi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+24, %r10
+  mov %gs:RETURN, %rcx
+  addq $(1 << MAP_COUNT_BITS) + 1, AT(MAP_HEAD)
+map_done:
+  jmp *%rcx
+map_undo:
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+16, %rsi
+  mov $11, %eax
+  syscall
+stub_map_undo_ip:
+map_back:
+  xor %edi, %edi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+24, %r10
+  mov %gs:RETURN, %rcx
+map_ask:
+  mov $9, %eax
+  jmp stub_fast_entry
+map_end:
+  STRETCH stub_local_mmap, map_place, map_ask
+  STRETCH map_place, map_call, map_back
+  STRETCH map_call, map_done, map_undo
+  STRETCH map_done, map_undo, 0
+  STRETCH map_undo, map_back, map_undo
+  STRETCH map_back, map_ask, map_back
+  STRETCH map_ask, map_end, map_ask
+
+/* rdi = address, rsi = length. */
+  .globl stub_local_munmap, stub_unmap_ip
+  .balign 64
+stub_local_munmap:
+  mov %rcx, %gs:RETURN
+unmap_find:
+  LOG
+  movzwl AT(MAP_HEAD), %ecx
+  dec %ecx
+  cmp $MAP_MOST, %ecx
+  jae unmap_back              /* none, or nonsense */
+  mov ENTRY_BEHIND(%rcx), %rax
+  and $~0xfff, %rax
+  cmp %rdi, %rax
+  jne unmap_back
+  mov ENTRY(%rcx), %rcx
+  and $~0xfff, %rcx
+  sub %rax, %rcx
+  lea -1(%rsi), %rax
+  cmp $MAP_MAX, %rax
+  jae unmap_back
+  and $~0xfff, %rax
+  add $0x1000, %rax
+  cmp %rax, %rcx
+  jne unmap_back
+  mov $11, %eax
+  syscall
+stub_unmap_ip:
+  test %rax, %rax
+  jnz unmap_back
+  mov %gs:RETURN, %rcx
+  LOG
+  addq $(1 << MAP_COUNT_BITS) - 1, AT(MAP_HEAD)
+unmap_done:
+  jmp *%rcx
+unmap_back:
+  mov %gs:RETURN, %rcx
+unmap_ask:
+  mov $11, %eax
+  jmp stub_fast_entry
+unmap_end:
+  STRETCH stub_local_munmap, unmap_find, unmap_ask
+  STRETCH unmap_find, unmap_done, unmap_back
+  STRETCH unmap_done, unmap_back, 0
+  STRETCH unmap_back, unmap_ask, unmap_back
+  STRETCH unmap_ask, unmap_end, unmap_ask
+
+  .section .note.GNU-stack, "", @progbits
