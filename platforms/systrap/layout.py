@@ -57,7 +57,7 @@ FILE_NOTES_SIZE: Final = 0x2000
 FILE_NOTES_AT: Final = 0x4000  # they lie here in the space's first region, behind the header
 FILE_LOCAL_MAX: Final = 0x10_0000  # bytes; longer copies are asked for, so that a signal never waits for one
 
-# --- the log of local mappings (stub/local_maps.S), in the header: what the stub may map by itself, and what it mapped ---
+# --- the log of local mappings (stub/local_maps.S), in the header: what the stub may map, and what it mapped ---
 MAP_LOG: Final = 0x6000
 MAP_LOW: Final = MAP_LOG  # u64, no mapping goes below; 0: ask
 MAP_LEAST: Final = MAP_LOG + 8  # u64, shorter ones are asked for: they might fit into a hole above

@@ -66,8 +66,8 @@ class MapLog:
         return self._words[self._head]
 
     def read_untrusted(self, head: int, low: int, high: int) -> tuple[list[tuple[int, int]], bool]:
-        """The mappings of a log with that `head` as (start, protection), downwards without a gap from `high`, none below
-        `low`. And whether these are all: False when what follows cannot be true, unless the log changes meanwhile.
+        """The mappings of a log with that `head` as (start, protection), downwards without a gap from `high`, none
+        below `low`. And whether these are all: False when the next cannot be true, unless the log changes meanwhile.
         """
         words, first = self._words, self._entries + 1
         count = head & _COUNT_MASK

@@ -1,9 +1,9 @@
 """Local mappings: private anonymous memory that a guest's stub maps and unmaps itself, with no event.
 
-A *grant* is the gap below a mapping that mmap(2) has just placed: where Linux's top-down search would put the next ones,
-and as much of it as the limits allow. The stub takes new mappings from its upper end and notes them in a log, a stack
-(platforms/systrap/map_log.py); the newest may be unmapped in the same way. Shorter ones than the largest hole above the
-grant are left to the Sentry, for they might go there.
+A *grant* is the gap below a mapping that mmap(2) has just placed: where Linux's top-down search would put the next
+ones, and as much of it as the limits allow. The stub takes new mappings from its upper end and notes them in a log, a
+stack (platforms/systrap/map_log.py); the newest may be unmapped in the same way. Shorter ones than the largest hole
+above the grant are left to the Sentry, for they might go there.
 
 The invariant: what is in the log is recorded in the areas before anyone looks at them. The one place for that is
 `AddressSpace.vmas` (and `total_pages`, `data_pages`), which calls `settle`:
@@ -65,8 +65,8 @@ class LocalMaps:
         self.is_open = False
 
     def grant(self, context: Any, start: int, length: int, prot: int, rlimits: Any) -> None:
-        """[start, start + length) was mapped for the thread of `context`, which is held and alone: what lies below it is
-        the stub's from now on, and it is the first in the log.
+        """[start, start + length) was mapped for the thread of `context`, which is held and alone: what lies below it
+        is the stub's from now on, and it is the first in the log.
         """
         mm = self.mm
         areas = mm.vmas  # settled: the log is empty

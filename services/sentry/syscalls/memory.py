@@ -86,7 +86,9 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
     outcome = mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
     if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags):
         local = mm.local_maps
-        if local is not None and type(outcome) is FinalOps:  # the call site is patched: the next ones need not come here
+        if (
+            local is not None and type(outcome) is FinalOps
+        ):  # the call site is patched: the next ones need not come here
             local.grant(task.context, addr, size, prot, task.group.rlimits)
     return outcome
 
