@@ -29,6 +29,7 @@ class FakeMemory:
         self.total_pages = SIZE // 4096
         self.auxv = b"auxv"
         self.published = None
+        self.local_maps = None
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:
