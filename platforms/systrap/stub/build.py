@@ -1,4 +1,4 @@
-"""Builds the guest-side stub: stub.c, entry.S, local.S, answers.S and local_maps.S -> one flat image at a fixed address.
+"""Builds the guest-side stub: stub.c and the assembly beside it -> one flat image at a fixed address.
 
 `build(source_dir, output)` is what setup.py calls; it needs `cc`, `ld` and `objcopy` and nothing of the package but
 `layout.py`, which it loads by path.
