@@ -9,8 +9,8 @@ ends the connection: `check_call_untrusted`.
 Values
     id       1 .. MAX_CLIENT_ID is the client's to choose, MIN_SERVER_ID .. MAX_ID netstackd's (accepted connections)
     addr     [address, port, scope]: address of 4 or 16 bytes in network order, b"" for any; scope: interface index or
-             0. A socket of AF_INET6 speaks to IPv4 by mapped addresses. Packet sockets: [link address, ethertype,
-             interface index]
+             0. Sockets of AF_INET6 speak to IPv4 too: such addresses have 4 bytes there as well (16 bytes of a mapped
+             address are understood, never sent). Packet sockets: [link address, ethertype, interface index]
     value    int or bytes as setsockopt(2) takes it: bytes are the C structure of amd64 Linux
 
 Client to netstackd (R: the answer of a request)

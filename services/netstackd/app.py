@@ -23,12 +23,14 @@ from services.netstackd.filter.pipeline import Firewall
 from services.netstackd.filter.rules import REJECT_CODES
 from services.netstackd.links.base import Link
 from services.netstackd.links.bridge import Bridge
+from services.netstackd.namespaces import Namespaces
 from services.netstackd.network import routes as r
 from services.netstackd.network.addresses import SCOPE_LINK
 from services.netstackd.network.interface import LOOPBACK, OFFLOAD_ALL, VLAN, Interface
 from services.netstackd.services.manager import ServiceManager
 from services.netstackd.slirp.engine import Slirp
 from services.netstackd.slirp.host import Host, NoHost
+from services.netstackd.socket_service.server import SocketService
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_TCP, mask
@@ -74,6 +76,8 @@ class Router:
         self._host: Host = NoHost()
         self.slirp: Slirp | None = None
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # may not be asked for after the seal
+        self.namespaces = Namespaces(self.loop, self.stack, self.interfaces.get, rng, secret)
+        self.sockets = SocketService(self.loop, self.namespaces, log)
         self.stack.set_up(self.stack.add_interface(Interface("lo", LOOPBACK, mtu=65536, offload=OFFLOAD_ALL)), True)
         self.reload(config, links)
 
@@ -112,6 +116,7 @@ class Router:
             self._change_slirp(config)
             done += ["slirp changed"] if config.slirp != self.config.slirp else []
         self.services.configure(config)
+        self.namespaces.configure(config.network)
         self.log.configure(config.log_level, config.log_format)
         self.config = config
         self.loop.flush(self.stack.now)
@@ -179,6 +184,7 @@ class Router:
             if other.parent is iface:
                 self._remove_interface(other.name)
         if iface.link is not None:
+            self.namespaces.detach_ports(iface)
             self.loop.remove_link(iface)
         self.stack.remove_interface(iface)
 
@@ -349,7 +355,7 @@ class Router:
         for iface in self.interfaces.values():
             if iface.link is not None:
                 found += iface.link.descriptors()
-        return found
+        return found + self.namespaces.descriptors()
 
 
 def _rule(spec: RuleSpec) -> r.Rule:

@@ -2,7 +2,8 @@
 
 The seal comes after every link is open and before the first frame is read. There is no socket, connect, bind, open,
 openat, execve, fork, clone, kill, ptrace; what needs those is done by the keeper (edge/keeper.py) and the connector
-(edge/connector.py), which hand over descriptors. accept4 serves sockets that listen already.
+(edge/connector.py), which hand over descriptors. accept4 serves sockets that listen already. socketpair makes
+pairs that reach nobody but whom one end is given to.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ MAX_DISTINCT_CALLS: Final = 30
 _FIONBIO: Final = 0x5421
 _SIOCGIFNAME: Final = 0x8910
 _SOL_SOCKET: Final = 1
+_AF_UNIX: Final = 1
 
 SEALED: Final = (
     Row("readv", "frames of taps and packet sockets"),
@@ -37,7 +39,12 @@ SEALED: Final = (
         (Argument(1, Compare.EQ, _SOL_SOCKET),),
     ),
     Row("close", "clients that left, links that were removed"),
-    Row("shutdown", "the end of a client; half a connection of the host"),
+    Row("shutdown", "the end of a client, or of one direction of a stream"),
+    Row(
+        "socketpair",
+        "the data sockets of clients' sockets, and their connections",
+        (Argument(0, Compare.EQ, _AF_UNIX),),
+    ),
     Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
     Row("brk", "memory of the interpreter"),
     Row("mmap", "memory of the interpreter, never executable", NOT_EXECUTABLE),

@@ -53,6 +53,7 @@ class RouterProcess:
         override: Callable[[Config], Config],
         unsealed: bool,
         connector: socket.socket | None = None,
+        sockets: socket.socket | None = None,
     ) -> None:
         self._override = override
         self._unsealed = unsealed
@@ -78,6 +79,9 @@ class RouterProcess:
         self._listener = listener
         if listener is not None:
             self._server.listen(listener)
+        self._sockets = sockets
+        if sockets is not None:
+            self._router.sockets.listen(sockets)
         self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         loop.watch(self._signals, select.EPOLLIN, self._signalled)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -114,8 +118,7 @@ class RouterProcess:
             *self._router.descriptors(),
             *self._host.descriptors(),
         }
-        if self._listener is not None:
-            keep.add(self._listener.fileno())
+        keep |= {listener.fileno() for listener in (self._listener, self._sockets) if listener is not None}
         rows = (*host_filter.SEALED, host_filter.wake_by(self._wake))
         program = cached_filter(rows, cache_directory())
         if confine is not None:
@@ -186,17 +189,18 @@ def run_router(
     override: Callable[[Config], Config],
     unsealed: bool = False,
     connector: socket.socket | None = None,
+    sockets: socket.socket | None = None,
     confine: Callable[[], None] | None = None,
 ) -> NoReturn:
     """The forked child: never returns. No traceback reaches a user; a bug is one log line and status 70.
 
     `connector`: a channel to a connector (edge/connector.py); without it the keeper is asked for one. `confine` is
-    called once, right before the seal.
+    called once, right before the seal. `sockets`: listening, for clients of the router's own namespace.
     """
     status = EXIT_BUG
     log = EventLog(wall, config.log_level, config.log_format)
     try:
-        process = RouterProcess(config, source, links, listener, channel, override, unsealed, connector)
+        process = RouterProcess(config, source, links, listener, channel, override, unsealed, connector, sockets)
         process.seal(confine)
         status = process.run()
     except SealError as error:

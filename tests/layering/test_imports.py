@@ -81,6 +81,9 @@ NETSTACKD_LAYERS: list[tuple[str, ...]] = [
     ("filter",),
     ("config",),
     ("edge", "services"),
+    ("namespaces",),
+    # Sockets of namespaces for other processes.
+    ("socket_service",),
     ("app",),
     ("control",),
     ("process",),

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from protocol.errors import ProtocolViolation
-from protocol.rpc.codec import Notification, Response
+from protocol.rpc.codec import MAX_FDS, Notification, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.commands.common import CommandError
 
 
 class Control:
-    """`with Control(path) as control: control.call(method, *params)`. CommandError says what the router refused."""
+    """`with Control(path) as control: control.call(method, *params)`. CommandError says what the router refused.
+
+    Descriptors in a result are the caller's.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -52,12 +55,12 @@ class Control:
 
     def _wait(self, msgid: int, told: Callable[[Any], None] | None) -> Any:
         while True:
-            data = self._sock.recv(65536)
+            data, fds, _, _ = socket.recv_fds(self._sock, 65536, MAX_FDS)
             if not data:
                 if msgid < 0:
                     return None
                 raise CommandError(f"{self._path}: the router ended before it answered")
-            for message in self._connection.receive_untrusted(data):
+            for message in self._connection.receive_untrusted(data, fds):
                 if isinstance(message, Notification):
                     if told is not None and message.params:
                         told(message.params[0])

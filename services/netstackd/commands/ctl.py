@@ -136,6 +136,10 @@ def _parsers(verbs: Any) -> None:
     why = verbs.add_parser("why", help='what would happen to a packet: why "tcp A:P > B:P in IFACE"')
     why.add_argument("packet", nargs="+")
     verbs.add_parser("events", help="what happens, as it happens (JSON lines)")
+    ns = verbs.add_parser("ns", help="network namespaces: show, add, del")
+    ns.add_argument("action", nargs="?", choices=("show", "add", "del"), default="show")
+    ns.add_argument("name", nargs="?")
+    ns.add_argument("--address", action="append", default=[], help="with prefix length; else the next free one")
     reload = verbs.add_parser("reload", help="use another configuration, keeping connections")
     reload.add_argument("file", nargs="?", metavar="FILE", help="default: the file netstackd was started with")
 
@@ -170,6 +174,8 @@ def _ask(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:
         return control.call("conn", options.protocol, options.address, options.limit), _connections
     if verb == "set":
         return _set(control, options)
+    if verb == "ns":
+        return _namespaces(control, options)
     if verb == "stats":
         return control.call("stats", options.prefix), _stats
     if verb == "ping":
@@ -209,6 +215,18 @@ def _set(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:
     if not options.name or not options.member:
         raise CommandError(f"set {options.action}: NAME MEMBER", usage=True)
     return control.call(f"set_{options.action}", options.name, options.member), _done
+
+
+def _namespaces(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:
+    if options.action == "show":
+        columns = ("name", "addresses", "interfaces", "clients", "sockets", "keep")
+        return control.call("namespaces"), _rows(*columns)
+    if not options.name:
+        raise CommandError(f"ns {options.action}: NAME", usage=True)
+    if options.action == "del":
+        return control.call("namespace_remove", options.name), lambda _: ""
+    wanted = {"keep": True, "connect": False, **({"addresses": options.address} if options.address else {})}
+    return control.call("namespace_add", options.name, wanted)["names"], lambda texts: "\n".join(texts)
 
 
 def _pcap(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:

@@ -185,8 +185,8 @@ def _run(
             config,
             source,
             read,
-            lambda config, source, links, listener, channel: run_router(
-                config, source, links, listener, channel, override, unsealed
+            lambda config, source, links, listener, sockets, channel: run_router(
+                config, source, links, listener, channel, override, unsealed, sockets=sockets
             ),
             log,
             ready,

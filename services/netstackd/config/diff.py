@@ -73,7 +73,16 @@ def differences(old: Config, new: Config) -> list[str]:
         lambda spec: spec.interface,
         lambda spec: str(spec.interface),
     )
-    for field in ("slirp", "control", "control_mode", "log_level", "log_format"):
+    for field in (
+        "slirp",
+        "network",
+        "control",
+        "control_mode",
+        "sockets",
+        "sockets_mode",
+        "log_level",
+        "log_format",
+    ):
         if getattr(old, field) != getattr(new, field):
             lines.append(f"~ {field.replace('_', ' ')}")
     return lines

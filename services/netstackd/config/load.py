@@ -16,6 +16,7 @@ from services.netstackd.config.model import (
     DhcpServerSpec,
     InterfaceSpec,
     LinkSpec,
+    NetworkSpec,
     Prefix,
     RouteSpec,
     RuleSpec,
@@ -73,12 +74,8 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
     slirp = _slirp(top.table("slirp"), names) if top.has("slirp") else None
-    control = top.table("control")
-    path, mode = control.text("socket"), control.text("mode", "0600")
-    if not mode.isdigit() or int(mode, 8 if not set(mode) & set("89") else 10) > 0o777:
-        control.problem("mode", f'must be file permissions such as "0600", is {shown(mode)}')
-        mode = "0600"
-    control.end()
+    network = _network(top.table("network"), interfaces) if top.has("network") else None
+    control, sockets = _socket(top.table("control"), "socket"), _socket(top.table("sockets"), "listen")
     log = top.table("log")
     level, style = log.choice("level", LOG_LEVELS, "info"), log.choice("format", ("text", "json"), "text")
     log.end()
@@ -94,11 +91,58 @@ def from_document(document: dict[str, object], source: Source) -> Config:
         dhcp_servers=tuple([server for server in servers if server is not None]),
         advertisements=tuple(advertisements),
         slirp=slirp,
-        control=path,
-        control_mode=int(mode, 8),
+        network=network,
+        control=control[0],
+        control_mode=control[1],
+        sockets=sockets[0],
+        sockets_mode=sockets[1],
         log_level=level,
         log_format=style,
     )
+
+
+def _socket(reader: Reader, key: str) -> tuple[str, int]:
+    """A listening socket of ours: (path, permissions)."""
+    path, mode = reader.text(key), reader.text("mode", "0600")
+    if not mode.isdigit() or int(mode, 8 if not set(mode) & set("89") else 10) > 0o777:
+        reader.problem("mode", f'must be file permissions such as "0600", is {shown(mode)}')
+        mode = "0600"
+    reader.end()
+    return path, int(mode, 8)
+
+
+def _network(reader: Reader, interfaces: tuple[InterfaceSpec, ...]) -> NetworkSpec | None:
+    """[network]: the bridge is one of the interfaces, its addresses are the gateways, their prefixes the network."""
+    name = reader.required("interface")
+    bridge = next((spec for spec in interfaces if spec.name == name), None)
+    if name and (bridge is None or bridge.link.kind != "bridge"):
+        reader.problem("interface", f"{shown(name)} is no interface of kind bridge")
+    pools: list[tuple[int, int, int]] = []
+    for text in reader.texts("pool"):
+        first_text, _, last_text = text.partition("-")
+        first = reader.address("pool", first_text.strip())
+        last = reader.address("pool", last_text.strip()) if last_text else None
+        if first is None or last is None or first[0] != last[0] or first[1] > last[1]:
+            reader.problem("pool", "must be FIRST-LAST, two addresses of one version")
+            continue
+        inside = bridge is not None and any(
+            version == first[0] and length and first[1] >> shift == own >> shift == last[1] >> shift
+            for version, own, length in bridge.addresses
+            for shift in ((32 if version == 4 else 128) - length,)
+        )
+        if bridge is not None and not inside:
+            reader.problem("pool", f"{text} is not within a network of {name}")
+        pools.append((first[0], first[1], last[1]))
+    servers = [reader.address("servers", text) for text in reader.texts("servers")]
+    spec = NetworkSpec(
+        interface=name,
+        pools=tuple(pools),
+        domain=reader.text("domain"),
+        servers=tuple([server for server in servers if server is not None]),
+        mtu=reader.integer("mtu", 1500, 1280, 65521),
+    )
+    reader.end()
+    return spec if bridge is not None else None
 
 
 def _check_names(interfaces: tuple[InterfaceSpec, ...], top: Reader) -> frozenset[str]:

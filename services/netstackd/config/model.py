@@ -155,6 +155,17 @@ class SlirpSpec:
 
 
 @record(frozen=True)
+class NetworkSpec:
+    """The virtual network that namespaces of this process join: a bridge of the router's, and what they are told."""
+
+    interface: str
+    pools: tuple[tuple[int, int, int], ...] = ()  # version, first, last; of a version without one, the whole network
+    domain: str = ""
+    servers: tuple[Address, ...] = ()  # DNS; none: the gateways
+    mtu: int = 1500
+
+
+@record(frozen=True)
 class Config:
     """Everything."""
 
@@ -166,7 +177,10 @@ class Config:
     dhcp_servers: tuple[DhcpServerSpec, ...] = ()
     advertisements: tuple[AdvertisementSpec, ...] = ()
     slirp: SlirpSpec | None = None
+    network: NetworkSpec | None = None
     control: str = ""
     control_mode: int = 0o600
+    sockets: str = ""
+    sockets_mode: int = 0o600
     log_level: str = "info"
     log_format: str = "text"

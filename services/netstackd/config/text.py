@@ -43,6 +43,12 @@ def parse_address(text: str) -> tuple[int, int]:
     return found.version, int(found)
 
 
+def parse_interface(text: str) -> tuple[int, int, int]:
+    """(version, address, prefix length) of an address with its network's length. ValueError."""
+    found = ipaddress.ip_interface(text)
+    return found.version, int(found.ip), found.network.prefixlen
+
+
 def parse_network(text: str) -> tuple[int, int, int]:
     """(version, address, prefix length). ValueError."""
     found = ipaddress.ip_network(text, strict=False)

@@ -22,6 +22,7 @@ from services.netstackd.config.text import (
     protocol_text,
 )
 from services.netstackd.control.metrics import prometheus
+from services.netstackd.control.namespace_methods import NamespaceMethods
 from services.netstackd.control.ping import Ping
 from services.netstackd.control.server import Client, Later, MethodError
 from services.netstackd.control.why import why
@@ -97,6 +98,7 @@ class Methods:
             "metrics": self.metrics,
             "reload": self.reload,
             "stop": self.stop,
+            **NamespaceMethods(self._router).table(),
         }
 
     # -- state --

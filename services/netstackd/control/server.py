@@ -20,6 +20,7 @@ from protocol.rpc.codec import MAX_FDS, Fd, Notification, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
+from services.netstackd.edge.outbox import Outbox
 from services.netstackd.errors import NetError
 
 MAX_CLIENTS: Final = 64
@@ -74,31 +75,30 @@ class Client:
         self._server = server
         self.sock = sock
         self.connection = RpcConnection()
-        self._out: list[bytes | memoryview] = []
-        self._out_bytes = 0
+        self._out = Outbox(sock)
+        self._writing = False
         self.closed = False
         self.on_close: Callable[[], None] | None = None
         self.calls: dict[int, Callable[[Any, Any], None]] = {}
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        """Send a message; what does not go at once waits."""
+        """Send a message; what does not go at once waits. `fds` are the message's, closed when it has left."""
         if self.closed:
+            for fd in fds:
+                os.close(fd)
             return
-        if fds:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-            try:
-                sent = self.sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
-            except OSError:
-                self._server.drop(self, "cannot send descriptors")
-                return
-            data = data[sent:]
-        if data:
-            self._out.append(data)
-            self._out_bytes += len(data)
-            if self._out_bytes > MAX_OUT_BYTES:
-                self._server.drop(self, "reads too slowly")
-                return
-        self.flush()
+        if not self._out.add(data, fds):
+            self._server.drop(self, "")
+        elif self._out.waiting > MAX_OUT_BYTES:
+            self._server.drop(self, "reads too slowly")
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Wait for room exactly while something waits."""
+        if bool(self._out) != self._writing:
+            self._writing = bool(self._out)
+            self._server.watch(self, self._writing)
 
     def is_closed(self) -> bool:
         """Whether the connection has ended (perhaps just now)."""
@@ -106,21 +106,14 @@ class Client:
 
     def flush(self) -> None:
         """Send what waits, as far as it goes."""
-        out = self._out
-        while out:
-            try:
-                sent = self.sock.send(out[0], socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                break
-            except OSError:
-                self._server.drop(self, "")
-                return
-            self._out_bytes -= sent
-            if sent < len(out[0]):
-                out[0] = memoryview(out[0])[sent:]
-            else:
-                del out[0]
-        self._server.watch(self, bool(out))
+        if not self._out.flush():
+            self._server.drop(self, "")
+        else:
+            self._follow()
+
+    def forget(self) -> None:
+        """The connection is over: what waits is never sent."""
+        self._out.clear()
 
     def call(self, method: str, params: Sequence[Any], done: Callable[[Any, Any], None]) -> None:
         """Call the other side; `done(error, result)` when it answers."""
@@ -171,6 +164,7 @@ class ControlServer:
         self.clients.discard(client)
         self._loop.unwatch(client.sock.fileno())
         client.sock.close()
+        client.forget()
         for fd in client.connection.take_unclaimed():
             os.close(fd)
         if client.on_close is not None:

@@ -40,8 +40,9 @@ EXIT_GIVEN_UP: Final = 1
 _SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 Source = tuple[str, str]  # a configuration file's name and text
-# (config, its source, base links, control listener, channel to the keeper) -> never
-RunRouter = Callable[[Config, Source, dict[str, Link], socket.socket | None, socket.socket], NoReturn]
+Listener = socket.socket | None
+# (config, its source, base links, control listener, listener of the socket service, channel to the keeper) -> never
+RunRouter = Callable[[Config, Source, dict[str, Link], Listener, Listener, socket.socket], NoReturn]
 
 
 def has_files(spec: InterfaceSpec) -> bool:
@@ -64,19 +65,19 @@ def open_links(config: Config) -> dict[str, Link]:
     return links
 
 
-def open_control(config: Config) -> socket.socket | None:
-    """The listening control socket, with its permissions. LinkError."""
-    if not config.control:
+def open_listener(what: str, path: str, mode: int) -> Listener:
+    """A listening socket at `path` with its permissions; None without a path. LinkError names it as `what`."""
+    if not path:
         return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    before = os.umask(0o777 & ~config.control_mode)
+    before = os.umask(0o777 & ~mode)
     try:
-        os.makedirs(os.path.dirname(config.control) or ".", mode=0o755, exist_ok=True)
-        bind_afresh(sock, config.control)
+        os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
+        bind_afresh(sock, path)
         sock.listen(16)
     except OSError as error:
         sock.close()
-        raise LinkError(f"control socket {config.control}: {error.strerror or error}") from None
+        raise LinkError(f"{what} {path}: {error.strerror or error}") from None
     finally:
         os.umask(before)
     return sock
@@ -108,15 +109,19 @@ class Keeper:
         self._override = override
         self._unsealed = unsealed
         self._links = open_links(config)
+        self._connector = 0
+        self._control: Listener = None
+        self._sockets: Listener = None
         try:
-            self._control = open_control(config)
+            self._control = open_listener("control socket", config.control, config.control_mode)
+            self._sockets = open_listener("socket service", config.sockets, config.sockets_mode)
         except LinkError:
             for link in self._links.values():
                 link.close()
+            self._clean_up()
             raise
         self._prepared: tuple[Config, Source, dict[str, Link]] | None = None
         self._child = 0
-        self._connector = 0
         self._channel: socket.socket | None = None
         self._connection = RpcConnection()
         self._starts: list[int] = []
@@ -141,12 +146,13 @@ class Keeper:
 
     def _clean_up(self) -> None:
         self._end_connector()
-        if self._control is not None:
-            self._control.close()
-            try:
-                os.unlink(self._config.control)
-            except OSError:
-                pass
+        for listener, path in ((self._control, self._config.control), (self._sockets, self._config.sockets)):
+            if listener is not None:
+                listener.close()
+                try:
+                    os.unlink(path)
+                except OSError:
+                    pass
 
     # -- the router process --
 
@@ -160,7 +166,7 @@ class Keeper:
                 signal.set_wakeup_fd(-1)
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
-                self._run_router(self._config, self._source, self._links, self._control, theirs)
+                self._run_router(self._config, self._source, self._links, self._control, self._sockets, theirs)
             finally:
                 os._exit(70)
         theirs.close()
@@ -301,6 +307,8 @@ class Keeper:
         config = self._override(load(name, text))
         if config.control != self._config.control:
             raise LinkError("control.socket cannot change while running (restart netstackd)")
+        if config.sockets != self._config.sockets:
+            raise LinkError("sockets.listen cannot change while running (restart netstackd)")
         before = {spec.name: spec for spec in self._config.interfaces}
         parents = {spec.link.parent for spec in config.interfaces if spec.link.kind == "vlan"}
         links: dict[str, Link] = {}

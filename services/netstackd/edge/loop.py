@@ -1,9 +1,16 @@
-"""The event loop: waits for descriptors and deadlines, moves batches between links and the stack, flushes once a turn.
+"""The event loop: waits for descriptors and deadlines, moves batches between links and stacks, flushes once a turn.
 
 A turn: at most BATCH frames of each link that is readable go to `Stack.receive`; timers that are due fire; one flush;
 what interfaces then hold goes to their links. Between turns the process sleeps in epoll until a descriptor is ready or
-the earliest deadline (of the stack, a link or a service) has come: idle, it uses no CPU. Work per turn is bounded, so
+the earliest deadline (of a stack, a link or a service) has come: idle, it uses no CPU. Work per turn is bounded, so
 control requests and timers are served under any load.
+
+The first stack is the router's and is flushed every turn. Others (network namespaces) come and go by `add_stack` and
+`remove_stack`; a turn looks at those alone that something happened to: frames came, a timer fired, or somebody called
+their sockets and said so by `touch`. Their deadlines stand in one heap. So an idle namespace costs a turn nothing.
+Frames that links inside the process (links/veth.py) move from stack to stack are received in rounds within the turn, at
+most ROUNDS; what is left then waits for the next turn. `on_flushed` is called after each round's flushes: sockets have
+told their readiness by then.
 
 `captures` see frames of an interface on their way in and out; an interface without captures pays one test a batch.
 """
@@ -13,10 +20,12 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from services.netstackd.links.base import BATCH, Link
 from services.netstackd.links.bridge import Bridge
+from services.netstackd.links.veth import VethLink
 from services.netstackd.network.interface import Interface
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import Packet
@@ -26,6 +35,7 @@ _OUT: Final = select.EPOLLOUT
 _TROUBLE: Final = select.EPOLLERR | select.EPOLLHUP
 _MILLISECOND: Final = 1_000_000
 MAX_SLEEP_NS: Final = 3600 * 1_000_000_000
+ROUNDS: Final = 16  # of frames between stacks in one turn
 
 Watcher = Callable[[int, int], None]  # (epoll events, now)
 
@@ -45,11 +55,12 @@ class Capture(Protocol):
 class _Feed:
     """A link that is watched: where its frames go, and what epoll knows about it."""
 
-    __slots__ = ("bridge", "dead", "fd", "iface", "link", "mask")
+    __slots__ = ("bridge", "dead", "fd", "iface", "link", "mask", "stack")
 
-    def __init__(self, link: Link, iface: Interface, bridge: Bridge | None) -> None:
+    def __init__(self, link: Link, iface: Interface, bridge: Bridge | None, stack: Stack) -> None:
         self.link = link
         self.iface = iface
+        self.stack = stack
         self.bridge = bridge
         self.fd = -1
         self.mask = 0
@@ -66,6 +77,14 @@ class Loop:
         self._epoll = select.epoll()
         self._watchers: dict[int, Watcher] = {}
         self._feeds: list[_Feed] = []
+        self._inside: dict[VethLink, _Feed] = {}
+        self._arrived: list[_Feed] = []  # of those, what has frames to be received
+        # Stack -> time of its entry in the heap of deadlines, None for none. The router's own is looked at every turn.
+        self._queued: dict[Stack, int | None] = {}
+        self._alarms: list[tuple[int, int, Stack]] = []
+        self._order = 0
+        self._touched: dict[Stack, None] = {}
+        self.on_flushed: Callable[[int], None] | None = None
         self._running = False
         self.captures: dict[Interface, list[Capture]] = {}
         self.turns = 0
@@ -78,20 +97,55 @@ class Loop:
 
     # -- what is watched --
 
-    def add_link(self, iface: Interface, link: Link) -> None:
-        """Move frames between `link` and `iface` from now on."""
+    def add_link(self, iface: Interface, link: Link, stack: Stack | None = None) -> None:
+        """Move frames between `link` and `iface` (of the router's stack, or of `stack`) from now on."""
         iface.link = link
         if isinstance(link, Bridge):
             for port in link.ports:
-                self._add_feed(_Feed(port, iface, link))
+                self._add_feed(_Feed(port, iface, link, stack or self._stack))
         else:
-            self._add_feed(_Feed(link, iface, None))
+            self._add_feed(_Feed(link, iface, None, stack or self._stack))
+
+    def add_port(self, iface: Interface, port: Link) -> None:
+        """One more port for the bridge that `iface` of the router's stack is."""
+        bridge = iface.link
+        assert isinstance(bridge, Bridge)
+        bridge.ports.append(port)
+        self._add_feed(_Feed(port, iface, bridge, self._stack))
+
+    def remove_port(self, iface: Interface, port: Link) -> None:
+        """Take a port out of a bridge; the link stays open."""
+        bridge = iface.link
+        assert isinstance(bridge, Bridge)
+        bridge.forget_port(port)
+        self._drop_feeds(lambda feed: feed.link is port)
+
+    def _drop_feeds(self, which: Callable[[_Feed], bool]) -> None:
+        for feed in [feed for feed in self._feeds if which(feed)]:
+            self._feeds.remove(feed)
+            self._unwatch(feed)
+        for link, feed in [item for item in self._inside.items() if which(item[1])]:
+            del self._inside[link]
+            feed.dead = True
+            link.on_arrival = None
+
+    def add_stack(self, stack: Stack) -> None:
+        """Drive one more stack."""
+        self._queued[stack] = None
+        self._touched[stack] = None
+
+    def remove_stack(self, stack: Stack) -> None:
+        """Drive it no more. Its links are to be removed before."""
+        self._queued.pop(stack, None)
+        self._touched.pop(stack, None)
+
+    def touch(self, stack: Stack) -> None:
+        """Something was done to a stack: it has to be flushed in this turn, or the next."""
+        self._touched[stack] = None
 
     def remove_link(self, iface: Interface) -> None:
         """Stop, and close the link."""
-        for feed in [feed for feed in self._feeds if feed.iface is iface]:
-            self._feeds.remove(feed)
-            self._unwatch(feed)
+        self._drop_feeds(lambda feed: feed.iface is iface)
         link: Link = iface.link
         iface.link = None
         for capture in self.captures.pop(iface, []):
@@ -112,8 +166,15 @@ class Loop:
             self._epoll.unregister(fd)
 
     def _add_feed(self, feed: _Feed) -> None:
-        self._feeds.append(feed)
-        self._update(feed)
+        link = feed.link
+        if isinstance(link, VethLink):
+            self._inside[link] = feed
+            link.on_arrival = lambda: self._arrived.append(feed)
+            if link.waiting:
+                self._arrived.append(feed)
+        else:
+            self._feeds.append(feed)
+            self._update(feed)
 
     def _update(self, feed: _Feed) -> None:
         """Tell epoll what the link wants now, when that has changed."""
@@ -157,7 +218,20 @@ class Loop:
                 self._capture(iface, packets, now)
             counters = iface.link.counters
             iface.rx_packets, iface.rx_bytes = counters.rx_packets, counters.rx_bytes
-            self._stack.receive(iface, packets, now)
+            stack = feed.stack
+            stack.receive(iface, packets, now)
+            self._touched[stack] = None
+
+    def _receive_inside(self, now: int) -> None:
+        """A batch of each link inside the process that has frames."""
+        arrived, self._arrived = self._arrived, []
+        for feed in arrived:
+            if feed.dead:
+                continue
+            self._receive(feed, now)
+            link = feed.link
+            if isinstance(link, VethLink) and link.waiting:
+                self._arrived.append(feed)
 
     def _look_after(self, feed: _Feed) -> None:
         """Follow what changed about a link: its descriptor, what it waits for, its end."""
@@ -180,8 +254,21 @@ class Loop:
             del self.captures[iface]
 
     def flush(self, now: int) -> None:
-        """Everything that is ready to be sent goes to the links."""
-        stack = self._stack
+        """Everything that is ready to be sent goes to the links, and on to other stacks, in rounds."""
+        self._touched[self._stack] = None
+        for _ in range(ROUNDS):
+            touched, self._touched = self._touched, {}
+            for stack in touched:
+                self._flush_stack(stack, now)
+            if self.on_flushed is not None:
+                self.on_flushed(now)
+            if self._arrived:
+                self._receive_inside(now)
+            if not self._touched and not self._arrived:
+                return
+
+    def _flush_stack(self, stack: Stack, now: int) -> None:
+        """One stack: what it has to say goes out, and its next deadline into the heap."""
         stack.flush(now)
         for iface in list(stack.interfaces.values()):
             packets = iface.tx
@@ -194,12 +281,59 @@ class Loop:
                     counters = link.counters
                     iface.tx_packets, iface.tx_bytes = counters.tx_packets, counters.tx_bytes
                 packets.clear()
+        if stack is not self._stack and stack in self._queued:
+            self._note_deadline(stack)
+
+    # -- deadlines of stacks --
+
+    def _note_deadline(self, stack: Stack) -> None:
+        at = stack.next_deadline()
+        queued = self._queued[stack]
+        if at is not None and (queued is None or at < queued):
+            self._queued[stack] = at
+            self._order += 1
+            heappush(self._alarms, (at, self._order, stack))
+
+    def _next_alarm(self) -> int | None:
+        """The earliest deadline of the stacks but the router's. Entries that mean nothing any more are dropped."""
+        alarms, queued = self._alarms, self._queued
+        while alarms:
+            at, _, stack = alarms[0]
+            if queued.get(stack) == at:
+                wanted = stack.next_deadline()
+                if wanted is not None and wanted <= at:
+                    return at
+                queued[stack] = None
+                self._note_deadline(stack)
+            heappop(alarms)
+        return None
+
+    def _advance(self, now: int) -> None:
+        """Fire the timers that are due, of every stack that has one."""
+        stack = self._stack
+        deadline = stack.next_deadline()
+        if deadline is not None and deadline <= now:
+            stack.advance(now)
+        alarms = self._alarms
+        while alarms:
+            at = self._next_alarm()
+            if at is None or at > now:
+                return
+            _, _, stack = heappop(alarms)
+            self._queued[stack] = None
+            stack.advance(now)
+            self._touched[stack] = None
 
     # -- turns --
 
     def _timeout(self) -> float:
         """Seconds to sleep at most."""
+        if self._touched or self._arrived:
+            return 0
         deadline = self._stack.next_deadline()
+        alarm = self._next_alarm()
+        if alarm is not None and (deadline is None or alarm < deadline):
+            deadline = alarm
         for feed in self._feeds:
             at = feed.link.deadline
             if at is not None and (deadline is None or at < deadline):
@@ -231,10 +365,7 @@ class Loop:
             if at is not None and at <= now:
                 self._receive(feed, now)
                 self._look_after(feed)
-        stack = self._stack
-        deadline = stack.next_deadline()
-        if deadline is not None and deadline <= now:
-            stack.advance(now)
+        self._advance(now)
         self.flush(now)
         for feed in self._feeds:
             if feed.link.wants_write or feed.mask & _OUT or feed.link.broken is not None:
@@ -253,7 +384,7 @@ class Loop:
 
     def close(self) -> None:
         """Close the links and the epoll descriptor."""
-        for iface in {feed.iface for feed in self._feeds}:
+        for iface in {feed.iface for feed in (*self._feeds, *self._inside.values())}:
             self.remove_link(iface)
         self._epoll.close()
 

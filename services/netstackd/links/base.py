@@ -129,6 +129,10 @@ class Link:
             os.close(fd)
         self.fd = -1
 
+    def release(self) -> None:
+        """Forget the descriptors without closing them: they are somebody else's."""
+        self.fd = -1
+
     def keep_for_later(self, packets: Iterable[Packet]) -> None:
         """The host takes nothing more now: keep what fits, count the rest."""
         backlog, counters = self.backlog, self.counters

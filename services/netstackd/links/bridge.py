@@ -156,6 +156,12 @@ class Bridge(Link):
         for port, packets in out.items():
             port.send(packets, now)
 
+    def forget_port(self, port: Link) -> None:
+        """A port goes, with the stations that were heard there."""
+        self.ports.remove(port)
+        for address in [address for address, station in self._stations.items() if station.port is port]:
+            del self._stations[address]
+
     def forget_old(self, now: int) -> None:
         """Drop stations that were silent for too long."""
         oldest = now - self._ageing_ns

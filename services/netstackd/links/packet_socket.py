@@ -58,6 +58,11 @@ class PacketLink(VnetLink):
         self._sock.close()
         self.fd = -1
 
+    def release(self) -> None:
+        """See Link."""
+        self._sock.detach()
+        self.fd = -1
+
 
 class TaggedPacketLink(PacketLink):
     """Receives with ancillary data, which costs more per frame."""

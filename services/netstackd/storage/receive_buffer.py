@@ -7,6 +7,7 @@ here does not keep a whole frame alive and the memory held stays in proportion t
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Final
 
 SMALL_CHUNK: Final = 512  # bytes
@@ -53,6 +54,13 @@ class ReceiveBuffer:
         data = b"".join(parts)
         self.discard(limit)
         return data
+
+    def parts(self, count: int) -> list[bytes | bytearray | memoryview]:
+        """The first pieces, at most `count`, where they are: to be used at once, and then `discard`ed."""
+        found = list(islice(self._chunks, count))
+        if self._offset and found:
+            found[0] = memoryview(found[0])[self._offset :]
+        return found
 
     def _parts(self, limit: int) -> list[memoryview]:
         parts: list[memoryview] = []

@@ -442,11 +442,7 @@ class Endpoint:
         if self.state == SYN_SENT or (self.state == SYN_RECEIVED and not self.syn_data_acked):
             self.write_blocked = True  # not connected yet; fast open's data goes with `connect`
             return 0
-        room = self.sndbuf - (self.send.end - self.send.first)
-        lowat = self.options.notsent_lowat or self.p.notsent_lowat
-        unsent = self.send.end - self.snd_nxt
-        if unsent >= lowat:
-            room = 0
+        room = self.room()
         if room <= 0:
             self.write_blocked = True
             return 0
@@ -460,6 +456,21 @@ class Endpoint:
             self.urgent_to_send = self.send.end
         self.wake()
         return size
+
+    def room(self) -> int:
+        """How many bytes `write` would take of a connection that is established; 0 or less: none."""
+        lowat = self.options.notsent_lowat or self.p.notsent_lowat
+        if self.send.end - self.snd_nxt >= lowat:
+            return 0
+        return self.sndbuf - (self.send.end - self.send.first)
+
+    def consume(self, count: int) -> None:
+        """The user has taken the first `count` bytes of `receive` from where they are (`ReceiveBuffer.parts`)."""
+        self.receive.discard(count)
+        self.copied_seq += count
+        if self.state != CLOSED:
+            self.read_since_ack = True
+            self.wake()
 
     def read(self, limit: int, *, peek: bool = False) -> bytes | int:
         """At most `limit` bytes; b"" at the end of the stream; -errno: EAGAIN when nothing is there yet."""

@@ -1,0 +1,10 @@
+"""What a client of the socket service may have at most."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_CLIENTS: Final = 1024
+MAX_SOCKETS: Final = 16384  # of one client
+MAX_OUT_BYTES: Final = 4 << 20  # of messages that wait for a client
+PUMP_ROUNDS: Final = 4  # times that sockets are served after one flush before the rest waits for the next

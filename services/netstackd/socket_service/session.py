@@ -1,0 +1,316 @@
+"""One client of the socket service: its connection, its sockets by id, the methods of protocol/netstack/messages.py.
+
+Messages are served strictly in order, each whole before the next. What does not fit into the client's socket waits,
+bounded; descriptors that wait with it are closed here when they have left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from protocol.errors import ProtocolViolation
+from protocol.netstack import messages as m
+from protocol.rpc.codec import Fd, Notification, Request, Response
+from protocol.rpc.connection import RpcConnection
+from services.netstackd.edge.outbox import Outbox
+from services.netstackd.errors import NetError
+from services.netstackd.namespaces import LINGER_NS
+from services.netstackd.socket_service import snapshot
+from services.netstackd.socket_service.configure import configure
+from services.netstackd.socket_service.datagrams import DatagramPump
+from services.netstackd.socket_service.limits import MAX_OUT_BYTES, MAX_SOCKETS
+from services.netstackd.socket_service.options import read_option, write_option
+from services.netstackd.socket_service.streams import Stream
+from services.netstackd.sockets import TcpSocket, open_socket
+
+if TYPE_CHECKING:
+    from services.netstackd.namespaces import Namespace
+    from services.netstackd.socket_service.server import SocketService
+
+_RECEIVE_BYTES: Final = 65536
+AnySocket = Stream | DatagramPump
+
+
+class Session:
+    """See the module docstring."""
+
+    def __init__(self, service: SocketService, sock: socket.socket, namespace: Namespace) -> None:
+        self.service = service
+        self.namespace = namespace
+        self.stack = namespace.stack
+        self.sockets: dict[int, AnySocket] = {}
+        self.closed = False
+        self.queued = False
+        self._sock = sock
+        self._connection = RpcConnection()
+        self._out = Outbox(sock)
+        self._writing = False
+        self._greeted = False
+        self._watches_network = False
+        self._last_snapshot: dict[str, Any] | None = None
+        self._next_number = m.MIN_SERVER_ID
+        self._methods: dict[str, Callable[..., Any]] = {
+            "hello": self._hello,
+            "network": self._network,
+            "neighbours": lambda: snapshot.neighbours(self.stack),
+            "open": self._open,
+            "bind": lambda number, address: self._socket(number).bind(address),
+            "connect": lambda number, address: self._socket(number).connect(address),
+            "listen": lambda number, backlog: self._socket(number).listen(backlog),
+            "taken": lambda number, count: self._socket(number).taken(count),
+            "shutdown": lambda number, how: self._socket(number).shutdown(how),
+            "set": lambda number, level, name, value: write_option(self._socket(number).raw, level, name, value),
+            "get": lambda number, level, name: read_option(self._socket(number).raw, level, name),
+            "urgent": lambda number, byte, offset: self._socket(number).urgent(byte, offset),
+            "close": lambda number: self._socket(number).close(),
+            "abort": lambda number: self._socket(number).abort(),
+            "sockets": self._list,
+            "configure": self._configure,
+        }
+        service.loop.watch(sock.fileno(), select.EPOLLIN, self._on_ready)
+        service.namespaces.attach(namespace)
+        namespace.on_gone.append(self._namespace_gone)
+
+    @property
+    def now(self) -> int:
+        """The loop's."""
+        return self.service.loop.now
+
+    def touch(self) -> None:
+        """The stack has something to flush."""
+        self.service.loop.touch(self.stack)
+
+    def is_full(self) -> bool:
+        """Whether the client has as many sockets as it may."""
+        return len(self.sockets) >= MAX_SOCKETS
+
+    def next_number(self) -> int:
+        """An id for an accepted connection."""
+        while True:
+            number = self._next_number
+            self._next_number = number + 1 if number < m.MAX_ID else m.MIN_SERVER_ID
+            if number not in self.sockets:
+                return number
+
+    def forget(self, number: int) -> None:
+        """A socket is gone."""
+        if self.sockets.pop(number, None) is not None:
+            self.namespace.sockets -= 1
+            self.tell("gone", [number])
+
+    def enter(self, number: int, thing: AnySocket) -> None:
+        """A socket more."""
+        self.sockets[number] = thing
+        self.namespace.sockets += 1
+
+    # -- sending --
+
+    def tell(self, event: str, params: Sequence[Any]) -> None:
+        """A notification. Descriptors in it are the message's, closed when it has left."""
+        if self.closed:
+            for value in params:
+                if isinstance(value, Fd):
+                    os.close(value.number)
+            return
+        self._send(*self._connection.notify(event, params))
+
+    def _send(self, data: bytes, fds: list[int]) -> None:
+        if self.closed:
+            for fd in fds:
+                os.close(fd)
+            return
+        if not self._out.add(data, fds):
+            self.drop("")
+        elif self._out.waiting > MAX_OUT_BYTES:
+            self.drop("reads too slowly")
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Wait for room exactly while something waits."""
+        if bool(self._out) != self._writing:
+            self._writing = bool(self._out)
+            mask = select.EPOLLIN | (select.EPOLLOUT if self._writing else 0)
+            self.service.loop.watch(self._sock.fileno(), mask, self._on_ready)
+
+    # -- receiving --
+
+    def _on_ready(self, events: int, now: int) -> None:
+        if events & select.EPOLLOUT:
+            if self._out.flush():
+                self._follow()
+            else:
+                self.drop("")
+        if self.closed or not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+            return
+        try:
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.drop("")
+            return
+        self.touch()
+        try:
+            for message in self._connection.receive_untrusted(data):
+                if isinstance(message, Response):
+                    raise ProtocolViolation("an answer to nothing")
+                self._serve(message)
+                if self.is_closed():
+                    return
+        except ProtocolViolation as violation:
+            self.drop(violation.why)
+
+    def is_closed(self) -> bool:
+        """Whether the connection has ended (perhaps just now)."""
+        return self.closed
+
+    def _serve(self, message: Request | Notification) -> None:
+        """Run one method; its answer, or the error that a notification causes."""
+        method, params = message.method, message.params
+        m.check_call_untrusted(method, params)
+        if not self._greeted and method != "hello":
+            raise ProtocolViolation("no hello")
+        result: Any = None
+        failure: NetError | None = None
+        try:
+            result = self._methods[method](*params)
+        except NetError as error:
+            failure = error
+        except OSError as error:  # no descriptor left for a data socket
+            failure = NetError(error.errno or errno.ENFILE, "no data socket")
+            self.service.count("DataSocketsRefused")
+        if isinstance(message, Request):
+            if failure is not None:
+                self._send(*self._connection.refuse(message.msgid, failure.errno, str(failure)))
+            else:
+                data, fds = self._connection.answer(message.msgid, result)
+                self._send(data, fds)
+        else:
+            if failure is not None and method in m.ABOUT_SOCKET:
+                self._note_failure(method, params[0], failure.errno)
+            if isinstance(result, Fd):  # a data socket that nobody can receive
+                os.close(result.number)
+
+    def _note_failure(self, method: str, number: int, code: int) -> None:
+        """A notification failed. A bind that nobody waited for makes what builds on it fail as well."""
+        thing = self.sockets.get(number)
+        if thing is None:
+            if method in ("close", "abort"):
+                return  # it was gone already
+        elif method == "bind":
+            thing.failed = code
+        self.tell("error", [number, code])
+
+    # -- methods --
+
+    def _hello(self, version: int, name: str | None) -> dict[str, Any]:
+        if version != m.VERSION:
+            raise ProtocolViolation(f"version {version}, this is {m.VERSION}")
+        if name is not None and name != self.namespace.name:
+            raise NetError(errno.EPERM, "the connection is for another namespace")
+        self._greeted = True
+        return {"version": m.VERSION, "namespace": self.namespace.name}
+
+    def _network(self) -> dict[str, Any]:
+        if not self._watches_network:
+            self._watches_network = True
+            self.namespace.watchers.append(self._network_changed)
+        self._last_snapshot = made = snapshot.snapshot(self.namespace)
+        return made
+
+    def _network_changed(self) -> None:
+        self.service.note(self)
+
+    def pump(self, now: int) -> None:
+        """The network has changed since: tell, once for all that changed in this turn."""
+        if self.closed:
+            return
+        made = snapshot.snapshot(self.namespace)
+        if made != self._last_snapshot:
+            self._last_snapshot = made
+            self.tell("network", [made])
+
+    def _open(self, number: int, family: int, kind: int, protocol: int) -> Fd | None:
+        if number in self.sockets:
+            raise NetError(errno.EEXIST, f"socket {number} is open")
+        if self.is_full():
+            self.service.count("SocketsRefused")
+            raise NetError(errno.EMFILE, f"more than {MAX_SOCKETS} sockets")
+        sock = open_socket(self.stack, family, kind, protocol)
+        if isinstance(sock, TcpSocket):
+            self.enter(number, Stream(self, number, sock))
+            return None
+        try:
+            pump = DatagramPump(self, number, sock)
+        except OSError:
+            sock.close()
+            raise
+        self.enter(number, pump)
+        return Fd(pump.theirs.detach())
+
+    def _socket(self, number: int) -> AnySocket:
+        found = self.sockets.get(number)
+        if found is None:
+            raise NetError(errno.EBADF, f"no socket {number}")
+        return found
+
+    def _list(self) -> list[dict[str, Any]]:
+        rows = []
+        for number, thing in self.sockets.items():
+            sock = thing.raw
+            rows.append({
+                "id": number, "family": sock.family, "type": sock.type, "protocol": sock.protocol, **thing.describe(),
+            })  # fmt: skip
+        return rows
+
+    def _configure(self, verb: str, what: dict[str, Any]) -> None:
+        if self.namespace.is_root:
+            raise NetError(errno.EPERM, "the router's own namespace is changed by its configuration")
+        configure(self.stack, verb, what)
+
+    # -- the end --
+
+    def _namespace_gone(self) -> None:
+        self.drop("its namespace was removed" if not self.closed else "")
+        for thing in list(self.sockets.values()):
+            thing.release()
+
+    def drop(self, why: str) -> None:
+        """End the conversation: sockets are closed as a process that ends closes them. `why` is logged, if any."""
+        if self.closed:
+            return
+        self.closed = True
+        service = self.service
+        service.sessions.discard(self)
+        service.loop.unwatch(self._sock.fileno())
+        self._sock.close()
+        self._out.clear()
+        if self._watches_network:
+            self.namespace.watchers.remove(self._network_changed)
+        if why:
+            service.count("ClientsDropped")
+            service.log.event("warning", "socket-client-dropped", namespace=self.namespace.name, why=why)
+        for thing in list(self.sockets.values()):
+            thing.close()
+        self.touch()
+        if self.sockets and not self.namespace.gone:
+            self.stack.timers.after(self.now + LINGER_NS, self._give_up)
+        service.namespaces.release(self.namespace)
+
+    def _give_up(self, now: int) -> None:
+        """What a client that left had still to send was not taken for too long."""
+        for thing in list(self.sockets.values()):
+            thing.release()
+        self._forget_namespace()
+
+    def _forget_namespace(self) -> None:
+        if self._namespace_gone in self.namespace.on_gone:
+            self.namespace.on_gone.remove(self._namespace_gone)

@@ -1,0 +1,475 @@
+"""Streams: a TCP socket of the stack and the client's data socket, a pair of which one end is here.
+
+    net to client   what the connection received goes to the data socket straight from where it lies in the frames; what
+                    does not fit stays there, so that the window closes (`_deliver`)
+    client to net   read from the data socket only as far as the send buffer has room (`_collect`)
+
+The data socket is watched for edges, so that nothing is told to epoll while data flows: `readable` holds until a read
+came short, and only a full socket adds EPOLLOUT, until it has room again. A stream that has more to do than BATCH_BYTES
+in one go is noted again and served after others.
+
+Life: CONNECTING or made by a listener; CONNECTED, with a data socket; CLOSING after `close`, while the data socket is
+emptied and then our FIN waits for its acknowledgement; DEAD after an error, until `close`.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from protocol.rpc.codec import Fd
+from services.netstackd.errors import NetError, WouldBlock
+from services.netstackd.socket_service.addresses import to_client, to_stack
+from services.netstackd.transport.base import MSG_OOB, SHUT_RD
+from services.netstackd.transport.tcp import states
+from services.netstackd.transport.tcp_socket import TcpSocket
+
+if TYPE_CHECKING:
+    from services.netstackd.socket_service.session import Session
+    from services.netstackd.transport.tcp.endpoint import Endpoint
+
+READ_BYTES: Final = 1 << 16  # at once from a data socket
+BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
+WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
+
+IDLE: Final = 0  # opened, bound or listening
+CONNECTING: Final = 1
+CONNECTED: Final = 2
+CLOSING: Final = 3
+DEAD: Final = 4
+GONE: Final = 5
+
+_EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_ACKED: Final = 1 << states.CLOSED | 1 << states.FIN_WAIT_2 | 1 << states.TIME_WAIT
+
+
+class Stream:
+    """See the module docstring."""
+
+    def __init__(self, session: Session, number: int, tcp: TcpSocket) -> None:
+        self.session = session
+        self.number = number
+        self.tcp = self.raw = tcp
+        self.family = tcp.family
+        self.state = IDLE
+        self.queued = False
+        self.failed = 0  # errno of a bind that nobody waited for
+        self.backlog = 0
+        self.outstanding = 0  # accepted connections that the client has not taken
+        self._data: socket.socket | None = None
+        self._fd = -1
+        self._endpoint: Endpoint | None = None
+        self._readable = False
+        self._ended = False  # the client sends no more: an end of file is there or near
+        self._collected_all = False
+        self._write_blocked = False
+        self._finished = False  # our end was shut down: the network sends no more
+        self._told_error = False
+        self._delivered = 0
+        self._collected = 0
+        self._urgent: deque[tuple[int, int]] = deque()  # offset, byte
+        tcp.subscribe(self._on_event)
+
+    def _on_event(self, sock: object, events: int) -> None:
+        self.session.service.note(self)
+
+    # -- what the client asks for --
+
+    def bind(self, address: list[Any]) -> list[Any]:
+        """bind(2)."""
+        self.tcp.bind(to_stack(self.family, address))
+        return to_client(self.family, self.tcp.name())
+
+    def connect(self, address: list[Any] | None) -> None:
+        """connect(2); the outcome comes as an event."""
+        self._check_failed()
+        if address is None:
+            raise NetError(errno.EINVAL, "a stream has no association to dissolve")
+        if self.state == DEAD:
+            raise NetError(errno.ECONNABORTED, "could not connect: open another socket")
+        try:
+            self.tcp.connect(to_stack(self.family, address))
+        except NetError as error:
+            if error.errno != errno.EINPROGRESS:
+                raise
+        self.state = CONNECTING
+
+    def listen(self, backlog: int) -> list[Any]:
+        """listen(2)."""
+        self._check_failed()
+        self.tcp.listen(backlog)
+        listener = self.tcp.listener
+        assert listener is not None
+        self.backlog = listener.backlog
+        self.session.service.note(self)
+        return to_client(self.family, self.tcp.name())
+
+    def _check_failed(self) -> None:
+        if self.failed:
+            raise NetError(self.failed, "could not be bound")
+
+    def taken(self, count: int) -> None:
+        """The client has room for more accepted connections."""
+        self.outstanding = max(self.outstanding - count, 0)
+        self.session.service.note(self)
+
+    def shutdown(self, how: int) -> None:
+        """shutdown(2) of a listener, or of a connection that is not there yet."""
+        if self._data is None or how == SHUT_RD:
+            self.tcp.shutdown(how)
+        else:
+            raise NetError(errno.EINVAL, "shut the data socket down")
+
+    def urgent(self, byte: int, offset: int) -> None:
+        """One byte out of band behind `offset` bytes of the stream."""
+        if self._endpoint is None:
+            raise NetError(errno.ENOTCONN, "not connected")
+        if self._collected_all:
+            raise NetError(errno.EPIPE, "shut down for writing")
+        self._urgent.append((offset, byte))
+        self.session.service.note(self)
+
+    def describe(self) -> dict[str, Any]:
+        """A row for `sockets`."""
+        tcp, endpoint = self.tcp, self._endpoint or self.tcp.endpoint
+        listener = tcp.listener
+        state = states.LISTEN if listener is not None else endpoint.state if endpoint is not None else states.CLOSED
+        return {
+            "state": state,
+            "local": to_client(self.family, tcp.name()),
+            "remote": to_client(self.family, tcp.remote) if tcp.remote is not None else None,
+            "receive_queue": len(listener.queue) if listener else endpoint.receive.size if endpoint else 0,
+            "send_queue": endpoint.outstanding() if endpoint is not None else 0,
+            "backlog": self.backlog,
+        }
+
+    # -- the life of a connection --
+
+    def accept_into(self, endpoint: Endpoint) -> None:
+        """A connection that a listener has made."""
+        self._endpoint = endpoint
+        self.state = CONNECTED
+
+    def pump(self, now: int) -> None:
+        """Do all that can be done now."""
+        self.session.service.guard(self.session, lambda: self._pump(now))
+
+    def _pump(self, now: int) -> None:
+        state = self.state
+        if state == CONNECTED or state == CLOSING:
+            self._transfer(now)
+        elif state == CONNECTING:
+            self._look_at_connect(now)
+        elif state == IDLE and self.tcp.listener is not None:
+            self._accept()
+
+    def _look_at_connect(self, now: int) -> None:
+        endpoint = self.tcp.endpoint
+        if endpoint is None or endpoint.state == states.SYN_SENT:
+            return
+        if endpoint.state == states.CLOSED:
+            self._die(endpoint.take_error() or errno.ECONNABORTED)
+            return
+        if endpoint.state == states.SYN_RECEIVED:
+            return
+        self._endpoint = endpoint
+        self.state = CONNECTED
+        if not self.open_data("connected", [self.number]):
+            self.abort()
+            return
+        self._transfer(now)
+
+    def open_data(self, event: str, front: list[Any]) -> bool:
+        """Make the data socket and tell the client; False (and told) when the process has no descriptor left."""
+        session = self.session
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            session.service.count("DataSocketsRefused")
+            session.tell("error", [front[0], error.errno or errno.ENFILE])
+            return False
+        remote = self.tcp.remote
+        assert remote is not None
+        names = [to_client(self.family, self.tcp.name()), to_client(self.family, remote)]
+        self._data, self._fd = ours, ours.fileno()
+        session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
+        session.tell(event, [*front, *names, Fd(theirs.detach())])
+        return True
+
+    def _accept(self) -> None:
+        """Hand over connections, as many as the client has room for."""
+        session, listener = self.session, self.tcp.listener
+        while listener is not None and listener.queue and self.outstanding <= self.backlog:
+            child = self.tcp.accept()
+            endpoint = child.endpoint
+            assert endpoint is not None
+            if session.is_full():
+                endpoint.abort(session.now)
+                continue
+            stream = Stream(session, session.next_number(), child)
+            stream.accept_into(endpoint)
+            session.enter(stream.number, stream)
+            if not stream.open_data("accepted", [self.number, stream.number]):
+                stream.release()
+                continue
+            self.outstanding += 1
+            session.service.note(stream)
+        session.touch()
+
+    def _on_data_socket(self, events: int, now: int) -> None:
+        if events & select.EPOLLIN:
+            self._readable = True
+        if events & _ENDS:
+            self._readable = self._ended = True
+        if events & select.EPOLLOUT and self._write_blocked:
+            self._write_blocked = False
+            self.session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
+        self.pump(now)
+
+    def _transfer(self, now: int) -> None:
+        endpoint = self._endpoint
+        assert endpoint is not None
+        if self._data is not None:
+            if self._readable:
+                self._collect(endpoint, now)
+            elif self._urgent:
+                self._send_urgent(endpoint)
+        if self._data is not None and self.state == CONNECTED:
+            self._deliver(endpoint)
+        if self.state == CLOSING:
+            self._go_on_closing(endpoint)
+
+    # -- client to network --
+
+    def _collect(self, endpoint: Endpoint, now: int) -> None:
+        """Read what the send buffer has room for."""
+        data = self._data
+        assert data is not None
+        budget = BATCH_BYTES
+        while self._readable and not self._collected_all:
+            want = min(endpoint.room(), READ_BYTES)
+            if self._urgent:
+                if not self._send_urgent(endpoint):
+                    return
+                if self._urgent:
+                    want = min(want, self._urgent[0][0] - self._collected)
+            if want <= 0:
+                if not endpoint.send_shutdown:
+                    endpoint.write_blocked = True  # POLLOUT is told when there is room again
+                    return
+                want = READ_BYTES  # nobody takes it any more: what comes is thrown away, as after a reset
+            try:
+                received = data.recv(want)
+            except BlockingIOError:
+                self._readable = False
+                return
+            except OSError as error:
+                # closed with unread data in it: Linux resets such a connection (RFC 2525 2.17)
+                self.session.service.count("ResetsByUnreadData" if error.errno == errno.ECONNRESET else "DataErrors")
+                self._reset()
+                return
+            if not received:
+                self._collected_all, self._readable = True, False
+                if self.state == CONNECTED:
+                    endpoint.shutdown_write(now)
+                self.session.touch()
+                return
+            size = len(received)
+            self._collected += size
+            if not endpoint.send_shutdown:
+                endpoint.write(received)
+                self.session.touch()
+            if size < want and not self._ended:
+                self._readable = False
+                return
+            budget -= size
+            if budget <= 0:
+                self.session.service.note(self)
+                return
+
+    def _send_urgent(self, endpoint: Endpoint) -> bool:
+        """Urgent bytes whose place has come. False: there is no room for one now."""
+        while self._urgent and self._urgent[0][0] <= self._collected:
+            try:
+                self.tcp.send(bytes((self._urgent[0][1],)), MSG_OOB)
+            except WouldBlock:
+                return False
+            except NetError:
+                self._urgent.clear()
+                return True
+            self._urgent.popleft()
+            self.session.touch()
+        return True
+
+    # -- network to client --
+
+    def _deliver(self, endpoint: Endpoint) -> None:
+        """Write what was received to the data socket."""
+        data = self._data
+        assert data is not None
+        receive = endpoint.receive
+        budget = BATCH_BYTES
+        while not self._write_blocked:
+            if endpoint.urgent_state:
+                self._deliver_around_mark(endpoint)
+                if self._data is None:
+                    return
+                if endpoint.urgent_state:
+                    break
+            if not receive.size:
+                break
+            try:
+                sent = data.sendmsg(receive.parts(WRITE_PARTS), (), socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._block()
+                break
+            except OSError:
+                self._reader_is_gone(endpoint)
+                return
+            endpoint.consume(sent)
+            self._delivered += sent
+            self.session.touch()
+            budget -= sent
+            if budget <= 0:
+                self.session.service.note(self)
+                break
+        self._look_for_end(endpoint)
+
+    def _deliver_around_mark(self, endpoint: Endpoint) -> None:
+        """Near an urgent byte: tell of it, and let reads stop at the mark as recv(2) does."""
+        value = endpoint.read_urgent()
+        if value >= 0:
+            offset = self._delivered + max(endpoint.urgent_seq - endpoint.copied_seq, 0)
+            self.session.tell("urgent", [self.number, value, offset])
+        data = self._data
+        assert data is not None
+        while endpoint.urgent_state:
+            chunk = endpoint.read(READ_BYTES, peek=True)
+            if isinstance(chunk, int) or not chunk:
+                return
+            try:
+                sent = data.send(chunk, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._block()
+                return
+            except OSError:
+                self._reader_is_gone(endpoint)
+                return
+            endpoint.read(sent)
+            self._delivered += sent
+            self.session.touch()
+
+    def _block(self) -> None:
+        """The data socket is full: be told when it is not."""
+        self._write_blocked = True
+        self.session.service.loop.watch(self._fd, _EDGES | select.EPOLLOUT, self._on_data_socket)
+
+    def _reader_is_gone(self, endpoint: Endpoint) -> None:
+        """The client has closed its end and data came for it: a reset, as for a closed socket (RFC 9293 3.10.7.4)."""
+        self.session.service.count("ResetsByClosedReader")
+        self._reset()
+
+    def _look_for_end(self, endpoint: Endpoint) -> None:
+        """After an error the client is told at once; an end of file, or the loss of the data socket, comes after all
+        data."""
+        if endpoint.error and not self._told_error:
+            self._told_error = True
+            self.session.tell("error", [self.number, endpoint.take_error()])
+        if endpoint.receive.size and not self._write_blocked:
+            return
+        if self._told_error:
+            if not endpoint.receive.size:
+                self._close_data()
+                self.state = DEAD
+        elif endpoint.fin_received and not endpoint.receive.size and not self._finished and self._data is not None:
+            self._finished = True
+            try:
+                self._data.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # the other end is closed already
+
+    # -- ends --
+
+    def _die(self, number: int) -> None:
+        self.session.tell("error", [self.number, number])
+        self._close_data()
+        self.state = DEAD
+
+    def _close_data(self) -> None:
+        data, self._data = self._data, None
+        if data is not None:
+            self.session.service.loop.unwatch(self._fd)
+            data.close()
+
+    def close(self) -> None:
+        """`close` of the contract."""
+        state = self.state
+        endpoint = self._endpoint
+        if state == CONNECTED and endpoint is not None and self._data is not None:
+            self.state = CLOSING
+            self._readable = True  # look once more: what is there is still to be sent
+            self.session.service.note(self)
+            return
+        if state in (CLOSING, GONE):
+            return
+        self._let_go()
+
+    def _go_on_closing(self, endpoint: Endpoint) -> None:
+        """After `close`: empty the data socket, then close the connection."""
+        if self._data is not None:
+            if (self._readable or self._urgent) and not self._collected_all and not endpoint.send_shutdown:
+                return
+            self._close_data()
+            self._let_go()
+        elif _ACKED >> endpoint.state & 1:
+            self._gone()
+
+    def _let_go(self) -> None:
+        """Close the stack's socket; `gone` comes when our FIN is acknowledged."""
+        endpoint = self._endpoint or self.tcp.endpoint
+        self._close_data()
+        self.tcp.close()
+        self.session.touch()
+        if endpoint is None or _ACKED >> endpoint.state & 1:
+            self._gone()
+            return
+        self.state = CLOSING
+        self._endpoint = endpoint
+        endpoint.on_event = self._on_event
+
+    def abort(self) -> None:
+        """`abort` of the contract."""
+        if self.state != GONE:
+            self._reset()
+            self._let_go()
+
+    def _reset(self) -> None:
+        """Reset the connection; the id stays the client's until `close`."""
+        endpoint = self._endpoint or self.tcp.endpoint
+        if endpoint is not None and endpoint.state != states.CLOSED:
+            endpoint.abort(self.session.now)
+            endpoint.take_error()
+        self.session.touch()
+        self._close_data()
+        if self.state == CLOSING:
+            self._let_go()
+        else:
+            self.state = DEAD
+
+    def release(self) -> None:
+        """The namespace ends, or the client has been gone for long: nothing of this is kept."""
+        self._close_data()
+        endpoint = self._endpoint or self.tcp.endpoint
+        if endpoint is not None and endpoint.state != states.CLOSED:
+            endpoint.abort(self.session.now)
+        self.tcp.close()
+        self._gone()
+
+    def _gone(self) -> None:
+        if self.state != GONE:
+            self.state = GONE
+            self.session.forget(self.number)
