@@ -1,7 +1,7 @@
 """ioctl(2) requests about interfaces, on a socket of any family (netdevice(7)): a struct ifreq in, the answer there.
 
-Reading is there; changing needs CAP_NET_ADMIN and then gives EOPNOTSUPP, as nothing of a sandbox's network can be
-changed from inside.
+Changing needs CAP_NET_ADMIN: flags, MTU, address and netmask go to the network (`InetNetwork.configure`), the rest
+gives EOPNOTSUPP, as ip(8) uses netlink for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protocol.abi import ioctl_h as io
 from protocol.abi import rtnetlink_h as rt
 from protocol.abi.layout import I32, U32, c_string
 from services.sentry.errors import LinuxError
-from services.sentry.sockets.inet.addresses import ANY4, pack4
+from services.sentry.sockets.inet.addresses import ANY4, pack4, parse4_untrusted
 from services.sentry.sockets.inet.network import InetNetwork
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def _broadcast(interface: Interface) -> bytes:
     if interface.flags & rt.IFF_LOOPBACK:
         return pack4(ANY4, 0)
     own = _own4(interface)
+    if own.broadcast:
+        return pack4(own.broadcast, 0)
     number = int.from_bytes(own.address, "big") | (0xFFFFFFFF >> own.prefix)
     return pack4(number.to_bytes(4, "big"), 0)
 
@@ -102,10 +104,52 @@ def interface_ioctl(task: Task, request: int, arg: int) -> bool:
     elif request in _CHANGES:
         if not task.cred.has_cap(ca.CAP_NET_ADMIN):
             raise LinuxError(errno.EPERM)
-        raise LinuxError(errno.EOPNOTSUPP)
+        _change(task, network, request, arg)
     else:
         return False
     return True
+
+
+def _change(task: Task, network: InetNetwork, request: int, arg: int) -> None:
+    """ENODEV; EOPNOTSUPP: not by ioctl; EINVAL: another family than AF_INET."""
+    raw = task.mm.read(arg, _IFREQ_BYTES)
+    if request not in (io.SIOCSIFFLAGS, io.SIOCSIFMTU, io.SIOCSIFADDR, io.SIOCSIFNETMASK):
+        raise LinuxError(errno.EOPNOTSUPP)
+    found = network.interface_named(c_string(raw[: rt.IFNAMSIZ]).partition(b":")[0])
+    if found is None:
+        raise LinuxError(errno.ENODEV)
+    value = raw[rt.IFNAMSIZ :]
+    if request == io.SIOCSIFFLAGS:
+        up = int(bool(value[0] & rt.IFF_UP))
+        network.configure("link_set", {"interface": found.ifindex, "up": up})
+    elif request == io.SIOCSIFMTU:
+        network.configure("link_set", {"interface": found.ifindex, "mtu": max(int(I32.unpack_from(value)[0]), 0)})
+    else:
+        address = parse4_untrusted(value[:16]).address
+        had = next((own for own in found.addresses if len(own.address) == 4), None)
+        if request == io.SIOCSIFNETMASK:
+            own = _own4(found)
+            address, length = own.address, _mask_length(address)
+        else:
+            length = had.prefix if had is not None else _class_length(address)
+        if had is not None:
+            old = {"interface": found.ifindex, "address": had.address, "length": had.prefix}
+            network.configure("address_delete", old)
+        network.configure("address_add", {"interface": found.ifindex, "address": address, "length": length})
+
+
+def _mask_length(mask: bytes) -> int:
+    """EINVAL: not ones and then zeros."""
+    number = int.from_bytes(mask, "big")
+    length = number.bit_count()
+    if number != (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF:
+        raise LinuxError(errno.EINVAL)
+    return length
+
+
+def _class_length(address: bytes) -> int:
+    """What an address without a netmask gets (inet_abc_len)."""
+    return 8 if address[0] < 128 else 16 if address[0] < 192 else 24
 
 
 def _list(task: Task, network: InetNetwork, arg: int) -> None:

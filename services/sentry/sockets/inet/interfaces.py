@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from protocol.abi import rtnetlink_h as rt
 
-__all__ = ["Interface", "InterfaceAddress", "RouteEntry"]
+__all__ = ["Interface", "InterfaceAddress", "Neighbour", "RouteEntry"]
 
 
 class InterfaceAddress(NamedTuple):
@@ -17,6 +17,15 @@ class InterfaceAddress(NamedTuple):
     scope: int
     flags: int = rt.IFA_F_PERMANENT
     broadcast: bytes = b""
+
+
+class Neighbour(NamedTuple):
+    """Who has which link-layer address (arp(7)). state: NUD_*."""
+
+    interface: int
+    address: bytes
+    hardware: bytes
+    state: int
 
 
 class RouteEntry(NamedTuple):

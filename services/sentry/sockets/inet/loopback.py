@@ -10,8 +10,9 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import rtnetlink_h as rt
+from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import LOOPBACK4, LOOPBACK6, Endpoint, is_multicast
-from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, RouteEntry
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, Neighbour, RouteEntry
 from services.sentry.sockets.inet.provider import Route
 
 if TYPE_CHECKING:
@@ -77,6 +78,14 @@ class Loopback:
 
     def bound(self, socket: UdpSocket) -> None:
         """Datagrams find it in the table of ports."""
+
+    def neighbours(self) -> list[Neighbour]:
+        return []
+
+    def configure(self, verb: str, values: dict[str, object]) -> None:
+        """It stays as it is. EOPNOTSUPP: it was to be another; that it be up is no change."""
+        if verb != "link_set" or values.keys() != {"interface", "up"} or not values["up"]:
+            raise LinuxError(errno.EOPNOTSUPP)
 
     # --- streams ---
     def connect(self, socket: TcpSocket, destination: Endpoint) -> None:

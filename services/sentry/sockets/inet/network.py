@@ -23,7 +23,7 @@ from services.sentry.sockets.inet.ports import PortTable
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
-    from services.sentry.sockets.inet.interfaces import Interface
+    from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
     from services.sentry.sockets.inet.provider import Provider, Route
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import UdpSocket
@@ -139,6 +139,21 @@ class InetNetwork:
             if found is not None:
                 return found
         raise LinuxError(errno.ENETUNREACH)
+
+    def routes(self) -> list[RouteEntry]:
+        return [route for provider in self.providers for route in provider.routes]
+
+    def neighbours(self) -> list[Neighbour]:
+        return [each for provider in self.providers for each in provider.neighbours()]
+
+    def configure(self, verb: str, values: dict[str, object]) -> None:
+        """Change what the provider of the interface has, or, without one, the last. EOPNOTSUPP: it cannot be."""
+        index = values.get("interface", 0)
+        owner = self.providers[-1]
+        for each in self.providers:
+            if any(own.ifindex == index for own in each.interfaces):
+                owner = each
+        owner.configure(verb, values)
 
     def changed(self) -> None:
         """Interfaces, addresses or routes are others than before."""

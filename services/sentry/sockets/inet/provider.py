@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.addresses import Endpoint
-    from services.sentry.sockets.inet.interfaces import Interface, RouteEntry
+    from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
 
@@ -42,6 +42,12 @@ class Provider(Protocol):
 
     def bound(self, socket: UdpSocket) -> None:
         """`socket` owns a port, or its claim changed: what comes for it is to be delivered. EADDRINUSE and such."""
+
+    def neighbours(self) -> list[Neighbour]:
+        """Link-layer addresses that are known."""
+
+    def configure(self, verb: str, values: dict[str, object]) -> None:
+        """Change interfaces, routes or neighbours (CONFIGURE in protocol/netstack/messages.py). EOPNOTSUPP and such."""
 
     def send(self, socket: UdpSocket, datagram: Datagram, destination: Endpoint) -> bool:
         """Deliver or forward. False: the destination answers that nobody is there (ICMP port unreachable)."""

@@ -1,7 +1,7 @@
 """Netlink sockets: a request is a datagram to the kernel, whose answer is in the inbox when sendto(2) returns.
 
-Only the kernel is talked to: a message for another process gives ECONNREFUSED, and multicast groups can be joined but
-nothing is ever said in them, because the network of a sandbox does not change. Dumps come in several datagrams, each
+Only the kernel is talked to: a message for another process gives ECONNREFUSED. Members of NETLINK_ROUTE's multicast
+groups are told what changes (notices.py). Dumps come in several datagrams, each
 not longer than what programs read at once.
 """
 
@@ -23,6 +23,7 @@ from services.sentry.sockets.base import READABLE, WRITABLE, Incoming, Outgoing,
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.netlink import route, sock_diag
 from services.sentry.sockets.netlink.messages import Reply, Request, error, message, requests_untrusted
+from services.sentry.sockets.netlink.notices import Notices
 from services.sentry.vfs.anonymous import socket_inode
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ __all__ = ["NetlinkSocket", "NetlinkTable", "create"]
 _DUMP_BYTES: Final = 4096
 _MAX_REQUEST_BYTES: Final = 65_536
 _MAX_GROUPS: Final = 1024
+#: Messages to groups that wait to be read, about what SO_RCVBUF holds.
+_MAX_TOLD: Final = 256
+_TOLD: Final = Request(0, 0, 0, 0, b"", b"")
 #: KOBJECT_UEVENT has no requests: one listens, and nothing happens.
 _PROTOCOLS: Final = (nl.NETLINK_ROUTE, nl.NETLINK_SOCK_DIAG, nl.NETLINK_KOBJECT_UEVENT)
 _FLAGS: Final = (
@@ -45,12 +49,31 @@ _FLAGS: Final = (
 
 
 class NetlinkTable:
-    """Port ids in use, per kernel: (protocol, port id) -> socket."""
+    """Port ids in use, per kernel: (protocol, port id) -> socket; members: sockets of NETLINK_ROUTE in some group."""
 
-    __slots__ = ("ports",)
+    __slots__ = ("_kernel", "_notices", "members", "ports")
 
     def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._notices: Notices | None = None
         self.ports: dict[tuple[int, int], NetlinkSocket] = {}
+        self.members: dict[NetlinkSocket, None] = {}
+
+    def follow(self, socket: NetlinkSocket) -> None:
+        """Its groups are others than before."""
+        if socket.protocol != nl.NETLINK_ROUTE:
+            return
+        if socket.groups:
+            self.members[socket] = None
+            if self._notices is None:
+                self._notices = Notices(self._kernel.part(InetNetwork), self._tell)
+        else:
+            self.members.pop(socket, None)
+
+    def _tell(self, group: int, reply: Reply) -> None:
+        for socket in self.members:
+            if socket.groups & group:
+                socket.told(group, reply)
 
 
 class NetlinkSocket(Socket):
@@ -91,6 +114,7 @@ class NetlinkSocket(Socket):
         else:
             self._auto_bind(task)
         self.groups = groups
+        self.table.follow(self)
 
     def _take(self, port: int) -> None:
         key = (self.protocol, port)
@@ -123,7 +147,9 @@ class NetlinkSocket(Socket):
         return nl.SOCKADDR_NL.pack(so.AF_NETLINK, self.destination, 0)
 
     def release(self) -> None:
-        self.table.ports.pop((self.protocol, self.port), None)
+        if self.port:
+            self.table.ports.pop((self.protocol, self.port), None)
+        self.table.members.pop(self, None)
         if self.queue.entries:
             self.queue.wake(ANY)
 
@@ -185,6 +211,14 @@ class NetlinkSocket(Socket):
             self._put(bytes(held))
         self._put(message(Reply(nl.NLMSG_DONE, I32.pack(0)), request, nl.NLM_F_MULTI))
 
+    def told(self, group: int, reply: Reply) -> None:
+        """A message to a group it is in. ENOBUFS for the next receive when too many wait (netlink_overrun)."""
+        if len(self.inbox) >= _MAX_TOLD:
+            if not self.settings.get(nl.NETLINK_NO_ENOBUFS):
+                self.error = errno.ENOBUFS
+        else:
+            self._put(message(reply, _TOLD))
+
     def _put(self, datagram: bytes) -> None:
         self.inbox.append(datagram)
         if self.queue.entries:
@@ -193,6 +227,8 @@ class NetlinkSocket(Socket):
     # --- answers ---
     def receive(self, count: int, flags: int) -> Incoming:
         """One datagram, cut to `count` (MSG_TRUNC), from the kernel. WouldBlock."""
+        if self.error:
+            raise LinuxError(self.take_error())
         if not self.inbox:
             raise WouldBlock
         datagram = self.inbox[0] if flags & so.MSG_PEEK else self.inbox.popleft()
@@ -235,6 +271,7 @@ class NetlinkSocket(Socket):
                 raise LinuxError(errno.EINVAL)
             bit = 1 << (number - 1) & 0xFFFFFFFF
             self.groups = self.groups | bit if name == nl.NETLINK_ADD_MEMBERSHIP else self.groups & ~bit
+            self.table.follow(self)
         elif name in _FLAGS:
             self.settings[name] = int(bool(number))
         else:

@@ -1,12 +1,14 @@
 """NETLINK_ROUTE: links, addresses, routes, rules and neighbours of the sandbox, to be read (rtnetlink(7)).
 
-A handler takes the request's body and gives replies; it raises LinuxError for what the answer is an error to. Changes
-need CAP_NET_ADMIN and then give EOPNOTSUPP: nothing of a sandbox's network can be changed from inside.
+A handler takes the request's body and gives replies; it raises LinuxError for what the answer is an error to. Changes,
+which need CAP_NET_ADMIN, are in changes.py; what is told to multicast groups, notices.py makes of `link_reply`,
+`address_reply` and `route_reply`.
 """
 
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -16,17 +18,25 @@ from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32, U32
 from services.sentry.errors import LinuxError
+from services.sentry.sockets.netlink.changes import CHANGES
 from services.sentry.sockets.netlink.messages import Reply, Request, attributes_untrusted, packed
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
-    from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress
+    from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, RouteEntry
     from services.sentry.sockets.inet.network import InetNetwork
 
-__all__ = ["answer"]
+__all__ = ["address_reply", "answer", "link_reply", "route_reply"]
 
 _FOREVER: Final = b"\xff" * 4
 _OPERSTATE_UNKNOWN: Final = 0
+_OPERSTATE_DOWN: Final = 2
+_OPERSTATE_UP: Final = 6
+_TENTATIVE: Final = rt.IFA_F_TENTATIVE
+#: struct ndmsg (linux/neighbour.h): family, interface, state, flags, type.
+_NDMSG: Final = struct.Struct("<B3xiHBB")
+_NDA_DST: Final = 1
+_NDA_LLADDR: Final = 2
 #: struct rtnl_link_stats and rtnl_link_stats64: 24 and 25 counters, none of which is kept.
 _STATS: Final = bytes(24 * 4)
 _STATS64: Final = bytes(25 * 8)
@@ -50,6 +60,10 @@ def answer(task: Task, network: InetNetwork, request: Request) -> tuple[Iterable
         raise LinuxError(errno.EOPNOTSUPP)
     if kind & 3 != 2 and not task.cred.has_cap(ca.CAP_NET_ADMIN):  # of four types, the third is the one that reads
         raise LinuxError(errno.EPERM)
+    change = CHANGES.get(kind)
+    if change is not None:
+        change(network, request)
+        return (), False
     handler = _HANDLERS.get(kind)
     if handler is None or not request.body:
         raise LinuxError(errno.EOPNOTSUPP if handler is None else errno.EINVAL)
@@ -58,31 +72,37 @@ def answer(task: Task, network: InetNetwork, request: Request) -> tuple[Iterable
 
 
 # --- links ---
-def _link(interface: Interface) -> Reply:
+def _operating(interface: Interface) -> int:
+    if interface.flags & rt.IFF_LOOPBACK:
+        return _OPERSTATE_UNKNOWN
+    return _OPERSTATE_UP if interface.flags & rt.IFF_RUNNING else _OPERSTATE_DOWN
+
+
+def link_reply(interface: Interface, kind: int = rt.RTM_NEWLINK) -> Reply:
     body = rt.IFINFOMSG.pack(so.AF_UNSPEC, interface.kind, interface.ifindex, interface.flags, 0)
     attributes = (
         (rt.IFLA_IFNAME, interface.name + b"\0"),
         (rt.IFLA_TXQLEN, U32.pack(1000)),
-        (rt.IFLA_OPERSTATE, bytes((_OPERSTATE_UNKNOWN,))),
+        (rt.IFLA_OPERSTATE, bytes((_operating(interface),))),
         (rt.IFLA_LINKMODE, b"\0"),
         (rt.IFLA_MTU, U32.pack(interface.mtu)),
         (rt.IFLA_GROUP, U32.pack(0)),
         (rt.IFLA_NUM_TX_QUEUES, U32.pack(1)),
         (rt.IFLA_NUM_RX_QUEUES, U32.pack(1)),
-        (rt.IFLA_CARRIER, b"\1"),
+        (rt.IFLA_CARRIER, bytes((int(bool(interface.flags & rt.IFF_LOWER_UP)),))),
         (rt.IFLA_ADDRESS, interface.hardware),
         (rt.IFLA_BROADCAST, bytes(6) if interface.flags & rt.IFF_LOOPBACK else b"\xff" * 6),
         (rt.IFLA_STATS64, _STATS64),
         (rt.IFLA_STATS, _STATS),
         (rt.IFLA_QDISC, _NOQUEUE),
     )
-    return Reply(rt.RTM_NEWLINK, body + packed(attributes))
+    return Reply(kind, body + packed(attributes))
 
 
 def _links(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
     """All of a dump; one by index or IFLA_IFNAME else. ENODEV."""
     if dump:
-        yield from map(_link, network.interfaces())
+        yield from map(link_reply, network.interfaces())
         return
     if len(body) < rt.IFINFOMSG.size:
         raise LinuxError(errno.EINVAL)
@@ -96,22 +116,24 @@ def _links(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
         raise LinuxError(errno.EINVAL)
     if found is None:
         raise LinuxError(errno.ENODEV)
-    yield _link(found)
+    yield link_reply(found)
 
 
 # --- addresses ---
-def _address(interface: Interface, own: InterfaceAddress) -> Reply:
+def address_reply(interface: Interface, own: InterfaceAddress, kind: int = rt.RTM_NEWADDR) -> Reply:
     four = len(own.address) == 4
     family = so.AF_INET if four else so.AF_INET6
-    body = rt.IFADDRMSG.pack(family, own.prefix, rt.IFA_F_PERMANENT, own.scope, interface.ifindex)
+    body = rt.IFADDRMSG.pack(family, own.prefix, own.flags & 0xFF, own.scope, interface.ifindex)
     attributes = [(rt.IFA_ADDRESS, own.address)]
     if four:
         attributes += [(rt.IFA_LOCAL, own.address), (rt.IFA_LABEL, interface.name + b"\0")]
+        if own.broadcast:
+            attributes.append((rt.IFA_BROADCAST, own.broadcast))
     attributes += [
-        (rt.IFA_FLAGS, U32.pack(rt.IFA_F_PERMANENT)),
+        (rt.IFA_FLAGS, U32.pack(own.flags)),
         (rt.IFA_CACHEINFO, _FOREVER * 2 + bytes(8)),
     ]
-    return Reply(rt.RTM_NEWADDR, body + packed(attributes))
+    return Reply(kind, body + packed(attributes))
 
 
 def _addresses(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
@@ -126,7 +148,7 @@ def _addresses(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]
             if index in (0, interface.ifindex):
                 for own in interface.addresses:
                     if (len(own.address) == 4) == (wanted == so.AF_INET):
-                        yield _address(interface, own)
+                        yield address_reply(interface, own)
 
 
 # --- routes ---
@@ -151,8 +173,29 @@ def _local_routes(interface: Interface, own: InterfaceAddress) -> Iterator[Reply
         attributes = [(rt.RTA_DST, subnet), source, out]
         yield _route(so.AF_INET, own.prefix, rt.RTN_LOCAL, rt.RT_SCOPE_HOST, attributes)
     yield _route(so.AF_INET, 32, rt.RTN_LOCAL, rt.RT_SCOPE_HOST, [(rt.RTA_DST, own.address), source, out])
-    broadcast = (number | ~mask & 0xFFFFFFFF).to_bytes(4, "big")
+    broadcast = own.broadcast or (number | ~mask & 0xFFFFFFFF).to_bytes(4, "big")
     yield _route(so.AF_INET, 32, rt.RTN_BROADCAST, rt.RT_SCOPE_LINK, [(rt.RTA_DST, broadcast), source, out])
+
+
+def route_reply(route: RouteEntry, kind: int = rt.RTM_NEWROUTE) -> Reply:
+    """An entry of a routing table."""
+    family = so.AF_INET if len(route.destination) == 4 else so.AF_INET6
+    table = route.table if route.table < 256 else rt.RT_TABLE_UNSPEC
+    body = rt.RTMSG.pack(family, route.length, 0, 0, table, route.protocol, route.scope, route.kind, 0)
+    attributes = [(rt.RTA_TABLE, U32.pack(route.table))]
+    if route.length:
+        attributes.append((rt.RTA_DST, route.destination))
+    if route.metric or family == so.AF_INET6:
+        attributes.append((rt.RTA_PRIORITY, U32.pack(route.metric)))
+    if route.gateway:
+        attributes.append((rt.RTA_GATEWAY, route.gateway))
+    if route.source:
+        attributes.append((rt.RTA_PREFSRC, route.source))
+    if route.interface:
+        attributes.append((rt.RTA_OIF, U32.pack(route.interface)))
+    if family == so.AF_INET6:
+        attributes += [(rt.RTA_CACHEINFO, bytes(32)), (_RTA_PREF, b"\0")]
+    return Reply(kind, body + packed(attributes))
 
 
 def _routes(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
@@ -164,9 +207,14 @@ def _routes(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
         return
     for size, number in ((4, so.AF_INET), (16, so.AF_INET6)):
         if family in (so.AF_UNSPEC, number):
+            yield from (
+                route_reply(route)
+                for route in network.routes()
+                if len(route.destination) == size and route.table != rt.RT_TABLE_LOCAL
+            )
             for interface in network.interfaces():
                 for own in interface.addresses:
-                    if len(own.address) == size:
+                    if len(own.address) == size and not own.flags & _TENTATIVE:
                         yield from _local_routes(interface, own)
 
 
@@ -176,10 +224,12 @@ def _one_route(network: InetNetwork, family: int, attributes: dict[int, bytes]) 
     destination = attributes.get(rt.RTA_DST, b"")
     if family not in (so.AF_INET, so.AF_INET6) or len(destination) != size:
         raise LinuxError(errno.EINVAL)
-    route = network.route(destination)
+    wanted = attributes.get(rt.RTA_OIF, b"")
+    route = network.route(destination, U32.unpack(wanted)[0] if len(wanted) == 4 else 0)
     interface = route.interface
-    table = rt.RT_TABLE_MAIN if family == so.AF_INET else rt.RT_TABLE_LOCAL
-    flags = rt.RTM_F_CLONED | (0x80000000 if family == so.AF_INET else 0)  # RTCF_LOCAL, as IPv4 shows it
+    local = route.kind == rt.RTN_LOCAL
+    table = rt.RT_TABLE_MAIN if family == so.AF_INET or not local else rt.RT_TABLE_LOCAL
+    flags = rt.RTM_F_CLONED | (0x80000000 if family == so.AF_INET and local else 0)  # RTCF_LOCAL, as IPv4 shows it
     body = rt.RTMSG.pack(family, size * 8, 0, 0, table, rt.RTPROT_UNSPEC, rt.RT_SCOPE_UNIVERSE, route.kind, flags)
     found = [
         (rt.RTA_TABLE, U32.pack(table)),
@@ -187,6 +237,8 @@ def _one_route(network: InetNetwork, family: int, attributes: dict[int, bytes]) 
         (rt.RTA_OIF, U32.pack(interface.ifindex)),
         (rt.RTA_PREFSRC, route.source),
     ]
+    if route.gateway:
+        found.append((rt.RTA_GATEWAY, route.gateway))
     if family == so.AF_INET:
         found.append((_RTA_UID, U32.pack(0)))
     found.append((rt.RTA_CACHEINFO, bytes(32)))
@@ -222,6 +274,20 @@ def _queues(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
         yield Reply(rt.RTM_NEWQDISC, head + packed([(_TCA_KIND, _NOQUEUE)]))
 
 
+def _neighbours(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
+    """All of a family. ENOENT: one was asked for."""
+    if not dump:
+        raise LinuxError(errno.ENOENT)
+    for each in network.neighbours():
+        family = so.AF_INET if len(each.address) == 4 else so.AF_INET6
+        if body[0] in (so.AF_UNSPEC, family):
+            head = _NDMSG.pack(family, each.interface, each.state, 0, rt.RTN_UNICAST)
+            attributes = [(_NDA_DST, each.address)]
+            if each.hardware:
+                attributes.append((_NDA_LLADDR, each.hardware))
+            yield Reply(rt.RTM_NEWNEIGH, head + packed(attributes))
+
+
 def _none(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
     """There are none. ENOENT: one was asked for."""
     if not dump:
@@ -235,7 +301,7 @@ _HANDLERS: Final[dict[int, _Handler]] = {
     rt.RTM_GETROUTE: _routes,
     rt.RTM_GETRULE: _rules,
     rt.RTM_GETQDISC: _queues,
-    rt.RTM_GETNEIGH: _none,
+    rt.RTM_GETNEIGH: _neighbours,
     rt.RTM_GETNEIGHTBL: _none,
     rt.RTM_GETNEXTHOP: _none,
     rt.RTM_GETTCLASS: _none,

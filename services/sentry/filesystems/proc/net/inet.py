@@ -100,15 +100,26 @@ def _interface_addresses6(reader: Task) -> bytes:
                         interface.ifindex,
                         own.prefix,
                         scope,
-                        rt.IFA_F_PERMANENT,
+                        own.flags & 0xFF,
                         interface.name,
                     )
                 )
     return b"".join(lines)
 
 
+_RTF_UP: Final = 1
+_RTF_GATEWAY: Final = 2
+_RTF_HOST: Final = 4
+_RTF_REJECT: Final = 0x200
+_UNREACHABLE: Final = 7  # RTN_UNREACHABLE, RTN_PROHIBIT
+_PROHIBIT: Final = 8
+_NUD_NOARP: Final = 0x40
+_NUD_PERMANENT: Final = 0x80
+_NUD_UNKNOWN: Final = 0x21  # NUD_INCOMPLETE, NUD_FAILED
+
+
 def _routes6(reader: Task) -> bytes:
-    """The local table, between two entries that reject everything (net/ipv6/route.c)."""
+    """The main table, then the local one between two entries that reject everything (net/ipv6/route.c)."""
     nothing = b"0" * 32
     line = b"%b %02x %b 00 %b %08x %08x %08x %08x %8s\n"
     null = line % (nothing, 0, nothing, nothing, 0xFFFFFFFF, 1, 0, 0x00200200, b"lo")
@@ -118,7 +129,62 @@ def _routes6(reader: Task) -> bytes:
         for own in interface.addresses
         if len(own.address) == 16
     ]
-    return b"".join((null, *local, null))
+    main = [
+        line
+        % (
+            route.destination.hex().encode(),
+            route.length,
+            nothing,
+            route.gateway.hex().encode() or nothing,
+            route.metric,
+            1,
+            0,
+            _RTF_UP | (_RTF_GATEWAY if route.gateway else 0),
+            _name_of(reader, route.interface),
+        )
+        for route in _network(reader).routes()
+        if len(route.destination) == 16 and route.table != rt.RT_TABLE_LOCAL
+    ]
+    return b"".join((*main, null, *local, null))
+
+
+def _name_of(reader: Task, index: int) -> bytes:
+    found = _network(reader).interface(index)
+    return found.name if found is not None else b"*"
+
+
+_ROUTE_HEADER: Final = b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+
+
+def _routes4(reader: Task) -> bytes:
+    """The main table (net/ipv4/fib_trie.c fib_route_seq_show)."""
+    lines = [_ROUTE_HEADER.ljust(_UDP_WIDTH)]
+    for route in _network(reader).routes():
+        if len(route.destination) != 4 or route.table not in (rt.RT_TABLE_MAIN, rt.RT_TABLE_DEFAULT):
+            continue
+        flags = _RTF_UP | (_RTF_GATEWAY if route.gateway else 0) | (_RTF_HOST if route.length == 32 else 0)
+        if route.kind in (_UNREACHABLE, _PROHIBIT):
+            flags |= _RTF_REJECT
+        mask = ((0xFFFFFFFF << (32 - route.length)) & 0xFFFFFFFF).to_bytes(4, "big")
+        fields = (
+            _name_of(reader, route.interface), _words(route.destination), _words(route.gateway or bytes(4)),
+            flags, 0, 0, route.metric, _words(mask), 0, 0, 0,
+        )  # fmt: skip
+        lines.append((b"%b\t%b\t%b\t%04X\t%d\t%d\t%d\t%b\t%d\t%d\t%d" % fields).ljust(_UDP_WIDTH))
+    return b"\n".join(lines) + b"\n"
+
+
+def _arp(reader: Task) -> bytes:
+    lines = [b"IP address       HW type     Flags       HW address            Mask     Device\n"]
+    for each in _network(reader).neighbours():
+        if len(each.address) != 4 or each.state & _NUD_NOARP:
+            continue
+        flags = 0 if not each.hardware or each.state & _NUD_UNKNOWN else 6 if each.state & _NUD_PERMANENT else 2
+        hardware = b":".join(b"%02x" % byte for byte in (each.hardware or bytes(6)))
+        address = b".".join(b"%d" % byte for byte in each.address)
+        fields = (address, rt.ARPHRD_ETHER, flags, hardware, _name_of(reader, each.interface))
+        lines.append(b"%-16b 0x%-10x0x%-10x%-17b     *        %b\n" % fields)
+    return b"".join(lines)
 
 
 def _groups4(reader: Task) -> bytes:
@@ -247,7 +313,7 @@ def _empty(header: bytes, width: int = 0) -> Callable[[Task], bytes]:
 
 
 FILES: Final[dict[bytes, Callable[[Task], bytes]]] = {
-    b"arp": _empty(b"IP address       HW type     Flags       HW address            Mask     Device"),
+    b"arp": _arp,
     b"icmp": _empty(b" " + _SOCKET + _DROPS, _UDP_WIDTH),
     b"icmp6": _empty(_SOCKET6 + _DROPS),
     b"if_inet6": _interface_addresses6,
@@ -257,9 +323,7 @@ FILES: Final[dict[bytes, Callable[[Task], bytes]]] = {
     b"protocols": protocols,
     b"raw": _empty(_SOCKET + _DROPS),
     b"raw6": _empty(_SOCKET6 + _DROPS),
-    b"route": _empty(
-        b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT", _UDP_WIDTH
-    ),
+    b"route": _routes4,
     b"snmp": snmp,
     b"sockstat": sockstat,
     b"sockstat6": sockstat6,

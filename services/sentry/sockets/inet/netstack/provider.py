@@ -18,6 +18,7 @@ from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_CLIENT_ID, VERSION
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import Endpoint, is_multicast
+from services.sentry.sockets.inet.interfaces import Neighbour
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel
 from services.sentry.sockets.inet.netstack.client import FIRST_PATIENCE_NS, Client, Transport, close_fds
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["NetstackProvider"]
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
+_MAX_NEIGHBOURS: Final = 4096
 
 FarSocket = FarStream | FarListener | FarDatagrams
 
@@ -203,6 +205,19 @@ class NetstackProvider:
         kind = self.network.kind_of(destination) or rt.RTN_UNICAST
         return Route(hop.source, kind, self, hop.interface, hop.gateway)
 
+    def neighbours(self) -> list[Neighbour]:
+        """Asked for each time: they change too often to be kept."""
+        if self.client is None:
+            return []
+        try:
+            return [Neighbour(*each) for each in _neighbours_untrusted(self.client.call("neighbours"))]
+        except LinuxError:
+            return []
+
+    def configure(self, verb: str, values: dict[str, object]) -> None:
+        self.connection.call("configure", verb, values)
+        self.connection.receive()
+
     def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
         if self.client is None:
             socket.reset(errno.ENETUNREACH)
@@ -238,6 +253,16 @@ class NetstackProvider:
     def concerns(self, claim: bytes) -> bool:
         """Whether what comes from outside can be for the owner of `claim`."""
         return not any(claim) or is_multicast(claim) or self.view.kind_of(claim) != rt.RTN_UNSPEC
+
+
+def _neighbours_untrusted(value: object) -> list[tuple[int, bytes, bytes, int]]:
+    """The answer to `neighbours`; what makes no sense is left out."""
+    found: list[tuple[int, bytes, bytes, int]] = []
+    for each in value if isinstance(value, list) else ():
+        match each:
+            case [int() as index, bytes() as address, bytes() as hardware, int() as state] if len(address) in (4, 16):
+                found.append((index, address, hardware[:32], state & 0xFFFF))
+    return found[:_MAX_NEIGHBOURS]
 
 
 def as_endpoint(value: Sequence[Any]) -> Endpoint:
