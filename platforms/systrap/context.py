@@ -112,6 +112,7 @@ class SystrapContext:
         "awaiting",
         "cpu_ns",
         "dead",
+        "entry",
         "event_at",
         "fault",
         "has_full_frame",
@@ -174,6 +175,7 @@ class SystrapContext:
         self.has_full_frame = False
         self.dead = False  # its host thread is gone, or on its way out: nothing may be written to the slot any more
         self.killed = False  # to end at its next stop
+        self.entry = 0  # the notification that its new process waits in, see `SystrapPlatform.fork_space`
         self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
         self.in_guest = False
@@ -306,6 +308,13 @@ class SystrapContext:
         u32[self.state_i] = state
         if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
+        if self.entry:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Its new process finds in the slot what it is to do first."""
+        ident, self.entry = self.entry, 0
+        self.platform.let_in(ident)
 
     def resume(self, result: int) -> None:
         if self.dead:
@@ -433,6 +442,11 @@ class SystrapContext:
                 expected.append((nr, args, ((host_fd, number),) if host_fd >= 0 else ()))
             elif host_fd >= 0:
                 first = 1
+        if first and self.entry:
+            first = 0
+            if platform.hand_in(self.entry, files.items()):
+                self.space.give_numbers(list(files.values()))
+                return False
         if first:
             rows[:0] = (_NR_MMAP, *HAND_IN, 0)
             expected.insert(0, (_NR_MMAP, HAND_IN, tuple(files.items())))
@@ -608,6 +622,8 @@ class SystrapContext:
         u32[self.state_i] = state
         if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
+        if self.entry:
+            self._let_in()
 
     def kill(self) -> None:
         """End this thread wherever it is: at once when held, else at its next stop, which is asked for."""

@@ -248,10 +248,11 @@ class _Child:
     """A clone that was posted. Its host thread is believed when its parent's clone returned that thread's id.
 
     A thread that has not shown itself yet could be anyone's: what it says about itself stands in registers that a guest
-    may have chosen. `callers`: those that claim to be this child and came before the parent had its result.
+    may have chosen. `callers`: those that claim to be this child and came before the parent had its result. `waits`: it
+    stays in its first call until it is told what to do.
     """
 
-    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "result")
+    __slots__ = ("callers", "context", "finish", "new_space", "nonce", "parent", "result", "waits")
 
     def __init__(
         self,
@@ -260,12 +261,14 @@ class _Child:
         new_space: bool,
         nonce: int,
         finish: Callable[[int], None],
+        waits: bool,
     ) -> None:
         self.parent = parent
         self.context = context
         self.new_space = new_space
         self.nonce = nonce
         self.finish = finish
+        self.waits = waits
         self.result = 0  # the parent's clone: the child's id, 0 while it is not known
         self.callers: list[tuple[int, int, int, tuple[int, ...]]] = []  # notification, its thread, address, arguments
 
@@ -293,6 +296,7 @@ class SystrapPlatform:
         self._progress_ns = 0
         self._warnings = 0
         self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
+        self._spare: SystrapContext | None = None  # of an address space made ahead
         self._arena_buffer = ffi.from_buffer(self.arena.map)
         self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
         self._notif = bytearray(80)
@@ -504,12 +508,27 @@ class SystrapPlatform:
     def new_space(self, finish: Callable[[SystrapContext | None, int], None]) -> None:
         """An empty address space with one held context, forked from the pristine process.
 
-        `finish(context, 0)`, or `finish(None, -errno)`, runs inside collect(). Requests queue: there is one pristine
-        process.
+        `finish(context, 0)`, or `finish(None, -errno)`, runs at once if there is one made ahead, else inside collect().
+        Requests queue: there is one pristine process.
         """
-        self._wanted.append(finish)
-        if len(self._wanted) == 1:
+        spare, self._spare = self._spare, None
+        if spare is not None and not spare.dead:
+            finish(spare, 0)
+        elif self._wanted and self._wanted[0] == self._put_by:  # it is being made
+            self._wanted[0] = finish
+        else:
+            self._wanted.append(finish)
+            if len(self._wanted) == 1:
+                self._next_space()
+
+    def prepare_space(self) -> None:
+        """One is going to be asked for: have it made meanwhile. It waits, in its first call, as long as it takes."""
+        if not self._wanted and (self._spare is None or self._spare.dead):
+            self._wanted.append(self._put_by)
             self._next_space()
+
+    def _put_by(self, context: SystrapContext | None, result: int) -> None:
+        self._spare = context
 
     def _next_space(self) -> None:
         pristine = self.pristine
@@ -527,7 +546,7 @@ class SystrapPlatform:
                 self._next_space()
 
         try:
-            made.append(self.fork_space(pristine, finished, held=True))
+            made.append(self.fork_space(pristine, finished, held=True, waits=True))
         except MemoryError:
             finished(-errno.ENOMEM)
 
@@ -538,11 +557,14 @@ class SystrapPlatform:
         *,
         held: bool = False,
         copy_frame: bool = False,
+        waits: bool = False,
     ) -> SystrapContext:
         """A copy of `parent`'s address space with one context. `parent` must be held.
 
         The new context starts held (`held`), or goes straight to the guest through a copy of the parent's frame with
-        rax 0; `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno.
+        rax 0; `finish(result)` runs inside collect() when both sides are there: its host pid, or -errno. `waits`: its
+        process stays in its first call, a notification, until the context goes on. So files that its first operations
+        map are handed in with the answer, and need no notification of their own.
         """
         others = [chunk for chunk in parent.space.regions if chunk > 0]
         space = SystrapAddressSpace(self, self._allocate_region())
@@ -556,9 +578,8 @@ class SystrapPlatform:
             else:
                 finish(result)
 
-        return self._clone(
-            parent, context, _CLONE_PARENT | _SIGCHLD, started, new_space=True, held=held, copy=copy_frame
-        )
+        flags = _CLONE_PARENT | _SIGCHLD
+        return self._clone(parent, context, flags, started, new_space=True, held=held, copy=copy_frame, waits=waits)
 
     def add_thread(self, parent: SystrapContext, finish: Callable[[int], None]) -> SystrapContext:
         """Another context in the same address space: a thread of the same host process, held in a copy of the parent's
@@ -660,6 +681,7 @@ class SystrapPlatform:
         new_space: bool,
         held: bool = False,
         copy: bool = False,
+        waits: bool = False,
     ) -> SystrapContext:
         arena = self.arena
         if copy:
@@ -670,7 +692,7 @@ class SystrapPlatform:
         self._nonce += 1
         region_at = context.space.header_offset
         nonce = region_at if new_space else self._nonce << 32
-        child = _Child(parent, context, new_space, nonce, finish)
+        child = _Child(parent, context, new_space, nonce, finish, waits)
         self._children[nonce] = child
         stack = context.slot_addr + layout.SLOT_SIZE - 64
         args = (flags, stack, 0, 0, 0)
@@ -796,7 +818,18 @@ class SystrapPlatform:
         if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
             known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
-        for host_fd, number in known.expected_files():
+        refused = self.hand_in(ident, known.expected_files())
+        if refused:
+            return refused
+        known.advance()
+        return 0 if args == HAND_IN else None
+
+    def hand_in(self, ident: int, files: Iterable[tuple[int, int]]) -> int:
+        """Put host files into the table of the process that waits in notification `ident`, under numbers of our choice.
+
+        0, or a negative errno.
+        """
+        for host_fd, number in files:
             request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, number, 0))
             while True:  # it waits for the guest's thread, and SIGCHLD may interrupt that
                 added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
@@ -804,8 +837,11 @@ class SystrapPlatform:
                     break
             if added < 0:
                 return int(added)
-        known.advance()
-        return 0 if args == HAND_IN else None
+        return 0
+
+    def let_in(self, ident: int) -> None:
+        """A new process that waits in its first call, notification `ident`, goes on."""
+        self._respond(ident, None)
 
     def _judge_child(self, pid: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
         """A thread that says it is a new one: as `_judge`, or _LATER (its parent's word is awaited)."""
@@ -822,8 +858,12 @@ class SystrapPlatform:
             return _LATER
         if (ip, args) != self._expected_of_child(child) or not self._may_be(child, pid):
             return self._refuse_child(pid)
+        if child.waits:
+            child.context.entry = ident
         self._child_started(child, pid)
-        return None if child.new_space else 0
+        if not child.new_space:
+            return 0
+        return _LATER if child.waits else None
 
     def _refuse_child(self, pid: int) -> int:
         child = self._claims.get(pid)
@@ -1008,11 +1048,12 @@ class SystrapPlatform:
                 self.retire(space)
 
     def counts(self) -> dict[str, int]:
-        """What is there now, by name: for logs and for tests that look for leaks."""
+        """What is there now, by name, but for the spare: for logs and for tests that look for leaks."""
+        spare = int(self._spare is not None and not self._spare.dead)
         return {
-            "processes": len(self.spaces_by_pid),
-            "contexts": len(self.by_tid),
-            "regions": self.arena.used,
+            "processes": len(self.spaces_by_pid) - spare,
+            "contexts": len(self.by_tid) - spare,
+            "regions": self.arena.used - spare,
             "active": len(self.active),
             "clones": len(self._children) + len(self._claims),
             "posted": self.posted,

@@ -349,6 +349,9 @@ class ScriptedPlatform:
         context = self._next(ScriptedSpace())
         self.later.append(lambda: finish(context, 0))
 
+    def prepare_space(self) -> None:
+        """Nothing is made ahead."""
+
     def fork_space(
         self, parent: ScriptedContext, finish: Callable[[int], None], *, held: bool = False, copy_frame: bool = False
     ) -> ScriptedContext:

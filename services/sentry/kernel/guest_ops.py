@@ -55,6 +55,8 @@ def start_child(
 
     def start(complete: Complete) -> None:
         context: Any = parent.context
+        if child.group is not parent.group:  # new processes mostly execute a program
+            context.platform.prepare_space()
         if not share_vm:
             begin(complete, 0)
             return
