@@ -444,7 +444,7 @@ class SystrapContext:
                 first = 1
         if first and self.entry:
             first = 0
-            if platform.hand_in(self.entry, files.items()):
+            if platform.hand_in(self.entry, list(files.items())):
                 self.space.give_numbers(list(files.values()))
                 return False
         if first:

@@ -52,7 +52,8 @@ _NR_MMAP, _NR_MUNMAP, _NR_CLONE, _NR_CLOSE = 9, 11, 56, 3
 _SLOTS_LENGTH: Final = layout.SLOTS_PER_REGION * layout.SLOT_SIZE
 _USER_END: Final = 0x7FFF_FFFF_F000
 _ZERO_NOTIF: Final = bytes(80)
-_LATER: Final = 1  # not answered yet
+_LATER: Final = 1  # answered already, or not yet
+_SETFD, _ADDFD_SEND = 1, 2  # flags of ADDFD: a number of our choice; answer the notification with it
 _PID_MAX: Final = 1 << 22
 _NO_FD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may make them as fast as we answer
@@ -818,19 +819,21 @@ class SystrapPlatform:
         if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
             known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
-        refused = self.hand_in(ident, known.expected_files())
+        only_files = args == HAND_IN
+        refused = self.hand_in(ident, known.expected_files(), only_files)
         if refused:
             return refused
         known.advance()
-        return 0 if args == HAND_IN else None
+        return _LATER if only_files else None
 
-    def hand_in(self, ident: int, files: Iterable[tuple[int, int]]) -> int:
+    def hand_in(self, ident: int, files: Sequence[tuple[int, int]], answer: bool = False) -> int:
         """Put host files into the table of the process that waits in notification `ident`, under numbers of our choice.
 
-        0, or a negative errno.
+        `answer`: it goes on with the last one, whose number is its call's result. 0, or a negative errno.
         """
-        for host_fd, number in files:
-            request = bytearray(_ADDFD_STRUCT.pack(ident, 1, host_fd, number, 0))
+        for k, (host_fd, number) in enumerate(files):
+            flags = _SETFD | (_ADDFD_SEND if answer and k == len(files) - 1 else 0)
+            request = bytearray(_ADDFD_STRUCT.pack(ident, flags, host_fd, number, 0))
             while True:  # it waits for the guest's thread, and SIGCHLD may interrupt that
                 added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
                 if added != -errno.EINTR:

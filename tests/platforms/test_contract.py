@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import time
 import traceback
 from collections.abc import Callable, Generator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from platforms._host import ffi
 from platforms.base import Op
+from platforms.systrap import layout
 from platforms.testing import contract
 from platforms.testing.scripted import Call, Fault, ScriptedContext, ScriptedPlatform, Spin
 
@@ -97,6 +100,10 @@ def test_scripted(check: Callable[[Any], None]) -> None:
 
 @pytest.mark.parametrize("check", contract.CHECKS, ids=lambda check: check.__name__)
 def test_systrap(check: Callable[[Any], None]) -> None:
+    run_apart(check)
+
+
+def run_apart(check: Callable[[Any], None]) -> None:
     ours, theirs = os.pipe()
     pid = os.fork()
     if not pid:
@@ -118,3 +125,103 @@ def test_systrap(check: Callable[[Any], None]) -> None:
         os.set_blocking(pipe.fileno(), False)
         said = pipe.read() or b""
     assert status == 0, said.decode()
+
+
+# --- systrap's own: address spaces made ahead, whose process waits in its first call ---
+def made_ahead(harness: Any) -> Any:
+    """The spare's context, when it is there."""
+    platform = harness.platform
+    platform.prepare_space()
+    platform.prepare_space()  # there is one already, or it is being made
+    contract._pump(harness, lambda: platform._spare is not None and not platform._spare.dead)
+    return platform._spare
+
+
+def taken(harness: Any) -> Any:
+    made: list[Any] = []
+    harness.platform.new_space(lambda context, result: made.append(context))
+    assert made, "it is not there at once"
+    return made[0]
+
+
+def file_with(text: bytes) -> int:
+    fd = os.memfd_create("file")
+    os.write(fd, text)
+    return fd
+
+
+def map_file(addr: int, fd: int) -> Op:
+    return Op(9, (addr, 4096, 1, 0x12, 0, 0), fd)
+
+
+def spare_is_taken_at_once_and_gets_its_files(harness: Any) -> None:
+    before = harness.platform.counts()
+    spare = made_ahead(harness)
+    assert harness.platform.counts() == before
+    assert taken(harness) is spare
+    assert harness.platform.counts()["processes"] == before["processes"] + 1
+    files = [map_file(CODE, file_with(b"one")), map_file(CODE + 4096, file_with(b"two"))]
+    assert contract.ops(harness, spare, *files) == [CODE, CODE + 4096]
+    assert contract.read(spare, CODE, 3) == (3, b"one")
+    assert contract.read(spare, CODE + 4096, 3) == (3, b"two")
+    later = contract.ops(harness, spare, Op(9, (CODE, 4096, 1, 0x12, layout.DONATED_FD, 0)))
+    assert later == [-errno.EBADF]  # nothing stays handed in
+    spare.exit()
+
+
+def request_takes_the_spare_that_is_being_made(harness: Any) -> None:
+    platform = harness.platform
+    platform.prepare_space()
+    made: list[Any] = []
+    platform.new_space(lambda context, result: made.append(context))
+    platform.new_space(lambda context, result: made.append(context))
+    contract._pump(harness, lambda: len(made) == 2)
+    assert platform._spare is None
+    assert platform.counts()["processes"] == 3  # the pristine one and these
+    for context in made:
+        assert contract.ops(harness, context, contract.mmap_op(CODE)) == [CODE]
+    contract.write(made[0], CODE, b"mine")
+    assert contract.read(made[1], CODE, 4) == (4, bytes(4))
+
+
+def spare_that_died_is_replaced(harness: Any) -> None:
+    platform = harness.platform
+    spare = made_ahead(harness)
+    os.kill(spare.tgid, 9)
+    for _ in range(1000):
+        platform.reap()
+        if spare.dead:
+            break
+        time.sleep(0.001)
+    while platform.lost:
+        platform.lost.pop().abandon()
+    assert platform.counts()["processes"] == 1
+    another = made_ahead(harness)
+    assert another is not spare
+    assert contract.ops(harness, taken(harness), contract.mmap_op(CODE)) == [CODE]
+
+
+def spare_that_ends_unused_leaves_nothing(harness: Any) -> None:
+    made_ahead(harness)
+    context = taken(harness)
+    context.exit()
+    context.space.release()
+    for _ in range(1000):
+        harness.platform.reap()
+        if harness.platform.counts()["processes"] == 1:
+            return
+        time.sleep(0.001)
+    raise AssertionError("its process is still there")
+
+
+OWN = (
+    spare_is_taken_at_once_and_gets_its_files,
+    request_takes_the_spare_that_is_being_made,
+    spare_that_died_is_replaced,
+    spare_that_ends_unused_leaves_nothing,
+)
+
+
+@pytest.mark.parametrize("check", OWN, ids=lambda check: check.__name__)
+def test_systrap_alone(check: Callable[[Any], None]) -> None:
+    run_apart(check)

@@ -2,7 +2,8 @@
 
 Everything that may fail with an error is done before the point of no return; after it a failure kills the process, as
 on Linux. Pure parts: loader/elf.py, loader/script.py, loader/initial_stack.py. The new memory is a fork of the
-platform's pristine process, filled by operations posted to its one context; the task moves over when all is there.
+platform's pristine process, filled by operations posted to its one context; what the new image is to contain is worked
+out while they are carried out, and the task moves over when all is there.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def _open(task: Task, path: Path) -> OpenFile:
 def _read_image(file: OpenFile, head: bytes) -> elf.ElfImage:
     offset, size = elf.headers_needed(head)
     headers = head[offset : offset + size] if offset + size <= len(head) else file.pread(size, offset)
-    return elf.parse_untrusted(head, headers, file.inode.size)
+    return elf.parse_untrusted(head[: elf.HEADER_SIZE], headers, file.inode.size)
 
 
 def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[bytes]) -> _Program:
@@ -118,7 +119,7 @@ def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[
         raise LinuxError(errno.ELOOP)
     try:
         if program.image.interpreter is not None:
-            _open_interpreter(task, program)
+            _open_interpreter(task, program, head)
         if path.mount.flags & _MS_NOSUID:
             cred_mode &= 0o1777
         program.cred = for_exec(task.cred, cred_uid, cred_gid, cred_mode, task.no_new_privs)
@@ -129,10 +130,11 @@ def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[
     return program
 
 
-def _open_interpreter(task: Task, program: _Program) -> None:
+def _open_interpreter(task: Task, program: _Program, head: bytes) -> None:
+    """Open what PT_INTERP names; `head` is the beginning of the program."""
     assert program.image.interpreter is not None
     offset, size = program.image.interpreter
-    name = program.file.pread(size, offset)
+    name = head[offset : offset + size] if offset + size <= len(head) else program.file.pread(size, offset)
     if not name.endswith(b"\0"):
         raise LinuxError(errno.ENOEXEC)
     file = _open(task, find(task, name[:-1]))
@@ -238,6 +240,7 @@ class _Loader:
         self.records: list[tuple[Any, ...]] = []
         self.zero: list[tuple[int, int]] = []
         self.entry = 0
+        self.failed = False
 
     def begin(self) -> None:
         program, mm = self.program, self.mm
@@ -267,6 +270,8 @@ class _Loader:
         end = page_up(self.bias + image.high)
         mm.brk_start = mm.brk = end + (_random_bits(13) << 12)
         self._step(0)
+        if not self.failed:
+            self._describe()
 
     def _add(self, image: elf.ElfImage, file: OpenFile, bias: int) -> None:
         ops, records, zero = _segment_ops(image, file, bias)
@@ -283,11 +288,8 @@ class _Loader:
             batch.append(op)
 
         def done(results: list[int]) -> None:
-            for k, result in enumerate(results):
-                if result != batch[k].args[0]:
-                    self.complete(lambda: _fatal(self.task, self, _SIGSEGV))
-                    return
-            if len(results) != len(batch):
+            if results != [op.args[0] for op in batch]:
+                self.failed = True
                 self.complete(lambda: _fatal(self.task, self, _SIGSEGV))
             elif at + len(batch) < len(self.ops):
                 self._step(at + len(batch))
@@ -296,25 +298,29 @@ class _Loader:
 
         self.context.run_ops(batch, done)
 
-    def _finish(self) -> Outcome:
-        """All is mapped: contents, registers, and the task moves over."""
-        task, program, mm, context = self.task, self.program, self.mm, self.context
+    def _describe(self) -> None:
+        """What the new memory is going to be, while it is being mapped: its areas, and the first stack."""
+        mm = self.mm
         for record in self.records:
             start, length, prot, file, backing, offset, *name = record
             if file is not None:
                 file.add_reference()
             mm.record(start, length, prot, False, file, backing, offset, *name)
-        try:
-            for start, length in self.zero:
-                mm.write(start, bytes(length))
-            stack = self._stack()
-            mm.write(stack.sp, stack.data)
-        except LinuxError:
-            return _fatal(task, self, _SIGSEGV)
+        self.stack = stack = self._stack()
         mm.arg_start, mm.arg_end = stack.arg_start, stack.arg_end
         mm.env_start, mm.env_end = stack.env_start, stack.env_end
         mm.stack_start, mm.auxv = stack.sp, stack.auxv
-        mm.runs(program.file.inode)
+        mm.runs(self.program.file.inode)
+
+    def _finish(self) -> Outcome:
+        """All is mapped: contents, registers, and the task moves over."""
+        task, program, mm, context, stack = self.task, self.program, self.mm, self.context, self.stack
+        try:
+            for start, length in self.zero:
+                mm.write(start, bytes(length))
+            mm.write(stack.sp, stack.data)
+        except LinuxError:
+            return _fatal(task, self, _SIGSEGV)
         old_mm, old_context = task.mm, task.context
         if old_mm is not None:
             begin_exec(task)
@@ -407,7 +413,8 @@ def execute(task: Task, path: Path, name: bytes, argv: Sequence[bytes], envp: Se
     """execve(2) of the file at `path`, called `name` by the program. Errors as execve(2) lists them."""
     arguments = list(argv) or [b""]
     program = _prepare(task, path, name, arguments, list(envp))
-    size = sum(len(s) + 9 for s in program.argv) + sum(len(s) + 9 for s in program.envp)
+    strings = [*program.argv, *program.envp]
+    size = sum(map(len, strings)) + 9 * len(strings)
     if size > _argument_limit(task) + MAX_ARG_STRLEN:
         program.close()
         raise LinuxError(errno.E2BIG)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import struct
+from functools import lru_cache
 from typing import Final
 
 from protocol.records import field, record
 from services.sentry.errors import LinuxError
 
-__all__ = ["ElfImage", "Segment", "parse_untrusted"]
+__all__ = ["HEADER_SIZE", "ElfImage", "Segment", "headers_needed", "parse_untrusted"]
 
 _EHDR: Final = struct.Struct("<16sHHIQQQIHHHHHH")
+HEADER_SIZE: Final = _EHDR.size
 _PHDR: Final = struct.Struct("<IIQQQQQQ")
 _PT_LOAD, _PT_INTERP, _PT_PHDR, _PT_GNU_STACK = 1, 3, 6, 0x6474E551
 _ET_EXEC, _ET_DYN, _EM_X86_64 = 2, 3, 62
@@ -76,8 +78,12 @@ def headers_needed(head: bytes) -> tuple[int, int]:
     return phoff, phnum * _PHDR.size
 
 
+@lru_cache(maxsize=64)
 def parse_untrusted(head: bytes, headers: bytes, size: int) -> ElfImage:
-    """The plan from the file header and the program headers (as `headers_needed` named them); `size` of the file."""
+    """The plan from the file header and the program headers (as `headers_needed` named them); `size` of the file.
+
+    The same headers give the same object: it is not to be changed.
+    """
     _, kind, _, _, entry, phoff, _, _, _, _, phnum, *_ = _EHDR.unpack_from(head)
     if len(headers) < phnum * _PHDR.size:
         raise LinuxError(errno.ENOEXEC, "truncated program headers")

@@ -33,30 +33,26 @@ def build(
     platform: bytes = b"x86_64",
 ) -> StackImage:
     """The stack below `top` (16-aligned). AT_RANDOM, AT_EXECFN and AT_PLATFORM are added to `auxv` here."""
-    at = top - 8
-    strings: list[bytes] = [bytes(8)]
-
-    def push(data: bytes) -> int:
-        nonlocal at
-        at -= len(data)
-        strings.append(data)
-        return at
-
-    exec_at = push(exec_name + b"\0")
-    env_end = at
-    env_at = [push(item + b"\0") for item in reversed(envp)][::-1]
-    env_start = at
-    arg_end = at
-    arg_at = [push(item + b"\0") for item in reversed(argv)][::-1]
-    arg_start = at
-    platform_at = push(platform + b"\0")
-    push(bytes(at & 15))
-    random_at = push(random)
+    args, environment = b"\0".join((*argv, b"")), b"\0".join((*envp, b""))  # each string with its NUL
+    exec_at = env_end = top - 8 - len(exec_name) - 1
+    env_start = arg_end = env_end - len(environment)
+    arg_start = arg_end - len(args)
+    platform_at = arg_start - len(platform) - 1
+    random_at = (platform_at & ~15) - len(random)
     pairs = [*auxv, (25, random_at), (31, exec_at), (15, platform_at), (0, 0)]
     vector = struct.pack(f"<{2 * len(pairs)}Q", *[value for pair in pairs for value in pair])
-    words = [len(argv), *arg_at, 0, *env_at, 0]
+    words = [len(argv), *_addresses(arg_start, argv), 0, *_addresses(env_start, envp), 0]
     block = struct.pack(f"<{len(words)}Q", *words) + vector
-    push(bytes((at - len(block)) & 15))
-    sp = push(block)
-    data = b"".join(reversed(strings))
+    sp = random_at - len(block) & ~15
+    below = block + bytes(random_at - sp - len(block)) + random + bytes(platform_at - random_at - len(random))
+    data = below + platform + b"\0" + args + environment + exec_name + bytes(1 + 8)
     return StackImage(sp, data, arg_start, arg_end, env_start, env_end, vector)
+
+
+def _addresses(at: int, strings: Sequence[bytes]) -> list[int]:
+    """Where each of `strings` lies when they and their NULs follow each other from `at` on."""
+    found = []
+    for string in strings:
+        found.append(at)
+        at += len(string) + 1
+    return found

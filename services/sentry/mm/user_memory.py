@@ -22,6 +22,7 @@ __all__ = ["UserMemory"]
 
 _SCRATCH_SIZE: Final = 1 << 16
 _PAGE: Final = 4096
+_POINTERS_AT_ONCE: Final = 64
 CARRIED_MAX: Final = 0x200  # bytes that a slot carries back; more is cheaper copied by the host in one go
 _scratch = bytearray(_SCRATCH_SIZE)
 _scratch_c = ffi.from_buffer(_scratch)
@@ -228,10 +229,11 @@ class UserMemory:
         """A NULL-terminated array of pointers. E2BIG: longer than `limit`."""
         out: list[int] = []
         while len(out) <= limit:
-            room = (_PAGE - (addr & (_PAGE - 1))) // 8 or 1
-            for (value,) in _U64.iter_unpack(self.read(addr, 8 * room)):
-                if not value:
-                    return out
-                out.append(value)
+            room = min((_PAGE - (addr & (_PAGE - 1))) // 8 or 1, _POINTERS_AT_ONCE)
+            values = struct.unpack(f"<{room}Q", self.read(addr, 8 * room))
+            if 0 in values:
+                out += values[: values.index(0)]
+                return out
+            out += values
             addr += 8 * room
         raise LinuxError(errno.E2BIG)
