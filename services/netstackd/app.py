@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import resource
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from services.netstackd.config.model import Config, InterfaceSpec, RouteSpec, RuleSpec
@@ -23,13 +24,16 @@ from services.netstackd.filter.pipeline import Firewall
 from services.netstackd.filter.rules import REJECT_CODES
 from services.netstackd.links.base import Link
 from services.netstackd.links.bridge import Bridge
-from services.netstackd.namespaces import Namespaces
+from services.netstackd.namespaces import Namespace, Namespaces
 from services.netstackd.network import routes as r
 from services.netstackd.network.addresses import SCOPE_LINK
 from services.netstackd.network.interface import LOOPBACK, OFFLOAD_ALL, VLAN, Interface
 from services.netstackd.services.manager import ServiceManager
+from services.netstackd.slirp.datagrams import FlowTable
 from services.netstackd.slirp.engine import Slirp
 from services.netstackd.slirp.host import Host, NoHost
+from services.netstackd.slirp.publish import Publication, Publisher, PublishSpec, publish_error
+from services.netstackd.slirp.pump import Pumps
 from services.netstackd.socket_service.server import SocketService
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import Packet
@@ -74,9 +78,14 @@ class Router:
         self.services = ServiceManager(self.stack, self.interfaces, rng, log)
         self.services.on_lease = self._add_route_later
         self._host: Host = NoHost()
+        self.pumps = Pumps(self.stack)
+        self.flows = FlowTable(self.stack, 1024)
+        self.publisher = Publisher(self.stack, self._host, self.pumps, self.flows, self._address_in)
+        self._published: dict[PublishSpec, int] = {}  # those of the configuration, by number
         self.slirp: Slirp | None = None
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # may not be asked for after the seal
         self.namespaces = Namespaces(self.loop, self.stack, self.interfaces.get, rng, secret)
+        self.namespaces.on_gone = self._namespace_gone
         self.sockets = SocketService(self.loop, self.namespaces, log)
         self.stack.set_up(self.stack.add_interface(Interface("lo", LOOPBACK, mtu=65536, offload=OFFLOAD_ALL)), True)
         self.reload(config, links)
@@ -115,6 +124,8 @@ class Router:
         if config.slirp != self.config.slirp or config.interfaces != self.config.interfaces:
             self._change_slirp(config)
             done += ["slirp changed"] if config.slirp != self.config.slirp else []
+        if config.publishes != self.config.publishes and not isinstance(self._host, NoHost):
+            done += self._change_publishes(config.publishes)
         self.services.configure(config)
         self.namespaces.configure(config.network)
         self.log.configure(config.log_level, config.log_format)
@@ -127,6 +138,38 @@ class Router:
         self._host = host
         if self.slirp is not None:
             self.slirp.host = host
+        self.publisher.host = host
+        self._change_publishes(self.config.publishes)
+
+    def _address_in(self, name: str, version: int) -> tuple[int, int] | None:
+        """The address of a namespace: of `version` if it has one."""
+        if name not in self.namespaces.all:
+            return None
+        addresses = self.namespaces.addresses_of(name)
+        return next((one for one in addresses if one[0] == version), addresses[0] if addresses else None)
+
+    def _namespace_gone(self, namespace: Namespace) -> None:
+        """What is published there ends, and so do connections of the host: nobody is at their other end."""
+        self.publisher.owner_gone(namespace)
+        self.pumps.abort_to({(version, address) for version, address, _ in namespace.addresses})
+
+    def _change_publishes(self, specs: tuple[PublishSpec, ...]) -> list[str]:
+        """Publish what the configuration names, and no longer what it named."""
+        done: list[str] = []
+        for spec in [spec for spec in self._published if spec not in specs]:
+            self.publisher.unpublish(self._published.pop(spec))
+            done.append("port unpublished")
+        for spec in specs:
+            if spec not in self._published:
+                self.publisher.publish(spec, partial(self._config_published, spec))
+                done.append("port published")
+        return done
+
+    def _config_published(self, spec: PublishSpec, result: Publication | int) -> None:
+        if isinstance(result, int):
+            self.log.event("error", "publish-failed", port=spec.first, why=publish_error(spec, result))
+        else:
+            self._published[spec] = result.id
 
     def _change_slirp(self, config: Config) -> None:
         spec = config.slirp
@@ -136,12 +179,14 @@ class Router:
                 self.slirp = None
             return
         if self.slirp is None:
-            self.slirp = Slirp(self.stack, self._host)
+            self.slirp = Slirp(self.stack, self._host, self.pumps, self.flows)
         # Each connection and flow is a descriptor here; what is not theirs stays for links and clients.
         room = max(self._descriptors - DESCRIPTOR_RESERVE, 2)
         flows = min(spec.max_flows, room // 2)
         connections = min(spec.max_connections, room - flows)
-        self.slirp.configure(spec.host_loopback, spec.denied, connections, flows)
+        self.flows.limit = flows
+        self.publisher.max_connections = connections
+        self.slirp.configure(spec.host_loopback, spec.denied, connections)
         for name, iface in self.interfaces.items():
             self.slirp.cover(iface, name in spec.interfaces)
 

@@ -97,6 +97,7 @@ class Namespaces:
         self._made = 0
         self._network: NetworkSpec | None = None
         self._ending: set[Namespace] = set()
+        self.on_gone: Callable[[Namespace], None] = lambda namespace: None
         self.root = Namespace(ROOT, root)
         self.root.keep = True
         self.all: dict[str, Namespace] = {ROOT: self.root}
@@ -340,6 +341,7 @@ class Namespaces:
         if namespace.gone:
             return
         namespace.gone = True
+        self.on_gone(namespace)
         for told in list(namespace.on_gone):
             told()
         stack, loop = namespace.stack, self._loop

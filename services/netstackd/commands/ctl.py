@@ -74,6 +74,15 @@ def _changes(answer: list[str]) -> str:
     return "\n".join(answer) or "nothing changed"
 
 
+def _published(rows: list[dict[str, Any]]) -> str:
+    shown = [{**row, "port": _range(row["ports"])} for row in rows]
+    return table(shown, ("id", "protocol", "host", "port", "to", "connections")) or "none"
+
+
+def _range(ports: list[int]) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{ports[0]}-{ports[-1]}"
+
+
 def _done(answer: Any) -> str:
     return "" if answer is True else str(answer)
 
@@ -90,6 +99,7 @@ SIMPLE: Final[dict[str, tuple[str, Show]]] = {
     "filter": ("filter rules with their counters", _rows()),
     "dhcp": ("leases", _rows()),
     "ss": ("the router's own sockets", _rows()),
+    "published": ("ports of the host that go inside", _published),
     "metrics": ("everything counted, as Prometheus reads it", str),
     "stop": ("end the router", _done),
 }
@@ -135,6 +145,10 @@ def _parsers(verbs: Any) -> None:
     pcap.add_argument("-s", dest="snap", type=int, default=262144, help="bytes of each packet")
     why = verbs.add_parser("why", help='what would happen to a packet: why "tcp A:P > B:P in IFACE"')
     why.add_argument("packet", nargs="+")
+    publish = verbs.add_parser("publish", help="a port of the host goes to one inside")
+    publish.add_argument("port", metavar="[HOST:]PORT[-LAST]:TARGET:PORT[/udp]", help="port 0: any that is free")
+    unpublish = verbs.add_parser("unpublish", help="end a published port")
+    unpublish.add_argument("number", type=int, help="as `published` shows it")
     verbs.add_parser("events", help="what happens, as it happens (JSON lines)")
     ns = verbs.add_parser("ns", help="network namespaces: show, add, del")
     ns.add_argument("action", nargs="?", choices=("show", "add", "del"), default="show")
@@ -183,6 +197,10 @@ def _ask(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:
         return control.call("ping", options.address, *values), _ping
     if verb == "pcap":
         return _pcap(control, options)
+    if verb == "publish":
+        return _publish(control, options), lambda row: f"{row['id']} {row['protocol']} {row['host']}:{row['port']}"
+    if verb == "unpublish":
+        return control.call("unpublish", options.number), _done
     if verb == "why":
         return control.call("why", " ".join(options.packet)), _why
     if options.file is None:
@@ -227,6 +245,25 @@ def _namespaces(control: Control, options: argparse.Namespace) -> tuple[Any, Sho
         return control.call("namespace_remove", options.name), lambda _: ""
     wanted = {"keep": True, "connect": False, **({"addresses": options.address} if options.address else {})}
     return control.call("namespace_add", options.name, wanted)["names"], lambda texts: "\n".join(texts)
+
+
+def _publish(control: Control, options: argparse.Namespace) -> Any:
+    from services.netstackd.config.publishing import parse_publish
+    from services.netstackd.config.text import address_text
+
+    try:
+        spec = parse_publish(options.port)
+    except ValueError as error:
+        raise CommandError(f"publish: {error}", usage=True) from None
+    what = {
+        "protocol": spec.protocol,
+        "host": address_text(spec.version, spec.address),
+        "port": f"{spec.first}-{spec.last}",
+        "namespace": spec.namespace,
+        "address": "" if spec.namespace else address_text(*spec.target),
+        "guest_port": spec.guest_port,
+    }
+    return control.call("publish", what)
 
 
 def _pcap(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:

@@ -85,6 +85,14 @@ def parser() -> argparse.ArgumentParser:
         help='preset slirp: default %(default)s; "" for none',
     )
     made.add_argument("--host-loopback", action="store_true", help="preset slirp: the gateway is the host's loopback")
+    made.add_argument(
+        "-p",
+        "--publish",
+        action="append",
+        default=[],
+        metavar="[HOST:]PORT:TARGET:PORT[/udp]",
+        help="a port of the host goes to one inside",
+    )
     made.add_argument("--control", metavar="PATH", help="the control socket (overrides the file)")
     made.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="overrides the file")
     made.add_argument("--log-format", choices=("text", "json"), help="overrides the file")
@@ -127,6 +135,13 @@ def _override(config: Config, options: argparse.Namespace) -> Config:
     from protocol.records import replace
 
     changes: dict[str, object] = {}
+    if options.publish:
+        from services.netstackd.config.publishing import parse_publish
+
+        try:
+            changes["publishes"] = (*config.publishes, *(parse_publish(text) for text in options.publish))
+        except ValueError as error:
+            raise ConfigError([f"--publish {error}"]) from None
     if options.control is not None:
         changes["control"] = options.control
     if options.log_level is not None:

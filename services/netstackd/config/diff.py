@@ -75,6 +75,7 @@ def differences(old: Config, new: Config) -> list[str]:
     )
     for field in (
         "slirp",
+        "publishes",
         "network",
         "control",
         "control_mode",

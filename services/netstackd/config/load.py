@@ -24,10 +24,12 @@ from services.netstackd.config.model import (
     StaticLease,
 )
 from services.netstackd.config.policy import read_policy
+from services.netstackd.config.publishing import split_colons, to_target
 from services.netstackd.config.reader import Reader, Source, shown
 from services.netstackd.links.fault import Faults
 from services.netstackd.links.host_unsafe import MAX_NAME_BYTES
 from services.netstackd.links.shaper import Shape
+from services.netstackd.slirp.publish import PublishSpec
 
 KINDS: Final = ("tap", "tun", "packet", "unix", "pcap", "loopback", "bridge", "vlan")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -74,6 +76,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
     slirp = _slirp(top.table("slirp"), names) if top.has("slirp") else None
+    publishes = [_publish(reader) for reader in top.tables("publish")]
     network = _network(top.table("network"), interfaces) if top.has("network") else None
     control, sockets = _socket(top.table("control"), "socket"), _socket(top.table("sockets"), "listen")
     log = top.table("log")
@@ -91,6 +94,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
         dhcp_servers=tuple([server for server in servers if server is not None]),
         advertisements=tuple(advertisements),
         slirp=slirp,
+        publishes=tuple([one for one in publishes if one is not None]),
         network=network,
         control=control[0],
         control_mode=control[1],
@@ -408,3 +412,19 @@ def _slirp(reader: Reader, names: frozenset[str]) -> SlirpSpec:
     )
     reader.end()
     return spec
+
+
+def _publish(reader: Reader) -> PublishSpec | None:
+    protocol, host = reader.choice("protocol", ("tcp", "udp"), "tcp"), reader.text("host")
+    ports = reader.texts("port")
+    to = reader.required("to")
+    words = split_colons(to)
+    reader.end()
+    if len(ports) != 1 or len(words) != 2:
+        reader.problem("to", 'port must be one or a range, and to an inner address or namespace such as "web:80"')
+        return None
+    try:
+        return to_target(protocol, host, ports[0], words[0], words[1])
+    except ValueError as error:
+        reader.problem("", str(error))
+        return None

@@ -12,6 +12,7 @@ from protocol.records import field, record
 from services.netstackd.filter.pipeline import Policy
 from services.netstackd.links.fault import Faults
 from services.netstackd.links.shaper import Shape
+from services.netstackd.slirp.publish import PublishSpec
 
 Address: TypeAlias = tuple[int, int]  # version, address
 Prefix: TypeAlias = tuple[int, int, int]  # version, address, prefix length
@@ -178,6 +179,7 @@ class Config:
     advertisements: tuple[AdvertisementSpec, ...] = ()
     slirp: SlirpSpec | None = None
     network: NetworkSpec | None = None
+    publishes: tuple[PublishSpec, ...] = ()
     control: str = ""
     control_mode: int = 0o600
     sockets: str = ""

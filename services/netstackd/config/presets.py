@@ -174,10 +174,18 @@ dad_transmits = 0
     ]
     parts += [_interface(port, 'bridge = "virtual"')[1] for port in ports]
     hosts = inside.num_addresses
+    # Sandboxes get addresses of the lower half; virtual machines those of the upper one, by DHCP.
+    pools = [f"{inside[min(SLIRP_FIRST, hosts // 4)]}-{inside[hosts // 2 - 1]}"]
+    if inside6 is not None:
+        pools.append(f"{inside6[SLIRP_FIRST]}-{inside6[0xFFFF]}")
     parts.append(
         f"""[slirp]
 interfaces = "virtual"
 host_loopback = {str(host_loopback).lower()}
+
+[network]
+interface = "virtual"
+pool = {_strings(pools)}
 
 [[dhcp_server]]
 interface = "virtual"

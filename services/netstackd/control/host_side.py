@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from protocol.rpc.codec import Fd
 from services.netstackd.control.server import Client, ControlServer
-from services.netstackd.edge.host_sockets import FdPort, FdSocket, address_of, open_descriptor
+from services.netstackd.edge.host_sockets import FdPort, FdSocket, open_descriptor
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
 from services.netstackd.slirp.host import HostPort, HostSocket
@@ -113,10 +113,13 @@ class HostSide:
             if error is not None or not isinstance(result, Fd):
                 done(_errno(error))
                 return
-            sock = open_descriptor(result.number, kind, version)
-            done(FdPort(self._loop, sock, kind, version, address_of(sock.getsockname())))
+            done(FdPort(self._loop, open_descriptor(result.number, kind, version)))
 
         self._call("listen", [kind, address.to_bytes(4 if version == 4 else 16, "big"), port], answered)
+
+    def port(self, fd: int, kind: str) -> HostPort:
+        """A listening or bound socket that somebody else has made. OSError."""
+        return FdPort.of_descriptor(self._loop, fd, kind)
 
     def descriptors(self) -> list[int]:
         """What must survive the seal."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.rpc.codec import Fd
 from services.netstackd.config.model import RouteSpec
+from services.netstackd.config.publishing import publish_spec
 from services.netstackd.config.text import (
     address_text,
     endpoint_text,
@@ -32,6 +33,7 @@ from services.netstackd.links.pcap import PcapWriter
 from services.netstackd.network import routes as r
 from services.netstackd.network.interface import KIND_NAMES, Interface
 from services.netstackd.network.neighbours import STATE_NAMES as NUD_NAMES
+from services.netstackd.slirp.publish import Publication, publish_error
 from services.netstackd.storage.packet import Packet
 
 if TYPE_CHECKING:
@@ -94,6 +96,9 @@ class Methods:
             "ping": self.ping,
             "pcap": self.pcap,
             "why": self.why,
+            "publish": self.publish,
+            "unpublish": self.unpublish,
+            "published": self.published,
             "events": self.events,
             "metrics": self.metrics,
             "reload": self.reload,
@@ -441,6 +446,69 @@ class Methods:
         router.loop.captures.setdefault(iface, []).append(capture)
         client.on_close = capture.stop
         return later
+
+    def publish(self, client: Client, what: Row) -> Any:
+        """Publish a port: {"protocol", "host", "port" (0: any, "A-B": a range), "namespace" or "address", "guest_port"}
+        or with "socket" one that listens (udp: is bound) already. Answers {"id", "host", "port", "ports"}."""
+        if not isinstance(what, dict):
+            raise MethodError("publish: a map must say what")
+        address = what.get("address") or ""
+        if isinstance(address, bytes):
+            address = address_text(4 if len(address) == 4 else 6, int.from_bytes(address, "big"))
+        name = str(what.get("namespace") or "")
+        socket = what.get("socket")
+        spec = publish_spec(
+            str(what.get("protocol", "tcp")),
+            str(what.get("host") or ""),
+            str(what.get("port", 0)),
+            "" if address else name,
+            str(address),
+            what.get("guest_port", ""),
+        )
+        owner = self._router.namespaces.find(name) if spec.namespace else None
+        if isinstance(socket, Fd):
+            try:
+                made = self._router.publisher.publish_socket(spec, socket.number)
+            except OSError as error:
+                raise MethodError(f"publish: the socket: {error.strerror or error}", error.errno or 22) from None
+            made.owner = owner
+            return self._publication(made)
+        later = Later()
+
+        def done(result: Publication | int) -> None:
+            if isinstance(result, int):
+                later.refuse(publish_error(spec, result))
+            else:
+                result.owner = owner
+                later.answer(self._publication(result))
+
+        self._router.publisher.publish(spec, done)
+        return later
+
+    @staticmethod
+    def _publication(made: Publication) -> Row:
+        spec = made.spec
+        first = made.ports[0]
+        inside = spec.namespace or address_text(*spec.target)
+        return {
+            "id": made.id,
+            "protocol": spec.protocol,
+            "host": address_text(first.version, first.address),
+            "port": first.port,
+            "ports": [port.port for port in made.ports],
+            "to": f"[{inside}]:{spec.guest_port}" if ":" in inside else f"{inside}:{spec.guest_port}",
+            "connections": made.connections,
+        }
+
+    def unpublish(self, client: Client, number: int) -> bool:
+        """End a published port by its number; its connections go on."""
+        if not self._router.publisher.unpublish(number):
+            raise MethodError(f"unpublish: no published port has the number {number}", 2)
+        return True
+
+    def published(self, client: Client) -> list[Row]:
+        """What is published."""
+        return [self._publication(made) for made in self._router.publisher.publications.values() if made.ports]
 
     def why(self, client: Client, description: str) -> Row:
         """What would happen to a packet, and which rule decides."""

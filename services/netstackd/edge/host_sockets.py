@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
 
 from services.netstackd.edge.loop import Loop
-from services.netstackd.slirp.host import ECHO, TCP, HostSocket, Ready
+from services.netstackd.slirp.host import ECHO, TCP, Client, HostSocket, Ready
 from services.netstackd.storage.packet import Payload
 from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_ICMPV6
 
@@ -27,11 +28,13 @@ def open_descriptor(fd: int, kind: str, version: int) -> socket.socket:
     return socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol, fd)
 
 
-def address_of(name: Any) -> tuple[int, int]:
-    """(address, port) of what the socket module calls an address."""
+def client_of(name: Any) -> Client:
+    """(version, address, port) of what the socket module calls an address; an IPv4-mapped one is IPv4."""
     host, port = name[0].partition("%")[0], name[1]
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return int.from_bytes(socket.inet_pton(family, host), "big"), port
+    if ":" not in host:
+        return 4, int.from_bytes(socket.inet_pton(socket.AF_INET, host), "big"), port
+    address = int.from_bytes(socket.inet_pton(socket.AF_INET6, host), "big")
+    return (4, address & 0xFFFFFFFF, port) if address >> 32 == 0xFFFF else (6, address, port)
 
 
 class FdSocket:
@@ -71,32 +74,50 @@ class FdSocket:
 class FdPort:
     """A HostPort."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, kind: str, version: int, name: tuple[int, int]) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self._loop = loop
         self._sock = sock
-        self._kind = kind
-        self.version = version
-        self.address, self.port = name
+        self._mapped = sock.family == socket.AF_INET6  # how it writes an IPv4 client's address
+        self.version, self.address, self.port = client_of(sock.getsockname())
+
+    @classmethod
+    def of_descriptor(cls, loop: Loop, fd: int, kind: str) -> FdPort:
+        """Over a descriptor that somebody handed over. OSError."""
+        type_, protocol = (
+            (socket.SOCK_STREAM, socket.IPPROTO_TCP) if kind == TCP else (socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+        )
+        sock = socket.socket(-1, type_, protocol, fd)
+        try:
+            if sock.family not in (socket.AF_INET, socket.AF_INET6):
+                raise OSError(errno.EAFNOSUPPORT, "no IP socket")
+            sock.setblocking(False)
+        except OSError:
+            sock.close()
+            raise
+        return cls(loop, sock)
 
     def watch(self, ready: Ready) -> None:
         """See HostPort."""
         self._loop.watch(self._sock.fileno(), select.EPOLLIN, lambda events, now: ready(events))
 
-    def accept(self) -> tuple[HostSocket, int, int]:
+    def accept(self) -> tuple[HostSocket, Client]:
         """See HostPort."""
         sock, name = self._sock.accept()
         sock.setblocking(False)
-        return FdSocket(self._loop, sock), *address_of(name)
+        return FdSocket(self._loop, sock), client_of(name)
 
-    def receive_from(self, limit: int) -> tuple[bytes, int, int]:
+    def receive_from(self, limit: int) -> tuple[bytes, Client]:
         """See HostPort."""
         data, name = self._sock.recvfrom(limit)
-        return data, *address_of(name)
+        return data, client_of(name)
 
-    def send_to(self, data: Payload, address: int, port: int) -> int:
+    def send_to(self, data: Payload, client: Client) -> int:
         """See HostPort."""
-        width, family = (4, socket.AF_INET) if self.version == 4 else (16, socket.AF_INET6)
-        return self._sock.sendto(data, (socket.inet_ntop(family, address.to_bytes(width, "big")), port))
+        version, address, port = client
+        if version == 4:
+            host = socket.inet_ntop(socket.AF_INET, address.to_bytes(4, "big"))
+            return self._sock.sendto(data, (f"::ffff:{host}" if self._mapped else host, port))
+        return self._sock.sendto(data, (socket.inet_ntop(socket.AF_INET6, address.to_bytes(16, "big")), port))
 
     def close(self) -> None:
         """See HostPort."""

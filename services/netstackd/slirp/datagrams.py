@@ -132,24 +132,31 @@ class FlowTable:
 
 
 class UdpFlow(UdpSocket, Flow):
-    """Datagrams of one inner address and port to one outer one. In the stack it is a socket that is connected to the
-    inner end and has the outer address as its own; it holds no port, being found by its flow alone."""
+    """Datagrams between one inner address and port and one outer one. In the stack it is a socket that is connected to
+    the inner end and has the outer address as its own; it holds no port, being found by its flow alone."""
 
-    def __init__(self, stack: Stack, table: FlowTable, packet: Packet) -> None:
-        version = packet.version
+    begun_outside = False  # who speaks first; the other one's datagrams are answers
+
+    def __init__(self, stack: Stack, table: FlowTable, version: int, flow: Key) -> None:
         super().__init__(stack, AF_INET if version == 4 else AF_INET6)
         self.host = None
         self.answered = self.over = False
         self.last = stack.now
         self._table = table
         self._waiting: list[bytes] = []
-        self._quote = packet
-        self.local, self.local_port = packet.dst, packet.dport
-        self.remote = (packet.src, packet.sport, 0)
-        self.binding = Binding(version, packet.dst, packet.dport, owner=self)  # in no table of ports
-        self._flow = (packet.src, packet.dst, packet.sport, packet.dport)
+        self._quote: Packet | None = None  # what was heard last from inside
+        inner, outer, inner_port, outer_port = flow
+        self.local, self.local_port = outer, outer_port
+        self.remote = (inner, inner_port, 0)
+        self.binding = Binding(version, outer, outer_port, owner=self)  # in no table of ports
+        self._flow = flow
         self._flow_version = version
-        stack.udp.connect(self, self._flow, version)
+        stack.udp.connect(self, flow, version)
+
+    @classmethod
+    def out(cls, stack: Stack, table: FlowTable, packet: Packet) -> UdpFlow:
+        """The flow that a datagram from inside begins."""
+        return cls(stack, table, packet.version, (packet.src, packet.dst, packet.sport, packet.dport))
 
     def opened(self, result: HostSocket | int) -> None:
         """The host's socket, or the errno why there is none."""
@@ -169,7 +176,7 @@ class UdpFlow(UdpSocket, Flow):
 
     def enqueue(self, packet: Packet) -> bool:
         """A datagram from inside. False when it waits for nothing, as the queue is full."""
-        self._table.touch(self, False)
+        self._table.touch(self, self.begun_outside)
         self._quote = packet
         head, start, end = packet.head, packet.payload, packet.end
         step = packet.gso_size if packet.gso_size and packet.gso_type == GSO_UDP else end - start
@@ -209,15 +216,21 @@ class UdpFlow(UdpSocket, Flow):
             except OSError as error:
                 self._failed(error.errno or errno.EIO)
                 return
-            self._table.touch(self, True)
-            try:
-                self.send(data)
-            except NetError:
-                self.stack.counters.values[_HOST_ERROR] += 1
+            self.to_guest(data)
+
+    def to_guest(self, data: bytes) -> None:
+        """A datagram from outside."""
+        self._table.touch(self, not self.begun_outside)
+        try:
+            self.send(data)
+        except NetError:
+            self.stack.counters.values[_HOST_ERROR] += 1
 
     def _failed(self, number: int) -> None:
         """The host says that a datagram did not arrive: so do we."""
         self.stack.counters.values[_HOST_ERROR] += 1
+        if self._quote is None:
+            return
         packet = quotable(self._quote)
         if number == errno.ECONNREFUSED:
             if packet.version == 4:

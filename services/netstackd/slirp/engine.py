@@ -17,7 +17,7 @@ from services.netstackd.counters import COUNTER
 from services.netstackd.slirp.datagrams import EchoFlow, FlowTable, UdpFlow
 from services.netstackd.slirp.destinations import LOOPBACK4, LOOPBACK6, Network, refusal
 from services.netstackd.slirp.host import ECHO, FAILED, TCP, UDP, Host, HostSocket
-from services.netstackd.slirp.pump import NOTHING, StreamPump
+from services.netstackd.slirp.pump import NOTHING, Pumps
 from services.netstackd.slirp.tcp import REFUSED, HeldSyn, TcpForwarder
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire import icmpv4, icmpv6
@@ -25,7 +25,6 @@ from services.netstackd.wire import icmpv4, icmpv6
 if TYPE_CHECKING:
     from services.netstackd.network.interface import Interface
     from services.netstackd.stack import Stack
-    from services.netstackd.transport.tcp_socket import TcpSocket
 
 _TCP_CONNECTIONS: Final = COUNTER["SlirpTcpConnections"]
 _TCP_REFUSED: Final = COUNTER["SlirpTcpRefused"]
@@ -37,7 +36,6 @@ _FIRST_BYTES: Final = 65536
 
 MAX_CONNECTIONS: Final = 4096
 MAX_HELD: Final = 512
-MAX_FLOWS: Final = 1024
 
 
 class Slirp:
@@ -47,33 +45,31 @@ class Slirp:
         self,
         stack: Stack,
         host: Host,
+        pumps: Pumps,
+        flows: FlowTable,
         *,
         host_loopback: bool = False,
         denied: tuple[Network, ...] = (),
         max_connections: int = MAX_CONNECTIONS,
-        max_flows: int = MAX_FLOWS,
     ) -> None:
         self._stack = stack
         self.host = host
         self.host_loopback = host_loopback
         self.denied = denied
         self.max_connections = max_connections
-        self.pumps: set[StreamPump] = set()
-        self._ready: list[StreamPump] = []
-        self._again = stack.timers.new(self._run_ready)
+        self.pumps = pumps
         self.tcp = TcpForwarder(stack, self._on_syn, min(MAX_HELD, max_connections))
-        self.flows = FlowTable(stack, max_flows)
+        self.flows = flows
         self.echoes: dict[tuple[int, int, int, int], EchoFlow] = {}
         stack.tcp.forwarder = self.tcp
         stack.udp.forwarder = self._on_datagram
         stack.icmp4.forwarder = stack.icmp6.forwarder = self._on_echo
 
-    def configure(self, host_loopback: bool, denied: tuple[Network, ...], max_connections: int, max_flows: int) -> None:
+    def configure(self, host_loopback: bool, denied: tuple[Network, ...], max_connections: int) -> None:
         """Other limits and permissions, for what begins from now on."""
         self.host_loopback, self.denied = host_loopback, denied
         self.max_connections = max_connections
         self.tcp.limit = min(MAX_HELD, max_connections)
-        self.flows.limit = max_flows
 
     def cover(self, iface: Interface, on: bool = True) -> None:
         """Accept any destination there (or no longer)."""
@@ -146,7 +142,7 @@ class Slirp:
                 return
         guest = self.tcp.complete(held)
         self._stack.counters.values[_TCP_CONNECTIONS] += 1
-        self.join(guest, host, received)
+        self.pumps.join(guest, host, received)
 
     def _failed(self, held: HeldSyn, number: int) -> None:
         self._stack.counters.values[_TCP_REFUSED] += 1
@@ -154,22 +150,6 @@ class Slirp:
             self.tcp.refuse(held)
         else:
             self.tcp.unreachable(held, number)
-
-    def join(self, guest: TcpSocket, host: HostSocket, received: bytes = NOTHING) -> StreamPump:
-        """Pump between a connection of the stack and one of the host until both have ended."""
-        pump = StreamPump(guest, host, self._later, self.pumps.discard, received)
-        self.pumps.add(pump)
-        self._later(pump)
-        return pump
-
-    def _later(self, pump: StreamPump) -> None:
-        self._ready.append(pump)
-        self._again.set(self._stack.now)
-
-    def _run_ready(self, now: int) -> None:
-        ready, self._ready = self._ready, []
-        for pump in ready:
-            pump.run()
 
     # -- datagrams --
 
@@ -180,7 +160,7 @@ class Slirp:
             return not ours
         if not self.flows.make_room():
             return True
-        flow = UdpFlow(self._stack, self.flows, packet)
+        flow = UdpFlow.out(self._stack, self.flows, packet)
         self.flows.add(flow)
         self._stack.counters.values[_UDP_FLOWS] += 1
         flow.enqueue(packet)
@@ -218,6 +198,4 @@ class Slirp:
             self.cover(iface, False)
         self.tcp.close()
         self.flows.close()
-        for pump in list(self.pumps):
-            pump.abort()
-        self._again.cancel()
+        self.pumps.close()

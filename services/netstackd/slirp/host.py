@@ -20,6 +20,7 @@ TCP: Final = "tcp"
 UDP: Final = "udp"
 ECHO: Final = "echo"  # ICMP datagram socket; messages begin with the ICMP header
 
+Client = tuple[int, int, int]  # version, address, port
 Ready = Callable[[int], None]  # (READABLE, WRITABLE, FAILED bits)
 
 
@@ -53,13 +54,13 @@ class HostPort(Protocol):
     def watch(self, ready: Ready) -> None:
         """Call `ready` while there is something to accept or receive."""
 
-    def accept(self) -> tuple[HostSocket, int, int]:
-        """TCP: (socket, client's address, client's port)."""
+    def accept(self) -> tuple[HostSocket, Client]:
+        """TCP: a connection and whose it is."""
 
-    def receive_from(self, limit: int) -> tuple[bytes, int, int]:
-        """UDP: (datagram, client's address, client's port)."""
+    def receive_from(self, limit: int) -> tuple[bytes, Client]:
+        """UDP: a datagram and whose it is."""
 
-    def send_to(self, data: Payload, address: int, port: int) -> int:
+    def send_to(self, data: Payload, client: Client) -> int:
         """UDP: to a client."""
 
     def close(self) -> None:
@@ -78,6 +79,9 @@ class Host(Protocol):
     def listen(self, kind: str, version: int, address: int, port: int, done: Callable[[HostPort | int], None]) -> None:
         """A TCP listener or a bound UDP socket; address 0 for all, port 0 for any."""
 
+    def port(self, fd: int, kind: str) -> HostPort:
+        """A listening or bound socket that was handed over as a descriptor, which it owns from now on. OSError."""
+
 
 class NoHost:
     """A Host that has nothing: before there is one, and in configurations that want none."""
@@ -91,3 +95,7 @@ class NoHost:
     def listen(self, kind: str, version: int, address: int, port: int, done: Callable[[HostPort | int], None]) -> None:
         """See Host."""
         done(errno.EAGAIN)
+
+    def port(self, fd: int, kind: str) -> HostPort:
+        """See Host."""
+        raise OSError(errno.EAGAIN, "there is no host")

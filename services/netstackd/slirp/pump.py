@@ -10,13 +10,16 @@ moves at most BUDGET bytes a way and then asks to be called `later`: others get 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.slirp.host import FAILED, READABLE, WRITABLE, HostSocket
 from services.netstackd.transport.base import SHUT_WR, Socket
 from services.netstackd.transport.tcp import states
 from services.netstackd.transport.tcp_socket import TcpSocket
+
+if TYPE_CHECKING:
+    from services.netstackd.stack import Stack
 
 CHUNK: Final = 65536  # bytes of one read
 BUDGET: Final = 4 * CHUNK
@@ -193,3 +196,44 @@ class StreamPump:
         self.guest.close()
         self.host.close(reset=True)
         self._over(self)
+
+
+class Pumps:
+    """All pumps of a stack, and those that want another turn."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._running: set[StreamPump] = set()
+        self._ready: list[StreamPump] = []
+        self._again = stack.timers.new(self._run_ready)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def join(self, guest: TcpSocket, host: HostSocket, received: bytes = NOTHING) -> None:
+        """Pump between two connections until both have ended. Either may still be connecting."""
+        pump = StreamPump(guest, host, self._later, self._running.discard, received)
+        self._running.add(pump)
+        self._later(pump)
+
+    def _later(self, pump: StreamPump) -> None:
+        self._ready.append(pump)
+        self._again.set(self._stack.now)
+
+    def _run_ready(self, now: int) -> None:
+        ready, self._ready = self._ready, []
+        for pump in ready:
+            pump.run()
+
+    def abort_to(self, addresses: set[tuple[int, int]]) -> None:
+        """Reset the connections of these (version, address)."""
+        for pump in list(self._running):
+            remote = pump.guest.remote
+            if remote is not None and (pump.guest.version, remote[0]) in addresses:
+                pump.abort()
+
+    def close(self) -> None:
+        """Reset all."""
+        for pump in list(self._running):
+            pump.abort()
+        self._again.cancel()

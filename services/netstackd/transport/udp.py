@@ -185,6 +185,10 @@ class Udp:
 
     # -- the sockets' side --
 
+    def has_flow(self, flow: Flow, version: int) -> bool:
+        """Whether a socket is connected so."""
+        return flow in self._connected[version]
+
     def connect(self, socket: UdpSocket, flow: Flow, version: int) -> None:
         """Enter a connected socket."""
         self._connected[version][flow] = socket

@@ -9,12 +9,15 @@ from collections import deque
 from collections.abc import Callable
 
 from services.netstackd.network.routes import NextHop, Route
+from services.netstackd.slirp.datagrams import FlowTable
 from services.netstackd.slirp.engine import Slirp
-from services.netstackd.slirp.host import FAILED, READABLE, WRITABLE, HostPort, HostSocket, Ready
+from services.netstackd.slirp.host import FAILED, READABLE, WRITABLE, Client, HostPort, HostSocket, Ready
+from services.netstackd.slirp.publish import Publisher
+from services.netstackd.slirp.pump import Pumps
 from services.netstackd.storage.packet import Payload
 from tests.netstack.unit.hosts import World, ip
 
-GUEST, GATEWAY, DNS = ip("10.0.2.15"), ip("10.0.2.2"), ip("10.0.2.3")
+GUEST, GATEWAY = ip("10.0.2.15"), ip("10.0.2.2")
 GUEST6, GATEWAY6 = ip("fd00:0:0:2::15"), ip("fd00:0:0:2::2")
 OUTSIDE, OUTSIDE6 = ip("203.0.113.7"), ip("2001:db8::7")
 
@@ -86,9 +89,9 @@ class FakePort:
 
     def __init__(self, version: int, address: int, port: int) -> None:
         self.version, self.address, self.port = version, address, port or 40000
-        self.clients: deque[tuple[FakeSocket, int, int]] = deque()
-        self.datagrams: deque[tuple[bytes, int, int]] = deque()
-        self.sent: list[tuple[bytes, int, int]] = []
+        self.clients: deque[tuple[FakeSocket, Client]] = deque()
+        self.datagrams: deque[tuple[bytes, Client]] = deque()
+        self.sent: list[tuple[bytes, Client]] = []
         self.closed = False
         self.ready: Ready | None = None
 
@@ -98,33 +101,38 @@ class FakePort:
     def client(self, address: str, port: int) -> FakeSocket:
         """Somebody connects."""
         made = FakeSocket()
-        self.clients.append((made, ip(address), port))
+        self.clients.append((made, client(address, port)))
         assert self.ready is not None
         self.ready(READABLE)
         return made
 
     def arrive(self, data: bytes, address: str, port: int) -> None:
         """A datagram comes."""
-        self.datagrams.append((data, ip(address), port))
+        self.datagrams.append((data, client(address, port)))
         assert self.ready is not None
         self.ready(READABLE)
 
-    def accept(self) -> tuple[HostSocket, int, int]:
+    def accept(self) -> tuple[HostSocket, Client]:
         if not self.clients:
             raise BlockingIOError
         return self.clients.popleft()
 
-    def receive_from(self, limit: int) -> tuple[bytes, int, int]:
+    def receive_from(self, limit: int) -> tuple[bytes, Client]:
         if not self.datagrams:
             raise BlockingIOError
         return self.datagrams.popleft()
 
-    def send_to(self, data: Payload, address: int, port: int) -> int:
-        self.sent.append((bytes(data), address, port))
+    def send_to(self, data: Payload, client: Client) -> int:
+        self.sent.append((bytes(data), client))
         return len(data)
 
     def close(self) -> None:
         self.closed = True
+
+
+def client(address: str, port: int) -> Client:
+    """A client as HostPort names it."""
+    return (6 if ":" in address else 4, ip(address), port)
 
 
 class Asked:
@@ -168,6 +176,11 @@ class FakeHost:
         self.ports.append(made)
         done(made)
 
+    def port(self, fd: int, kind: str) -> HostPort:
+        made = FakePort(4, 0, fd)
+        self.ports.append(made)
+        return made
+
 
 class VirtualNetwork:
     """See the module docstring."""
@@ -182,8 +195,15 @@ class VirtualNetwork:
         for version, gateway in ((4, GATEWAY), (6, GATEWAY6)):
             self.guest.stack.add_route(Route(version, 0, 0, (NextHop(self.eth0, gateway),)))
         self.host = FakeHost()
-        self.slirp = Slirp(self.gateway.stack, self.host, **options)  # type: ignore[arg-type]
+        limit = options.pop("max_flows", 1024)
+        self.pumps = Pumps(self.gateway.stack)
+        self.flows = FlowTable(self.gateway.stack, limit)  # type: ignore[arg-type]
+        self.slirp = Slirp(self.gateway.stack, self.host, self.pumps, self.flows, **options)  # type: ignore[arg-type]
         self.slirp.cover(self.inside)
+        self.names: dict[str, tuple[int, int]] = {}
+        self.publisher = Publisher(
+            self.gateway.stack, self.host, self.pumps, self.flows, lambda name, version: self.names.get(name)
+        )
         self.run = self.world.run
         self.run(3)
         self.world.frames.clear()

@@ -160,16 +160,16 @@ class KernelGuest:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._name = world.namespace()
-        with enter(self._name):
+        self.name = world.namespace()
+        with enter(self.name):
             self.tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
             fcntl.ioctl(self.tap, TUNSETIFF, struct.pack("16sH22x", b"tap0", TAP_FLAGS))
         self.run("ip", "link", "set", "tap0", "up")
-        world.host(self._name, "tap0", "10.0.2.15/24", "fd00:0:0:2::15/64", gateways=("10.0.2.2", "fd00:0:0:2::2"))
+        world.host(self.name, "tap0", "10.0.2.15/24", "fd00:0:0:2::15/64", gateways=("10.0.2.2", "fd00:0:0:2::2"))
 
     def run(self, *command: str, check: bool = True, timeout: float = 30) -> str:
         """A command in it."""
-        done = self._world.at(self._name, *command, check=check, timeout=timeout)
+        done = self._world.at(self.name, *command, check=check, timeout=timeout)
         return done.out + done.err
 
 
@@ -265,3 +265,85 @@ def test_floods_are_bounded_and_a_connection_goes_on(world: World) -> None:
     assert exchange(guest, kept, b"still here") == b"still here"
     guest.close()
     assert Path(f"/proc/{router}").exists()
+
+
+PEERS = """
+import socket, threading
+tcp, udp = socket.create_server(("", 80)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("", 80))
+def datagrams():
+    while True:
+        data, peer = udp.recvfrom(2000)
+        udp.sendto(f"{peer[0]} {peer[1]}".encode(), peer)
+threading.Thread(target=datagrams, daemon=True).start()
+print("ready", flush=True)
+while True:
+    sock, peer = tcp.accept()
+    sock.sendall(f"{peer[0]} {peer[1]}".encode())
+    sock.close()
+"""
+
+
+def test_published_ports_keep_the_clients_address(world: World) -> None:
+    slirp, guest = kernel_guest(world)
+    server = world.start(guest.name, sys.executable, "-c", PEERS)
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+    for protocol in ("", "/udp"):
+        slirp.ctl("publish", f"8080:10.0.2.15:80{protocol}")
+    rows = slirp.json("published")
+    assert [(row["protocol"], row["host"], row["port"], row["to"]) for row in rows] == [
+        ("tcp", "0.0.0.0", 8080, "10.0.2.15:80"),
+        ("udp", "0.0.0.0", 8080, "10.0.2.15:80"),
+    ]
+    with enter(slirp.host):
+        for source, seen in ((OUTSIDE, OUTSIDE), ("127.0.0.1", "10.0.2.2")):
+            with socket.create_connection((source, 8080), 10, source_address=(source, 0)) as client:
+                address, port = client.recv(100).decode().split()
+                assert address == seen
+                assert seen != OUTSIDE or int(port) == client.getsockname()[1]
+                assert client.recv(100) == b""
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.settimeout(10)
+                client.bind((source, 0))
+                client.sendto(b"who am I", (source, 8080))
+                assert client.recv(100).decode().split()[0] == seen
+    assert slirp.json("published")[0]["connections"] == 2
+    slirp.ctl("unpublish", str(rows[0]["id"]))
+    with enter(slirp.host), pytest.raises(ConnectionRefusedError):
+        socket.create_connection((OUTSIDE, 8080), 5)
+    chosen = slirp.json("publish", "127.0.0.1:0:10.0.2.15:80")
+    with enter(slirp.host), socket.create_connection(("127.0.0.1", chosen["port"]), 10) as client:
+        assert client.recv(100).startswith(b"10.0.2.2 ")
+
+
+def test_publishing_errors_say_what_is_wrong(world: World) -> None:
+    slirp = Slirp(world, world.path)
+    with enter(slirp.host):
+        taken = socket.create_server(("0.0.0.0", 8080))
+    with taken:
+        for what, said in (
+            ("8080:10.0.2.15:80", "address in use"),
+            ("80:10.0.2.15:80", "privileged"),
+            ("198.51.100.1:8080:10.0.2.15:80", "no such address"),
+            ("8080:nobody:80", "no namespace nobody"),
+            ("8080:10.0.2.15", "must be [HOST:]PORT"),
+            ("8080:10.0.2.15:0", "1 to 65535"),
+            ("99999:10.0.2.15:1", "0 to 65535"),
+            ("8090-8080:10.0.2.15:1", "lowest first"),
+        ):
+            done = slirp.ctl("publish", what, check=False)
+            assert done.status in (1, 2) and said in done.err and done.err.count("\n") == 1, (what, done.err)
+    assert slirp.ctl("unpublish", "77", check=False).status == 1
+    assert slirp.json("published") == []
+
+
+def test_ports_of_the_command_line_are_there_again_after_a_kill(world: World) -> None:
+    slirp = Slirp(world, world.path, "-p", "8080:10.0.2.15:80", "-p", "127.0.0.1:5353:10.0.2.15:53/udp")
+    wait_until(lambda: len(slirp.json("published")) == 2)
+    os.kill(slirp.children()[0], signal.SIGKILL)
+
+    def published() -> bool:
+        done = slirp.ctl("--json", "published", check=False)
+        return done.status == 0 and done.out.count("8080") > 0 and done.out.count("5353") > 0
+
+    assert wait_until(published)
