@@ -32,6 +32,7 @@ __all__ = ["ROWS", "before_write"]
 CHUNK: Final = 1 << 20
 """Larger transfers go in pieces of this size, so that a huge count costs no huge buffer."""
 SIGXFSZ: Final = 25
+_MAX_OFFSET: Final = (1 << 63) - 1
 _RLIMIT_FSIZE: Final = 1
 
 
@@ -156,8 +157,18 @@ def _positioned(task: Task, fd: int, offset: int, *, write: bool) -> tuple[OpenF
     return file, offset
 
 
+def _check_end(addr: int, count: int, at: int) -> None:
+    """EINVAL: the end would be beyond what an offset can say (rw_verify_area); EFAULT: so would that of the buffer."""
+    if addr:
+        check_user_range(addr, count)
+    if at + count > _MAX_OFFSET:
+        raise LinuxError(errno.EINVAL)
+
+
 def sys_pread64(task: Task, fd: int, addr: int, count: int, offset: int) -> Outcome:
     file, at = _positioned(task, fd, offset, write=False)
+    if at + count > _MAX_OFFSET:
+        _check_end(addr, count, at)
     if count <= CHUNK:
         try:
             done = file.pread_user(task.mm, addr, count, at)
@@ -170,6 +181,8 @@ def sys_pread64(task: Task, fd: int, addr: int, count: int, offset: int) -> Outc
 
 def sys_pwrite64(task: Task, fd: int, addr: int, count: int, offset: int) -> Outcome:
     file, at = _positioned(task, fd, offset, write=True)
+    if at + count > _MAX_OFFSET:
+        _check_end(addr, count, at)
     if count <= CHUNK and not file.flags & fc.O_APPEND and file.seekable:
         # The everyday case in few frames; a regular file takes less only when there is no room for more.
         if file.inode.mode & 0o6000 or task.group.rlimits[_RLIMIT_FSIZE][0] != RLIM_INFINITY:
@@ -201,6 +214,8 @@ def _read_pieces(
 ) -> Outcome:
     """readv: fill the pieces in order until one comes back short. `at` None: the file position."""
     mm = task.mm
+    if at is not None:
+        _check_end(0, sum(length for _, length in pieces), at)
     split = [part for piece in pieces for part in _split(*piece)]
 
     def attempt() -> int:
@@ -237,6 +252,8 @@ def _write_pieces(
     """writev: several short pieces are joined into one write, so that pipes and datagrams take them whole."""
     mm = task.mm
     total = sum(length for _, length in pieces)
+    if at is not None:
+        _check_end(0, total, at)
     if file.seekable:
         if at is not None and (append or file.flags & fc.O_APPEND):
             at = file.inode.size  # Linux appends whatever the offset (pwrite(2), "Bugs")

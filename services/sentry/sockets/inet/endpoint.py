@@ -79,6 +79,8 @@ class InetSocket(Socket):
     )
 
     lingers = False
+    #: Ports below need CAP_NET_BIND_SERVICE.
+    first_unprivileged = _FIRST_UNPRIVILEGED
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class InetSocket(Socket):
             if len(wanted.address) == 4 and self.v6_only:
                 raise LinuxError(errno.EINVAL)
         self._check_bindable(wanted)
-        if 0 < wanted.port < _FIRST_UNPRIVILEGED and not task.cred.has_cap(ca.CAP_NET_BIND_SERVICE):
+        if 0 < wanted.port < self.first_unprivileged and not task.cred.has_cap(ca.CAP_NET_BIND_SERVICE):
             raise LinuxError(errno.EACCES)
         if self.owns_port or not self.may_bind():
             raise LinuxError(errno.EINVAL)

@@ -27,8 +27,8 @@ def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocke
     """The `create` of `domain`'s row.
 
     EINVAL: a protocol number beyond all; ESOCKTNOSUPPORT: the type; EPROTONOSUPPORT: the protocol, for this type;
-    EPERM: SOCK_RAW without CAP_NET_RAW (with it, there is none: ESOCKTNOSUPPORT); EACCES: ICMP sockets, which
-    net.ipv4.ping_group_range gives to nobody.
+    EPERM: SOCK_RAW without CAP_NET_RAW. A sandbox that has the loopback alone has no raw sockets (ESOCKTNOSUPPORT) and
+    gives ICMP sockets to nobody (EACCES, as net.ipv4.ping_group_range says); with a network everybody may ping.
     """
 
     def create(task: Task, kind: int, protocol: int, flags: int) -> TcpSocket | UdpSocket:
@@ -40,7 +40,7 @@ def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocke
             return TcpSocket(task.kernel, task.cred, task.kernel.part(InetNetwork), domain, flags)
         if kind == so.SOCK_DGRAM:
             if protocol == _PING[domain]:
-                raise LinuxError(errno.EACCES)
+                return _ping_socket(task, domain, flags)
             if protocol not in (0, in_h.IPPROTO_UDP):
                 raise LinuxError(errno.EPROTONOSUPPORT)
             return UdpSocket(task.kernel, task.cred, task.kernel.part(InetNetwork), domain, flags)
@@ -49,6 +49,25 @@ def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocke
                 raise LinuxError(errno.EPROTONOSUPPORT)
             if not task.cred.has_cap(ca.CAP_NET_RAW):
                 raise LinuxError(errno.EPERM)
+            return _raw_socket(task, domain, flags, protocol)
         raise LinuxError(errno.ESOCKTNOSUPPORT)
 
     return create
+
+
+def _ping_socket(task: Task, domain: int, flags: int) -> UdpSocket:
+    network = task.kernel.part(InetNetwork)
+    if not network.has_outside:
+        raise LinuxError(errno.EACCES)
+    from services.sentry.sockets.inet.raw import PingSocket
+
+    return PingSocket(task.kernel, task.cred, network, domain, flags)
+
+
+def _raw_socket(task: Task, domain: int, flags: int, protocol: int) -> UdpSocket:
+    network = task.kernel.part(InetNetwork)
+    if not network.has_outside:
+        raise LinuxError(errno.ESOCKTNOSUPPORT)
+    from services.sentry.sockets.inet.raw import RawSocket
+
+    return RawSocket(task.kernel, task.cred, network, domain, flags, protocol)

@@ -130,7 +130,7 @@ def set_int(task: Task, socket: InetSocket, key: tuple[int, int], row: IntOption
 
 def _row(socket: InetSocket, key: tuple[int, int]) -> IntOption | None:
     found = _OPTIONS.get(key)
-    if found is None and socket.kind == so.SOCK_DGRAM:
+    if found is None and socket.kind != so.SOCK_STREAM:
         found = _DATAGRAM_OPTIONS.get(key)
     return found
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
     from services.sentry.sockets.inet.provider import Provider, Route
+    from services.sentry.sockets.inet.raw import RawSocket
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import UdpSocket
 
@@ -67,11 +68,11 @@ class TimeWait:
 
 
 class InetNetwork:
-    """tcp, udp: who owns which port; listeners: port -> listening sockets; connections: TCP's, by both ends.
+    """tcp, udp, ping: who owns which port or identifier; raw: all raw sockets.
 
-    notices: called when interfaces or routes changed. groups: (multicast group, interface index) -> how many
-    memberships; counted: MIB counters of /proc/net/snmp; sockets: how many there are, by the names of
-    /proc/net/protocols.
+    listeners: port -> listening sockets; connections: TCP's, by both ends. notices: called when interfaces or routes
+    changed. groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of
+    /proc/net/snmp; sockets: how many there are, by the names of /proc/net/protocols.
     """
 
     __slots__ = (
@@ -83,7 +84,9 @@ class InetNetwork:
         "kernel",
         "listeners",
         "notices",
+        "ping",
         "providers",
+        "raw",
         "sockets",
         "tcp",
         "udp",
@@ -93,6 +96,8 @@ class InetNetwork:
         self.kernel = kernel
         self.tcp = PortTable(kernel.random, streams=True)
         self.udp = PortTable(kernel.random, streams=False)
+        self.ping = PortTable(kernel.random, streams=False)
+        self.raw: dict[RawSocket, None] = {}
         self.listeners: dict[int, list[TcpSocket]] = {}
         self.connections: dict[Connection, TcpSocket | TimeWait] = {}
         self.groups: Counter[tuple[bytes, int]] = Counter()
@@ -186,6 +191,11 @@ class InetNetwork:
             return best[0] if best else None
         return best[self.kernel.random(1)[0] % len(best)]
 
+    @property
+    def has_outside(self) -> bool:
+        """Whether anything but the loopback carries data."""
+        return len(self.providers) > 1
+
     # --- connections that nobody holds any more ---
     def linger(self, socket: TcpSocket, state: int) -> TimeWait | None:
         """Leave a TimeWait in the place of `socket`'s connection. None: there are too many."""
@@ -234,6 +244,12 @@ class InetNetwork:
                 self.forget(found)
                 return False
         return True
+
+    def all_datagram_sockets(self) -> list[UdpSocket]:
+        """UDP's, ICMP's and raw ones."""
+        tables = (self.udp, self.ping)
+        owned = [owner for table in tables for owners in table.owners.values() for owner in owners]
+        return [*owned, *self.raw]  # type: ignore[list-item]  # only such sockets are put there
 
     def datagram_sockets(self, port: int) -> list[UdpSocket]:
         """Those who own UDP's `port`."""

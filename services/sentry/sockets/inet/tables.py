@@ -13,7 +13,7 @@ from services.sentry.sockets.inet.udp import UdpSocket
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.network import InetNetwork
 
-__all__ = ["SocketRow", "counts", "tcp_rows", "udp_rows"]
+__all__ = ["SocketRow", "counts", "ping_rows", "raw_rows", "tcp_rows", "udp_rows"]
 
 
 class SocketRow(NamedTuple):
@@ -59,11 +59,28 @@ def udp_rows(network: InetNetwork, domain: int) -> Iterator[SocketRow]:
     for owners in network.udp.owners.values():
         for socket in owners:
             if isinstance(socket, UdpSocket) and socket.domain == domain:
-                state = tcp.TCP_ESTABLISHED if socket.connected else tcp.TCP_CLOSE
-                yield SocketRow(
-                    socket, state, socket.local, socket.local_port, socket.remote, socket.remote_port, socket.uid,
-                    socket.inode.ino, socket.inbox_bytes,
-                )  # fmt: skip
+                yield _datagram_row(socket)
+
+
+def raw_rows(network: InetNetwork, domain: int) -> Iterator[SocketRow]:
+    """Every raw socket; the port is the protocol."""
+    yield from (_datagram_row(socket) for socket in network.raw if socket.domain == domain)
+
+
+def ping_rows(network: InetNetwork, domain: int) -> Iterator[SocketRow]:
+    """Every ICMP socket with an identifier, which is the port."""
+    for owners in network.ping.owners.values():
+        for socket in owners:
+            if isinstance(socket, UdpSocket) and socket.domain == domain:
+                yield _datagram_row(socket)
+
+
+def _datagram_row(socket: UdpSocket) -> SocketRow:
+    state = tcp.TCP_ESTABLISHED if socket.connected else tcp.TCP_CLOSE
+    return SocketRow(
+        socket, state, socket.local, socket.local_port, socket.remote, socket.remote_port, socket.uid,
+        socket.inode.ino, socket.inbox_bytes,
+    )  # fmt: skip
 
 
 def counts(network: InetNetwork, domain: int) -> dict[str, int]:
@@ -72,6 +89,7 @@ def counts(network: InetNetwork, domain: int) -> dict[str, int]:
     return {
         "TCP": sum(row.socket is not None for row in rows),
         "UDP": sum(1 for _ in udp_rows(network, domain)),
+        "RAW": sum(1 for _ in raw_rows(network, domain)),
         "tw": sum(row.state == tcp.TCP_TIME_WAIT for row in rows),
         "orphan": sum(row.state == tcp.TCP_FIN_WAIT2 and row.socket is None for row in rows),
         "established": sum(row.state in (tcp.TCP_ESTABLISHED, tcp.TCP_CLOSE_WAIT) for row in rows),

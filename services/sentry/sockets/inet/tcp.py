@@ -368,6 +368,14 @@ class TcpSocket(ByteStream, InetSocket):
         if self.queue.entries:
             self.queue.wake(ANY)
 
+    def renamed(self, port: int) -> None:
+        """The provider: the connection has another local port than was asked for."""
+        connections = self.network.connections
+        connections.pop(self.connection, None)
+        self.give_up_port()
+        self.own_port(port)
+        connections[self.connection] = self
+
     def changed(self) -> None:
         """Recompute who may write the short way, at both ends."""
         peer = self.peer

@@ -67,7 +67,7 @@ def _congestion(socket: TcpSocket) -> bytes:
 def _segment_size(socket: TcpSocket) -> int:
     if socket.peer is not None:
         return _LOOPBACK_MSS
-    if socket.far is not None and socket.state != tcp.TCP_LISTEN:
+    if socket.far is not None and socket.far.alive and socket.state != tcp.TCP_LISTEN:
         found = socket.far.get_option(_LEVEL, tcp.TCP_MAXSEG)
         if isinstance(found, int):
             return found
@@ -166,6 +166,10 @@ _WINDOW: Final = 65_536
 
 def _info(socket: TcpSocket) -> bytes:
     """struct tcp_info."""
+    if socket.far is not None and socket.state != tcp.TCP_LISTEN:
+        found: bytes | None = socket.far.tcp_info()
+        if found is not None:
+            return found
     connected = socket.peer is not None and socket.state not in (tcp.TCP_CLOSE, tcp.TCP_LISTEN)
     listening = socket.state == tcp.TCP_LISTEN
     mss = _segment_size(socket)

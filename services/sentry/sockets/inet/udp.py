@@ -46,9 +46,10 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.sockets.inet.network import InetNetwork
+    from services.sentry.sockets.inet.ports import PortTable
     from services.sentry.sockets.inet.provider import Route
 
-__all__ = ["Datagram", "UdpSocket"]
+__all__ = ["Datagram", "Header", "UdpSocket"]
 
 #: The longest payload: 65535 less the UDP header, and over IPv4 less the IP header too.
 _MAX_PAYLOAD6: Final = 65_527
@@ -92,7 +93,7 @@ class Datagram(NamedTuple):
     stamp_ns: int = 0
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """What the control messages of a send ask for."""
 
     source: bytes = b""
@@ -103,14 +104,31 @@ class _Header(NamedTuple):
 
 
 class UdpSocket(InetSocket):
-    """`connected`: connect(2) gave it a destination; errors: the error queue; corked: what MSG_MORE holds back."""
+    """`connected`: connect(2) gave it a destination; errors: the error queue; corked: what MSG_MORE holds back.
+
+    Raw and ICMP sockets (raw.py) are made of it.
+    """
 
     __slots__ = ("connected", "corked", "errors", "inbox", "inbox_bytes")
 
     pollable = True
 
-    def __init__(self, kernel: Kernel, cred: Credentials, network: InetNetwork, domain: int, flags: int) -> None:
-        super().__init__(kernel, cred, network, network.udp, domain, so.SOCK_DGRAM, in_h.IPPROTO_UDP, flags)
+    #: A destination is nothing without a port.
+    needs_port = True
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        cred: Credentials,
+        network: InetNetwork,
+        domain: int,
+        flags: int,
+        *,
+        ports: PortTable | None = None,
+        kind: int = so.SOCK_DGRAM,
+        protocol: int = in_h.IPPROTO_UDP,
+    ) -> None:
+        super().__init__(kernel, cred, network, ports or network.udp, domain, kind, protocol, flags)
         self.connected = False
         self.inbox: deque[Datagram] = deque()
         self.inbox_bytes = 0
@@ -184,7 +202,7 @@ class UdpSocket(InetSocket):
             self._tell()
 
     def peer_address(self) -> bytes:
-        if not self.remote_port:
+        if not self.remote_port and (self.needs_port or not self.connected):
             raise LinuxError(errno.ENOTCONN)
         return self.pack(self.remote, self.remote_port)
 
@@ -253,14 +271,14 @@ class UdpSocket(InetSocket):
                 return self._destination(b"")
             else:
                 wanted = self._parse_destination(raw)
-            if not wanted.port:
+            if not wanted.port and self.needs_port:
                 raise LinuxError(errno.EINVAL)
             return self.destination_of(wanted)
         if not self.connected:
             raise LinuxError(errno.EDESTADDRREQ)
         return Endpoint(self.remote, self.remote_port, self.scope)
 
-    def _way(self, wanted: Endpoint, header: _Header) -> Route:
+    def _way(self, wanted: Endpoint, header: Header) -> Route:
         """The route, with the source address that goes with it. ENETUNREACH; EACCES: broadcast without SO_BROADCAST."""
         address = wanted.address
         interface = header.interface or wanted.scope or self.bound_interface
@@ -277,7 +295,7 @@ class UdpSocket(InetSocket):
             source = local
         return route if source == route.source else route._replace(source=source)
 
-    def _emit(self, data: bytes, wanted: Endpoint, way: Route, header: _Header) -> None:
+    def _emit(self, data: bytes, wanted: Endpoint, way: Route, header: Header) -> None:
         address = wanted.address
         multi = is_multicast(address)
         if len(address) == 4:
@@ -314,7 +332,7 @@ class UdpSocket(InetSocket):
             self.corked = None
             self._emit(bytes(held), wanted, self._way(wanted, _PLAIN), _PLAIN)
 
-    def _header(self, control: tuple[tuple[int, int, bytes], ...]) -> _Header:
+    def _header(self, control: tuple[tuple[int, int, bytes], ...]) -> Header:
         """EINVAL: a malformed message; those of other levels are passed over (ip_cmsg_send, ip6_datagram_send_ctl)."""
         header = _PLAIN
         for level, kind, payload in control:
@@ -328,7 +346,7 @@ class UdpSocket(InetSocket):
                 header = header._replace(segment=U16.unpack(payload)[0])
         return header
 
-    def _header4(self, header: _Header, kind: int, payload: bytes) -> _Header:
+    def _header4(self, header: Header, kind: int, payload: bytes) -> Header:
         if kind == in_h.IP_PKTINFO and len(payload) == in_h.IN_PKTINFO.size:
             index, source, _ = in_h.IN_PKTINFO.unpack(payload)
             return header._replace(interface=index, source=self._own(source))
@@ -338,7 +356,7 @@ class UdpSocket(InetSocket):
             return header._replace(traffic=payload[0])
         raise LinuxError(errno.EINVAL)
 
-    def _header6(self, header: _Header, kind: int, payload: bytes) -> _Header:
+    def _header6(self, header: Header, kind: int, payload: bytes) -> Header:
         if kind == in_h.IPV6_PKTINFO and len(payload) >= in_h.IN6_PKTINFO.size:
             source, index = in_h.IN6_PKTINFO.unpack_from(payload)
             return header._replace(interface=index, source=self._own(source))
@@ -556,4 +574,4 @@ class UdpSocket(InetSocket):
         return int(self.far.unsent_bytes()) if self.far is not None else 0
 
 
-_PLAIN: Final = _Header()
+_PLAIN: Final = Header()

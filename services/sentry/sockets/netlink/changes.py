@@ -61,7 +61,7 @@ def _named_address(request: Request) -> dict[str, object]:
     local = _address(family, attributes.get(rt.IFA_LOCAL, attributes.get(rt.IFA_ADDRESS)))
     if length > len(local) * 8:
         raise LinuxError(errno.EINVAL)
-    values: dict[str, object] = {"interface": index, "address": local, "length": length}
+    values: dict[str, object] = {"interface": index & 0x7FFFFFFF, "address": local, "length": length}
     if request.kind == rt.RTM_DELADDR:
         return values
     values["scope"] = scope

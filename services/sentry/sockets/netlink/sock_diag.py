@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from protocol.abi import in_h
 from protocol.abi import sock_diag_h as sd
@@ -16,7 +16,7 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import full6
-from services.sentry.sockets.inet.tables import SocketRow, tcp_rows, udp_rows
+from services.sentry.sockets.inet.tables import SocketRow, raw_rows, tcp_rows, udp_rows
 from services.sentry.sockets.inet.tcp import TcpSocket
 from services.sentry.sockets.inet.tcp_options import get_tcp_option
 from services.sentry.sockets.netlink.messages import Reply, Request, packed
@@ -34,13 +34,20 @@ def answer(network: InetNetwork, request: Request) -> Iterator[Reply]:
     if len(request.body) < 2:
         raise LinuxError(errno.EINVAL)
     family, protocol = request.body[0], request.body[1]
-    if family not in (so.AF_INET, so.AF_INET6) or protocol not in (in_h.IPPROTO_TCP, in_h.IPPROTO_UDP):
+    table = _TABLES.get(protocol)
+    if family not in (so.AF_INET, so.AF_INET6) or table is None:
         raise LinuxError(errno.ENOENT)
     if len(request.body) < sd.INET_DIAG_REQ_V2.size:
         raise LinuxError(errno.EINVAL)
     _, _, extensions, states, _ = sd.INET_DIAG_REQ_V2.unpack_from(request.body)
-    rows = tcp_rows(network, family) if protocol == in_h.IPPROTO_TCP else udp_rows(network, family)
-    return (_reply(family, row, extensions) for row in rows if states >> row.state & 1)
+    return (_reply(family, row, extensions) for row in table(network, family) if states >> row.state & 1)
+
+
+_TABLES: Final[dict[int, Callable[[InetNetwork, int], Iterator[SocketRow]]]] = {
+    in_h.IPPROTO_TCP: tcp_rows,
+    in_h.IPPROTO_UDP: udp_rows,
+    in_h.IPPROTO_RAW: raw_rows,
+}
 
 
 def _wide(family: int, address: bytes) -> bytes:

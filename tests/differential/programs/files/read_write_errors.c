@@ -1,6 +1,8 @@
 // read(2) and write(2): zero lengths, bad buffers, wrong access modes, closed descriptors, directories.
 #include "../check.h"
 
+#include <sys/uio.h>
+
 int main(void) {
     char data[16];
     put_file("a", "0123456789");
@@ -23,6 +25,17 @@ int main(void) {
     SAY(read(r, data, sizeof data));
     SAY(pread(r, data, 4, -1));
     SAY(pwrite(w, data, 4, -1));
+    off_t last = 0x7fffffffffffffff;
+    SAY(pread(r, data, 1, last));
+    SAY(pread(r, data, 0, last));
+    SAY(pread(r, data, 4, last - 4));
+    SAY(pread(r, data, 5, last - 4));
+    SAY(pwrite(w, data, 1, last));
+    SAY(pwrite(w, data, 0, last));
+    struct iovec two[2] = {{data, 1}, {data, 1}};
+    SAY(preadv(r, two, 2, last - 1));
+    SAY(preadv(r, two, 2, last - 2));
+    SAY(pwritev(w, two, 2, last - 1));
     SAY(close(r));
     SAY(close(r));
     SAY(read(r, data, 1));

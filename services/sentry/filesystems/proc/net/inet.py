@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import rtnetlink_h as rt
@@ -11,7 +11,7 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h
 from services.sentry.sockets.inet.addresses import full6
 from services.sentry.sockets.inet.network import InetNetwork
-from services.sentry.sockets.inet.tables import SocketRow, counts, tcp_rows, udp_rows
+from services.sentry.sockets.inet.tables import SocketRow, counts, ping_rows, raw_rows, tcp_rows, udp_rows
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -72,11 +72,13 @@ def _tcp_table(domain: int, header: bytes, width: int) -> Callable[[Task], bytes
     return render
 
 
-def _udp_table(domain: int, header: bytes, width: int) -> Callable[[Task], bytes]:
+def _udp_table(
+    domain: int, header: bytes, width: int, rows: Callable[[InetNetwork, int], Iterable[SocketRow]] = udp_rows
+) -> Callable[[Task], bytes]:
     def render(reader: Task) -> bytes:
         six = domain == so.AF_INET6
         lines = [header.ljust(width)]
-        for number, row in enumerate(udp_rows(_network(reader), domain)):
+        for number, row in enumerate(rows(_network(reader), domain)):
             line = b"%5d: %b %02X %08X:%08X 00:00000000 00000000 %5d %8d %d 2 %016x 0" % (
                 number, _ends(row, six), row.state, 0, row.unread, row.uid, 0, row.inode, 0,
             )  # fmt: skip
@@ -258,7 +260,7 @@ def sockstat(reader: Task) -> bytes:
     used = sum(network.sockets.values())
     return (
         b"sockets: used %d\nTCP: inuse %d orphan %d tw %d alloc %d mem 0\nUDP: inuse %d mem 0\nUDPLITE: inuse 0\n"
-        b"RAW: inuse 0\nFRAG: inuse 0 memory 0\n"
+        b"RAW: inuse %d\nFRAG: inuse 0 memory 0\n"
         % (
             used,
             four["TCP"],
@@ -266,15 +268,17 @@ def sockstat(reader: Task) -> bytes:
             four["tw"] + six["tw"],
             network.sockets["TCP"] + network.sockets["TCPv6"],
             four["UDP"],
+            four["RAW"],
         )
     )
 
 
 def sockstat6(reader: Task) -> bytes:
     six = counts(_network(reader), so.AF_INET6)
-    return b"TCP6: inuse %d\nUDP6: inuse %d\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n" % (
+    return b"TCP6: inuse %d\nUDP6: inuse %d\nUDPLITE6: inuse 0\nRAW6: inuse %d\nFRAG6: inuse 0 memory 0\n" % (
         six["TCP"],
         six["UDP"],
+        six["RAW"],
     )
 
 
@@ -286,6 +290,8 @@ _PROTOCOLS: Final = (
     (b"UNIX", 1152, b"-1", b"NI", 0, b"y  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n"),
     (b"UDP", 1344, b"0", b"NI", 0, b"y  y  y  n  y  y  y  n  y  y  y  y  n  n  y  y  y  n"),
     (b"TCP", 2304, b"0", b"no", 192, b"y  y  y  y  y  y  y  y  y  y  y  y  n  y  y  y  y  y"),
+    (b"PING", 1088, b"-1", b"NI", 0, b"y  y  y  n  n  y  n  n  y  y  y  y  n  y  y  y  y  n"),
+    (b"RAW", 1096, b"-1", b"NI", 0, b"y  y  y  n  y  y  y  n  y  y  y  y  n  y  y  y  y  n"),
     (b"NETLINK", 1096, b"-1", b"NI", 0, b"n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n  n"),
 )
 
@@ -314,15 +320,15 @@ def _empty(header: bytes, width: int = 0) -> Callable[[Task], bytes]:
 
 FILES: Final[dict[bytes, Callable[[Task], bytes]]] = {
     b"arp": _arp,
-    b"icmp": _empty(b" " + _SOCKET + _DROPS, _UDP_WIDTH),
-    b"icmp6": _empty(_SOCKET6 + _DROPS),
+    b"icmp": _udp_table(so.AF_INET, b" " + _SOCKET + _DROPS, _UDP_WIDTH, ping_rows),
+    b"icmp6": _udp_table(so.AF_INET6, _SOCKET6 + _DROPS, 0, ping_rows),
     b"if_inet6": _interface_addresses6,
     b"igmp": _groups4,
     b"igmp6": _groups6,
     b"ipv6_route": _routes6,
     b"protocols": protocols,
-    b"raw": _empty(_SOCKET + _DROPS),
-    b"raw6": _empty(_SOCKET6 + _DROPS),
+    b"raw": _udp_table(so.AF_INET, _SOCKET + _DROPS, 0, raw_rows),
+    b"raw6": _udp_table(so.AF_INET6, _SOCKET6 + _DROPS, 0, raw_rows),
     b"route": _routes4,
     b"snmp": snmp,
     b"sockstat": sockstat,

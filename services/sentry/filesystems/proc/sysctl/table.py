@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.devices.random_bytes import ENTROPY_BITS
 from services.sentry.filesystems.proc.net import open_tables
@@ -18,10 +18,20 @@ from services.sentry.filesystems.proc.sysctl.values import (
     settable,
 )
 from services.sentry.kernel import uts
+from services.sentry.sockets.inet.network import InetNetwork
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.kernel import Kernel
 
 __all__ = ["SYSCTLS"]
 
 _LONG_MAX = 9223372036854775807
+
+
+def _ping_groups(kernel: Kernel) -> tuple[int, ...]:
+    """Who may have ICMP sockets: nobody, or, where there is a network to ping, everybody."""
+    return (0, (1 << 31) - 1) if kernel.part(InetNetwork).has_outside else (1, 0)
+
 
 _KERNEL: Final[dict[bytes, SystemRow]] = {
     b"acct": fixed(b"4\t2\t30"),
@@ -176,7 +186,7 @@ _IPV4: Final[dict[bytes, SystemRow]] = {
     b"ip_nonlocal_bind": settable(b"net/ipv4/ip_nonlocal_bind", 0, 0, 1),
     b"ip_unprivileged_port_start": settable(b"net/ipv4/ip_unprivileged_port_start", 1024, 0, 65535),
     b"ipfrag_time": settable(b"net/ipv4/ipfrag_time", 30),
-    b"ping_group_range": numbers(b"net/ipv4/ping_group_range", (1, 0)),
+    b"ping_group_range": numbers(b"net/ipv4/ping_group_range", (1, 0), given=_ping_groups),
     b"tcp_allowed_congestion_control": fixed(b"reno cubic"),
     b"tcp_available_congestion_control": fixed(b"reno cubic"),
     b"tcp_base_mss": settable(b"net/ipv4/tcp_base_mss", 1024),

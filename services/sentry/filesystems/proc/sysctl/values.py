@@ -76,19 +76,27 @@ def settable(path: bytes, default: int, low: int = 0, high: int = (1 << 31) - 1)
     return numbers(path, (default,), low, high)
 
 
-def numbers(path: bytes, defaults: tuple[int, ...], low: int = 0, high: int = (1 << 63) - 1) -> SystemRow:
-    """Several numbers, tab-separated; a write may give only the first ones."""
+def numbers(
+    path: bytes,
+    defaults: tuple[int, ...],
+    low: int = 0,
+    high: int = (1 << 63) - 1,
+    given: Callable[[Kernel], tuple[int, ...]] | None = None,
+) -> SystemRow:
+    """Several numbers, tab-separated; a write may give only the first ones. given: defaults that the kernel decides."""
 
     def render(reader: Task) -> bytes:
         text = reader.kernel.part(SysctlValues).texts.get(path)
-        return (text if text is not None else b"\t".join(b"%d" % value for value in defaults)) + b"\n"
+        if text is None:
+            text = b"\t".join(b"%d" % value for value in (given(reader.kernel) if given else defaults))
+        return text + b"\n"
 
     def store(writer: Task, data: bytes) -> None:
-        given = [_parse(word) for word in data.split(b"\0", 1)[0].split()]
-        if not given or len(given) > len(defaults) or any(not low <= value <= high for value in given):
+        wanted = [_parse(word) for word in data.split(b"\0", 1)[0].split()]
+        if not wanted or len(wanted) > len(defaults) or any(not low <= value <= high for value in wanted):
             raise LinuxError(errno.EINVAL, f"sysctl {path!r}")
         old = [int(word) for word in render(writer).split()]
-        values = given + old[len(given) :]
+        values = wanted + old[len(wanted) :]
         writer.kernel.part(SysctlValues).texts[path] = b"\t".join(b"%d" % value for value in values)
 
     return SystemRow(render, 0o644, store)

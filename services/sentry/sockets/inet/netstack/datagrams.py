@@ -74,7 +74,8 @@ class FarDatagrams:
         opening = client.request("open", self.number, socket.domain, socket.kind, socket.protocol)
         forward_all(provider, self.number, socket, socket.domain)
         local = socket.local if any(socket.local) else b""
-        binding = client.request("bind", self.number, self._addr(Endpoint(local, socket.local_port, socket.scope)))
+        port = 0 if socket.kind == so.SOCK_RAW else socket.local_port
+        binding = client.request("bind", self.number, self._addr(Endpoint(local, port, socket.scope)))
         self.connected = None
         try:
             fd = provider.descriptor(client.answer(opening))
@@ -227,6 +228,12 @@ class FarDatagrams:
     def option_changed(self, level: int, name: int) -> None:
         if self.alive:
             forward_option(self.provider, self.number, self.socket, level, name)
+
+    def raw_option(self, level: int, name: int, value: bytes) -> None:
+        """An option of a raw socket whose value is bytes."""
+        if self.alive:
+            self.provider.attempt("set", self.number, level, name, value)
+            self.provider.flush()
 
     def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
         if self.alive:

@@ -79,9 +79,8 @@ class NetstackProvider:
         for listeners in list(self.network.listeners.values()):
             for listener in listeners:
                 self._again(self.listen, listener)
-        for owners in list(self.network.udp.owners.values()):
-            for owner in list(owners):
-                self._again(self.bound, owner)
+        for owner in self.network.all_datagram_sockets():
+            self._again(self.bound, owner)
 
     def _again(self, open_: Any, socket: Any) -> None:
         try:

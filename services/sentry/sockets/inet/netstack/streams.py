@@ -29,6 +29,7 @@ from services.sentry.sockets.inet.netstack.channel_unsafe import (
     wait_for,
 )
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
+from services.sentry.sockets.inet.netstack.tcp_info import number_of, pack_untrusted
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FarListener", "FarStream"]
 
+_TCP: Final = 6
 _READ_AHEAD: Final = 65_536
 _MAX_READ: Final = 1 << 20
 _EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -52,7 +54,7 @@ _WRITE_OVERHEAD: Final = 1024
 
 def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int) -> None:
     """Ask for a stream socket with the options that `socket` has, bound to its address and port. Not written yet."""
-    provider.notify("open", number, family, so.SOCK_STREAM, 6)
+    provider.notify("open", number, family, so.SOCK_STREAM, _TCP)
     forward_all(provider, number, socket, family)
     provider.notify("bind", number, [socket.local if any(socket.local) else b"", socket.local_port, socket.scope])
 
@@ -110,6 +112,8 @@ class FarStream:
             os.close(fd)
             return
         self.take(fd)
+        if local.port and local.port != socket.local_port:
+            socket.renamed(local.port)
         socket.established(None)
 
     def take(self, fd: int) -> None:
@@ -132,6 +136,8 @@ class FarStream:
             woken = READABLE
             if bits & _ENDS and not self.ending:
                 self._end()
+            if self.urgent_at >= 0:
+                self.fill(_MAX_READ)  # on to its place, and so to POLLPRI
         if self.blocked and bits & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
             self.blocked = socket.no_space = False
             self.unasked = 0
@@ -141,14 +147,16 @@ class FarStream:
         if woken and socket.queue.entries:
             socket.queue.wake(woken)
 
-    def _end(self) -> None:
-        """The other side sends no more; the control connection says if that is more than a FIN."""
+    def _end(self, error: int = 0) -> None:
+        """The other side sends no more; the control connection, or else `error`, says if that is more than a FIN."""
         self.ending = True
         client = self.provider.client
         if client is not None:
             client.receive()
         socket = self.socket
-        if self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
+        if self.alive and error:
+            self.failed(error)
+        elif self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
             socket.fin_arrived()
 
     def failed(self, error: int) -> None:
@@ -198,8 +206,11 @@ class FarStream:
         except BlockingIOError:
             self.unsure = False
             return b""
-        except OSError:
-            data = b""
+        except OSError as error:  # the reason is on the control connection, if it has one
+            self.unsure = False
+            if not self.ending:
+                self._end(error.errno or errno.ECONNRESET)
+            return b""
         if not data:
             self.unsure = False
             if not self.ending:
@@ -269,10 +280,11 @@ class FarStream:
         except BlockingIOError:
             self._wait_for_room()
             raise WouldBlock from None
-        except OSError:
+        except OSError as error:
             client = self.provider.client
             if client is not None:
                 client.receive()
+            self.failed(error.errno or errno.EPIPE)
             raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
         self.sent += taken
         self.unasked += taken + _WRITE_OVERHEAD
@@ -304,7 +316,25 @@ class FarStream:
         self.socket.kernel.host_poll.watch(self.fd, _EDGE | select.EPOLLOUT, self._ready)
 
     def unsent_bytes(self) -> int:
+        """What was written and the other side has not acknowledged."""
+        found = self._info()
+        if found is not None:
+            return max(self.sent - number_of(found, "bytes_acked"), 0)
         return unsent_bytes(self.fd) if self.fd >= 0 else 0
+
+    def tcp_info(self) -> bytes | None:
+        """struct tcp_info; None: the service has none any more."""
+        found = self._info()
+        return None if found is None else pack_untrusted(found, self.socket.state)
+
+    def _info(self) -> dict[str, object] | None:
+        if not self.alive or self.fd < 0:
+            return None
+        try:
+            found = self.get_option(_TCP, tcp.TCP_INFO)
+        except LinuxError:
+            return None
+        return found if isinstance(found, dict) else None
 
     # --- the end ---
     def send_fin(self) -> None:
