@@ -148,6 +148,7 @@ def program(image: Image) -> bytes:
         (image.map_ip, "local mmap"),
         (image.unmap_ip, "local munmap"),
         (image.map_undo_ip, "local munmap"),
+        (image.advise_ip, "local madvise"),
         (image.clone_ip, "clone"),
         (image.child_region_ip, "mmap"),
         (image.hello_ip, "mmap"),
@@ -174,6 +175,7 @@ def program(image: Image) -> bytes:
     asm.if_equal(_MADVISE, "op madvise")
     asm.if_equal(_MREMAP, "notify")
     asm.give(_KILL)
+    only("local madvise", (_MADVISE,), "op madvise")
     only("local munmap", (_MUNMAP,), "op range")
     only("local mmap", (_MMAP,), "op mmap")
     asm.label("op mmap")

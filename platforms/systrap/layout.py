@@ -66,6 +66,8 @@ MAP_COUNT_BITS: Final = 16
 MAP_ENTRIES: Final = MAP_LOG + 24  # u64 each: where a mapping begins, and its protection; it ends where the one before
 MAP_MOST: Final = 500  # begins. Entry 0 is where the first one ends. At most so many besides.
 MAP_MAX: Final = 0x400_0000  # bytes of one mapping: 64 MiB
+ADVISE_LOW: Final = MAP_LOG + 0xFE0  # u64 each: where the stub may give memory back by itself (madvise);
+ADVISE_HIGH: Final = MAP_LOG + 0xFE8  # all that the host has mapped there is the guest's own. 0: ask
 
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond

@@ -25,13 +25,15 @@ _READ_WRITE: Final = 3
 class MapLog:
     """`header_offset`: where the address space's first region lies in the arena."""
 
-    __slots__ = ("_entries", "_head", "_least", "_low", "_words")
+    __slots__ = ("_advise_high", "_advise_low", "_entries", "_head", "_least", "_low", "_words")
 
     def __init__(self, arena: Arena, header_offset: int) -> None:
         self._words = arena.u64
         self._low = (header_offset + layout.MAP_LOW) // 8
         self._least = (header_offset + layout.MAP_LEAST) // 8
         self._head = (header_offset + layout.MAP_HEAD) // 8
+        self._advise_low = (header_offset + layout.ADVISE_LOW) // 8
+        self._advise_high = (header_offset + layout.ADVISE_HIGH) // 8
         self._entries = (header_offset + layout.MAP_ENTRIES) // 8
 
     def open(self, low: int, high: int, least: int) -> None:
@@ -59,6 +61,13 @@ class MapLog:
     def clear(self) -> None:
         """Empty the log; its entries are ordinary mappings now. The thread that uses it must be held."""
         self._words[self._head] = 0
+
+    def allow_advice(self, low: int, high: int) -> None:
+        """Let the stub give back memory in [low, high) without asking; 0, 0: nowhere."""
+        words = self._words
+        words[self._advise_high] = 0
+        words[self._advise_low] = low
+        words[self._advise_high] = high
 
     @property
     def head(self) -> int:

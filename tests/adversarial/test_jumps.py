@@ -15,6 +15,7 @@ DIE = (
     "child_region_own hello hello_thread futex_wake futex_requeue futex_lock_pi futex_private futex_other_call "
     "ring_other_fd ring_arena ring_longer ring_pwrite close_other_call exit_alone exit_group_there exit_leader "
     "map_stub map_other_call map_shared_arena unmap_there unmap_other_call "
+    "advise_stub advise_remove advise_other_call "
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()
 HARMLESS = (

@@ -9,7 +9,7 @@ import pytest
 
 DIE = (
     "too_many entry_low entry_high entry_kernel entry_on_stub entry_executable entry_up own_grant own_grant_over_text "
-    "unmap_stub"
+    "unmap_stub own_advice"
 ).split()
 FINE = "never_mapped forgotten beyond_limits honest_reader".split()
 

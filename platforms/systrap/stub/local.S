@@ -61,6 +61,8 @@ stub_any_entry:
 any_ask:
   jmp stub_fast_entry
 any_answered:
+  cmp $28, %eax
+  je stub_local_madvise
   cmp $232, %eax
   je stub_answer_epoll_wait
   cmp $262, %eax

@@ -1,4 +1,5 @@
-/* mmap(2) of private anonymous memory and munmap(2) of what was mapped last, with no event to the Sentry.
+/* mmap(2) of private anonymous memory and munmap(2) of what was mapped last, with no event to the Sentry; and madvise(2)
+ * that gives memory back.
  *
  * The Sentry grants an address space a gap: new mappings go to its upper end, as Linux's search would place them. Each is
  * an entry of the log in the header (layout.py MAP_*), which is a stack: munmap of the newest takes it away again. The
@@ -154,5 +155,45 @@ unmap_end:
   STRETCH unmap_done, unmap_back, 0
   STRETCH unmap_back, unmap_ask, unmap_back
   STRETCH unmap_ask, unmap_end, unmap_ask
+
+/* madvise(2) with MADV_DONTNEED or MADV_FREE: rdi = address, rsi = length, edx = advice. What the host says is the answer,
+ * where it has nothing mapped that is not the guest's. A kick makes it an ordinary call, which does it once more. */
+  .globl stub_local_madvise, stub_advise_ip
+  .balign 64
+stub_local_madvise:
+  mov %rcx, %gs:RETURN
+advise_check:
+  cmp $4, %edx
+  je 1f
+  cmp $8, %edx
+  jne advise_back
+1:
+  LOG
+  test $0xfff, %edi
+  jnz advise_back
+  cmp AT(ADVISE_LOW), %rdi
+  jb advise_back
+  mov AT(ADVISE_HIGH), %rax
+  sub %rdi, %rax
+  jbe advise_back
+  cmp %rsi, %rax
+  jb advise_back
+  mov $28, %eax
+  syscall
+stub_advise_ip:
+  mov %gs:RETURN, %rcx
+advise_done:
+  jmp *%rcx
+advise_back:
+  mov %gs:RETURN, %rcx
+advise_ask:
+  mov $28, %eax
+  jmp stub_fast_entry
+advise_end:
+  STRETCH stub_local_madvise, advise_check, advise_ask
+  STRETCH advise_check, advise_done, advise_back
+  STRETCH advise_done, advise_back, 0
+  STRETCH advise_back, advise_ask, advise_back
+  STRETCH advise_ask, advise_end, advise_ask
 
   .section .note.GNU-stack, "", @progbits

@@ -181,7 +181,7 @@ class Dispatcher:
                 if times == 1 and len(seen) > _MAX_SITES:  # a guest may name as many addresses as it likes
                     seen.clear()
                 seen[rip] = times
-                if not times % HOT and self._patch_when_hot(task, context, rip, nr):
+                if times >= HOT and not times & 3 and self._patch_when_hot(task, context, rip, nr):
                     return
                 context.has_full_frame = True
                 context.nr = context.orig_rax = nr
@@ -273,10 +273,15 @@ class Dispatcher:
             self._event(each)
 
     def _patch_when_hot(self, task: Task, context: Any, rip: int, nr: int) -> bool:
-        """The call site `rip` trapped HOT times more; whether it is being patched (the call goes on afterwards)."""
+        """The call site `rip` trapped HOT times or more; whether it is being patched (the call goes on afterwards).
+
+        While other threads are in guest code it cannot be: then it is tried again soon. When it is none that can be
+        patched, only after HOT traps more.
+        """
         mm: Any = task.mm
         if self.need_frame[nr] or any(other.in_guest and other is not context for other in context.space.contexts):
             return False
+        task.mm.patcher.seen[rip] = 0
         (event,) = self.platform.take((context,)) or (None,)
         if event is None:
             return True

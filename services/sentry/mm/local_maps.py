@@ -36,6 +36,7 @@ __all__ = ["LocalMaps", "is_local"]
 
 _PAGE: Final = 4096
 _LOWEST: Final = 0x10000
+_ADDRESS_END: Final = 0x7FFF_FFFF_F000
 _MAX_GRANT: Final = 4 * MAX_LENGTH
 _MAX_AREAS: Final = 65530 - MOST
 _PLAIN: Final = mm_h.MAP_PRIVATE | mm_h.MAP_ANONYMOUS
@@ -93,6 +94,17 @@ class LocalMaps:
         self.is_open = True
         areas.before_change = self.close
         mm.granted = self
+
+    def allow_advice(self, addr: int) -> None:
+        """madvise(2) that gives back memory around `addr` is the stub's from now on, between two ranges of the
+        platform's own. All else that the host has mapped is the guest's, so what the host answers is right.
+        """
+        low, high = self.mm.areas_now.unreserved_around(addr, _ADDRESS_END)
+        self.log.allow_advice(low, high)
+
+    def forbid_advice(self) -> None:
+        """The platform is about to map something of its own."""
+        self.log.allow_advice(0, 0)
 
     def close(self) -> None:
         """The stub is to ask for new mappings."""

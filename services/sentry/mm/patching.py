@@ -55,6 +55,8 @@ def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[
         length = page_up(AREA_SIZE)
         ops.append(Op(_NR_MMAP, (start, length, _READ_EXEC, _ANONYMOUS, _NO_FD, 0)))
         mm.vmas.insert(Vma(start, start + length, _READ_EXEC, reserved=True))
+        if mm.local_maps is not None:
+            mm.local_maps.forbid_advice()
         patches.areas.append(start)
         address = patches.place(site)
         if address is None:

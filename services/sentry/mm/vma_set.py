@@ -295,3 +295,15 @@ class VmaSet:
                 largest = area.start - top
             top = area.end
         return below, max(largest, high - top)
+
+    def unreserved_around(self, addr: int, end: int) -> tuple[int, int]:
+        """The range around `addr`, below `end`, that has no reserved area in it; (0, 0): it is in one itself."""
+        low = 0
+        for area in self.areas:
+            if area.reserved:
+                if addr < area.start:
+                    return low, area.start
+                low = area.end
+                if addr < low:
+                    return 0, 0
+        return low, end

@@ -174,6 +174,8 @@ def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
     if not size:
         return 0
     mm = task.mm
+    if mm.fast is not None and advice in (mm_h.MADV_DONTNEED, mm_h.MADV_FREE) and mm.local_maps is not None:
+        mm.local_maps.allow_advice(addr)  # the call site is patched: the next ones need not come here
     areas = mm.vmas.overlapping(addr, addr + size)
     if any(area.reserved for area in areas):
         raise LinuxError(errno.EINVAL)

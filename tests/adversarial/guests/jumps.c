@@ -148,6 +148,9 @@ static void map_other_call(void) { jump(IP_map_ip, 0, SYS_munmap, TARGET, 4096, 
 static void map_shared_arena(void) { jump(IP_map_ip, 0, SYS_mmap, TARGET, 4096, 3, MAP_SHARED | MAP_FIXED, ARENA_FD, 0); }
 static void unmap_there(void) { jump(IP_unmap_ip, 0, SYS_munmap, STUB_BASE, 4096, 0, 0, 0, 0); }
 static void unmap_other_call(void) { jump(IP_map_undo_ip, 0, SYS_mprotect, TARGET, 4096, 7, 0, 0, 0); }
+static void advise_stub(void) { jump(IP_advise_ip, 0, SYS_madvise, STUB_BASE + SLOTS, SLOT_SIZE, 4, 0, 0, 0); }
+static void advise_remove(void) { jump(IP_advise_ip, 0, SYS_madvise, TARGET, 4096, 9, 0, 0, 0); }
+static void advise_other_call(void) { jump(IP_advise_ip, 0, SYS_munmap, TARGET, 4096, 0, 0, 0, 0); }
 static void close_other_call(void) { jump(IP_close_ip, 0, SYS_dup, DOORBELL_FD, 0, 0, 0, 0, 0); }
 
 static void exit_alone(void) { jump(IP_exit_ip, 0, SYS_exit, 0, 0, 0, 0, 0, 0); }
@@ -219,6 +222,7 @@ const struct attack attacks[] = {
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
     A(futex_wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
     A(close_doorbell), A(close_arena), A(close_all), A(close_other_call), A(map_stub), A(map_other_call), A(map_shared_arena), A(unmap_there),
-    A(unmap_other_call), A(exit_alone), A(exit_group_there),
+    A(unmap_other_call), A(advise_stub), A(advise_remove), A(advise_other_call),
+    A(exit_alone), A(exit_group_there),
     A(exit_thread), A(exit_leader), A(setup_call), A(setup_prctl), A(take_frame), A(sigreturn_other_call),
     A(every_byte), A(fake_slot), {0, 0}};

@@ -63,6 +63,16 @@ static void unmap_stub(void) { /* an entry that says it is the stub */
   unmap((void *)STUB_BASE, 4096);
 }
 
+static int __attribute__((noinline)) give(void *at, size_t n) { return madvise(at, n, MADV_DONTNEED); }
+static void own_advice(void) { /* give back the stub's memory, or another's */
+  char *p = map(8192);
+  for (int k = 0; k < 200; k++) give(p, 8192);
+  if (!LOG(ADVISE_HIGH)) { dprintf(1, "no window to attack\n"); _exit(4); }
+  LOG(ADVISE_LOW) = 0;
+  LOG(ADVISE_HIGH) = ~0ul;
+  give((void *)(STUB_BASE + HEADER), REGION_SIZE);
+}
+
 /* --- lies that could be true: their teller's own affair --- */
 static void never_mapped(void) {
   heat();
@@ -176,6 +186,6 @@ static void honest_reader(void) { /* another process looks while we map and unma
 const struct attack attacks[] = {
     {"too_many", too_many}, {"entry_low", entry_low}, {"entry_high", entry_high}, {"entry_kernel", entry_kernel},
     {"entry_on_stub", entry_on_stub}, {"entry_executable", entry_executable}, {"entry_up", entry_up},
-    {"own_grant", own_grant}, {"own_grant_over_text", own_grant_over_text}, {"unmap_stub", unmap_stub},
+    {"own_grant", own_grant}, {"own_grant_over_text", own_grant_over_text}, {"unmap_stub", unmap_stub}, {"own_advice", own_advice},
     {"never_mapped", never_mapped}, {"forgotten", forgotten}, {"beyond_limits", beyond_limits},
     {"race_threads", race_threads}, {"race_reader", race_reader}, {"honest_reader", honest_reader}, {0, 0}};

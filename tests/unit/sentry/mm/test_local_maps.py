@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from platforms.systrap import layout
 from platforms.systrap.map_log import MapLog
 from protocol.abi import resource_h as rh
+from services.sentry.errors import LinuxError
 from services.sentry.kernel.limits import default_limits
 from services.sentry.kernel.waiter import FinalOps
 from services.sentry.mm.address_space import AddressSpace
 from services.sentry.mm.local_maps import LocalMaps, is_local
-from services.sentry.syscalls.memory import sys_mmap, sys_munmap
+from services.sentry.mm.patching import try_patch
+from services.sentry.syscalls.memory import sys_madvise, sys_mmap, sys_munmap
 
 P = 4096
 ANON = 0x22
@@ -291,3 +294,44 @@ def test_what_the_stub_may_map() -> None:
     guest.mm.fast = None
     guest.ask(P)
     assert guest.stub.mmap(P) == -1
+
+
+def _advice(guest: Guest) -> tuple[int, int]:
+    return guest.stub.word(layout.ADVISE_LOW), guest.stub.word(layout.ADVISE_HIGH)
+
+
+def test_memory_is_given_back_without_asking_only_between_the_platforms_own_ranges() -> None:
+    guest = Guest()
+    guest.mm.reserve(0x1000_0000, 0x2000_0000)
+    guest.mm.reserve(0x3000_0000, 0x4000_0000)
+    for addr, window in (
+        (0x5000, (0, 0x1000_0000)),
+        (0x2000_0000, (0x2000_0000, 0x3000_0000)),
+        (0x3000_0000, (0, 0)),
+        (guest.first, (0x4000_0000, 0x7FFF_FFFF_F000)),
+    ):
+        with suppress(LinuxError):
+            sys_madvise(guest.task, addr, P, 4)
+        assert _advice(guest) == window
+        with suppress(LinuxError):
+            sys_madvise(guest.task, 0x1000, P, 3)  # MADV_WILLNEED does not give back
+        guest.mm.fast = None
+        with suppress(LinuxError):
+            sys_madvise(guest.task, 0x1000, P, 4)
+        guest.mm.fast = guest.context
+        assert _advice(guest) == window
+
+
+def test_an_area_of_the_platforms_own_ends_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest()
+    sys_madvise(guest.task, guest.first, P, 4)
+    assert _advice(guest) != (0, 0)
+    site = guest.ask(P, 1)
+    area = guest.mm.vmas.find(site)
+    assert area is not None
+    area.prot = 5
+    code = b"\xb8\x27\0\0\0\x0f\x05\0\0\0\0\0\0"  # mov $39,%eax; syscall
+    monkeypatch.setattr(AddressSpace, "read", lambda mm, addr, count: code[:count])
+    guest.context.run_ops = lambda ops, then: None
+    assert try_patch(guest.mm, guest.context, site + 64, 39, lambda: None)
+    assert _advice(guest) == (0, 0)
