@@ -75,7 +75,7 @@ class Router:
         self._specs: dict[str, InterfaceSpec] = {}
         self._routes: dict[RouteSpec, r.Route] = {}
         self._rules: dict[RuleSpec, list[tuple[int, r.Rule]]] = {}
-        self.services = ServiceManager(self.stack, self.interfaces, rng, log)
+        self.services = ServiceManager(self.stack, self.interfaces, rng, log, wall)
         self.services.on_lease = self._add_route_later
         self._host: Host = NoHost()
         self.pumps = Pumps(self.stack)

@@ -167,6 +167,21 @@ class RouterProcess:
             prepare(name or "configuration", text)
         return later
 
+    def _keep_leases(self) -> None:
+        """Have the keeper remember what DHCP servers give, and ask it for what they gave before."""
+        services = self._router.services
+        services.memory.on_change = lambda rows: self._keeper.notify("leases", [rows])
+
+        def take(offset: int, error: Any, rows: Any) -> None:
+            if error is None and rows:
+                services.restore(rows)
+                ask(offset + len(rows))
+
+        def ask(offset: int) -> None:
+            self._keeper.call("leases", [offset], lambda error, rows: take(offset, error, rows))
+
+        ask(0)
+
     def run(self) -> int:
         """Turn until the end; returns the exit status."""
         # What is here now stays; packets and connections that live on must not be looked through again and again.
@@ -174,6 +189,7 @@ class RouterProcess:
         gc.set_threshold(*_COLLECT)
         if self._router.slirp is not None:
             self._host.start()  # so that the first connection does not have to wait for it
+        self._keep_leases()
         self._keeper.notify(READY, [])
         self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
         self._router.loop.run()

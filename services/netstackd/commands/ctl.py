@@ -66,6 +66,37 @@ def _ping(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _traceroute(answer: dict[str, Any]) -> str:
+    lines = []
+    for row in answer["hops"]:
+        times = " ".join("*" if took is None else f"{took} ms" for took in row["times"])
+        lines.append(f"{row['hop']:2} {' '.join(row['from']) or '*'}  {times} {row['error']}".rstrip())
+    return "\n".join([*lines, "reached" if answer["reached"] else "not reached"])
+
+
+def _sockets(rows: list[dict[str, Any]]) -> str:
+    """With what of TCP_INFO tells how a connection fares: round trip and window in ms and segments."""
+    shown = []
+    for row in rows:
+        info = row["info"]
+        more = {"rtt": info["rtt"] / 1000, "cwnd": info["snd_cwnd"], "retrans": info["total_retrans"]} if info else {}
+        shown.append({**row, **more})
+    columns = (
+        "protocol",
+        "state",
+        "recv_q",
+        "send_q",
+        "local",
+        "remote",
+        "interface",
+        "timer",
+        "rtt",
+        "cwnd",
+        "retrans",
+    )
+    return table(shown, columns) or "none"
+
+
 def _why(answer: dict[str, Any]) -> str:
     return "\n".join([*(f"  {step}" for step in answer["steps"]), answer["verdict"]])
 
@@ -98,7 +129,7 @@ SIMPLE: Final[dict[str, tuple[str, Show]]] = {
     "nat": ("translation rules and mappings", _nat),
     "filter": ("filter rules with their counters", _rows()),
     "dhcp": ("leases", _rows()),
-    "ss": ("the router's own sockets", _rows()),
+    "ss": ("the router's own sockets: states, queues, timers", _sockets),
     "published": ("ports of the host that go inside", _published),
     "metrics": ("everything counted, as Prometheus reads it", str),
     "stop": ("end the router", _done),
@@ -138,6 +169,11 @@ def _parsers(verbs: Any) -> None:
     ping.add_argument("-i", dest="interval", type=float, default=1.0)
     ping.add_argument("-s", dest="size", type=int, default=56)
     ping.add_argument("-W", dest="timeout", type=float, default=1.0)
+    trace = verbs.add_parser("traceroute", help="who passes packets on to an address")
+    trace.add_argument("address")
+    trace.add_argument("-m", dest="hops", type=int, default=30, help="at most (%(default)s)")
+    trace.add_argument("-q", dest="probes", type=int, default=3, help="of each hop (%(default)s)")
+    trace.add_argument("-W", dest="timeout", type=float, default=1.0)
     pcap = verbs.add_parser("pcap", help="capture an interface")
     pcap.add_argument("interface")
     pcap.add_argument("-w", dest="file", required=True, metavar="FILE", help="- for standard output")
@@ -173,6 +209,8 @@ def main(arguments: Sequence[str]) -> int:
             print(text)
     if options.verb == "ping" and not answer["received"]:
         return 1
+    if options.verb == "traceroute" and not answer["reached"]:
+        return 1
     return 0
 
 
@@ -195,6 +233,8 @@ def _ask(control: Control, options: argparse.Namespace) -> tuple[Any, Show]:
     if verb == "ping":
         values = (options.count, options.interval, options.size, options.timeout)
         return control.call("ping", options.address, *values), _ping
+    if verb == "traceroute":
+        return control.call("traceroute", options.address, options.hops, options.probes, options.timeout), _traceroute
     if verb == "pcap":
         return _pcap(control, options)
     if verb == "publish":

@@ -67,6 +67,13 @@ def differences(old: Config, new: Config) -> list[str]:
         "dhcp server", old.dhcp_servers, new.dhcp_servers, lambda spec: spec.interface, lambda spec: str(spec.interface)
     )
     lines += _named(
+        "dhcpv6 server",
+        old.dhcpv6_servers,
+        new.dhcpv6_servers,
+        lambda spec: spec.interface,
+        lambda spec: str(spec.interface),
+    )
+    lines += _named(
         "router advertisement",
         old.advertisements,
         new.advertisements,
@@ -74,6 +81,7 @@ def differences(old: Config, new: Config) -> list[str]:
         lambda spec: str(spec.interface),
     )
     for field in (
+        "lease_file",
         "slirp",
         "publishes",
         "network",

@@ -14,6 +14,7 @@ from services.netstackd.config.model import (
     Config,
     ConfigError,
     DhcpServerSpec,
+    Dhcpv6ServerSpec,
     InterfaceSpec,
     LinkSpec,
     NetworkSpec,
@@ -66,14 +67,17 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     names = _check_names(interfaces, top)
     routes = tuple([route for route in (_route(reader, names) for reader in top.tables("route")) if route is not None])
     rules = tuple([_rule(reader, names, number) for number, reader in enumerate(top.tables("rule"))])
-    tables = document.get("dhcp_server")
-    served = [table.get("interface") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
     services = [
         *[("dhcp client", spec.name, 67, 68) for spec in interfaces if spec.dhcp],
-        *[("dhcp server", name, 68, 67) for name in served if isinstance(name, str)],
+        *[("dhcp server", name, 68, 67) for name in _served(document, "dhcp_server")],
+        *[("dhcpv6 server", name, 546, 547) for name in _served(document, "dhcpv6_server")],
     ]
     policy = read_policy(top, names, services)
     servers = [_dhcp_server(reader, names, interfaces) for reader in top.tables("dhcp_server")]
+    servers6 = [_dhcpv6_server(reader, names) for reader in top.tables("dhcpv6_server")]
+    dhcp = top.table("dhcp")
+    lease_file = dhcp.text("leases")
+    dhcp.end()
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
     slirp = _slirp(top.table("slirp"), names) if top.has("slirp") else None
     publishes = [_publish(reader) for reader in top.tables("publish")]
@@ -92,6 +96,8 @@ def from_document(document: dict[str, object], source: Source) -> Config:
         forwarding=forwarding,
         policy=policy,
         dhcp_servers=tuple([server for server in servers if server is not None]),
+        dhcpv6_servers=tuple(servers6),
+        lease_file=lease_file,
         advertisements=tuple(advertisements),
         slirp=slirp,
         publishes=tuple([one for one in publishes if one is not None]),
@@ -147,6 +153,13 @@ def _network(reader: Reader, interfaces: tuple[InterfaceSpec, ...]) -> NetworkSp
     )
     reader.end()
     return spec if bridge is not None else None
+
+
+def _served(document: dict[str, object], section: str) -> list[str]:
+    """The interfaces that the tables of a section name, before they are read: the filter lets their clients in."""
+    tables = document.get(section)
+    named = [table.get("interface") for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    return [name for name in named if isinstance(name, str)]
 
 
 def _check_names(interfaces: tuple[InterfaceSpec, ...], top: Reader) -> frozenset[str]:
@@ -364,6 +377,41 @@ def _dhcp_server(reader: Reader, names: frozenset[str], interfaces: tuple[Interf
         boot_file=reader.text("boot_file"),
         static=tuple(static),
         options=tuple(options),
+    )
+    reader.end()
+    return spec
+
+
+def _dhcpv6_server(reader: Reader, names: frozenset[str]) -> Dhcpv6ServerSpec:
+    interface = reader.required("interface")
+    if interface and interface not in names:
+        reader.problem("interface", f"{shown(interface)} is no interface")
+    first = last = 0
+    if reader.has("pool"):
+        ends = reader.text("pool").split("-")
+        low, high = (reader.address("pool", end.strip(), 6) for end in ends) if len(ends) == 2 else (None, None)
+        if low is not None and high is not None and low[1] <= high[1]:
+            first, last = low[1], high[1]
+        else:
+            reader.problem("pool", "must be two addresses in order, such as fd00::1000-fd00::1fff")
+    delegate = reader.network("delegate", reader.text("delegate")) if reader.has("delegate") else None
+    length = reader.integer("delegate_length", 64, 1, 64)
+    if delegate is not None and not (delegate[0] == 6 and delegate[2] <= length):
+        reader.problem("delegate", f"must be an IPv6 network that has room for prefixes of length {length}")
+        delegate = None
+    valid = max(reader.duration("lease", 12 * 3600 * 10**9) // 10**9, 60)
+    spec = Dhcpv6ServerSpec(
+        interface=interface,
+        first=first,
+        last=last,
+        delegate=delegate,
+        delegate_length=length,
+        valid=valid,
+        preferred=min(reader.duration("preferred", valid * 5 // 8 * 10**9) // 10**9, valid),
+        dns=reader.addresses("dns", 6),
+        domains=tuple(reader.texts("domains")),
+        rapid_commit=reader.boolean("rapid_commit", True),
+        preference=reader.integer("preference", 0, 0, 255),
     )
     reader.end()
     return spec

@@ -128,6 +128,23 @@ class DhcpServerSpec:
 
 
 @record(frozen=True)
+class Dhcpv6ServerSpec:
+    """A DHCPv6 server on an interface. `first` 0: no addresses; `delegate` None: no prefixes. Lifetimes in seconds."""
+
+    interface: str
+    first: int = 0
+    last: int = 0
+    delegate: Prefix | None = None
+    delegate_length: int = 64
+    valid: int = 12 * 3600
+    preferred: int = 12 * 3600 * 5 // 8
+    dns: tuple[int, ...] = ()
+    domains: tuple[str, ...] = ()
+    rapid_commit: bool = True
+    preference: int = 0
+
+
+@record(frozen=True)
 class AdvertisementSpec:
     """Router advertisements on an interface; no prefixes means those of its own addresses."""
 
@@ -176,6 +193,8 @@ class Config:
     forwarding: bool = False
     policy: Policy = field(default_factory=Policy)
     dhcp_servers: tuple[DhcpServerSpec, ...] = ()
+    dhcpv6_servers: tuple[Dhcpv6ServerSpec, ...] = ()
+    lease_file: str = ""
     advertisements: tuple[AdvertisementSpec, ...] = ()
     slirp: SlirpSpec | None = None
     network: NetworkSpec | None = None

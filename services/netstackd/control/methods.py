@@ -26,6 +26,8 @@ from services.netstackd.control.metrics import prometheus
 from services.netstackd.control.namespace_methods import NamespaceMethods
 from services.netstackd.control.ping import Ping
 from services.netstackd.control.server import Client, Later, MethodError
+from services.netstackd.control.socket_table import socket_rows
+from services.netstackd.control.traceroute import Traceroute
 from services.netstackd.control.why import why
 from services.netstackd.filter.connection import STATE_NAMES, Connection, Direction
 from services.netstackd.links.bridge import Bridge
@@ -94,6 +96,7 @@ class Methods:
             "ss": self.ss,
             "stats": self.stats,
             "ping": self.ping,
+            "traceroute": self.traceroute,
             "pcap": self.pcap,
             "why": self.why,
             "publish": self.publish,
@@ -399,7 +402,7 @@ class Methods:
 
     def ss(self, client: Client) -> list[Row]:
         """Sockets of the router itself."""
-        return self._router.services.sockets()
+        return socket_rows(self._router.stack, self._router.loop.now)
 
     def stats(self, client: Client, prefix: str = "") -> dict[str, int]:
         """Counters that are not 0, by the names Linux has for them; those that begin with Drop say why."""
@@ -420,6 +423,12 @@ class Methods:
         return Ping(
             self._router.stack, *parse_address(address), count, int(interval * SECOND), size, int(timeout * SECOND)
         ).later
+
+    def traceroute(self, client: Client, address: str, hops: int = 30, probes: int = 3, timeout: float = 1.0) -> Later:
+        """Who passes packets on to an address; answers when it is reached, or nothing answers any more."""
+        if not 1 <= hops <= 255 or not 1 <= probes <= 10 or not 0 < timeout <= 60:
+            raise MethodError("traceroute: hops 1 to 255, probes 1 to 10, timeout up to 60")
+        return Traceroute(self._router.stack, *parse_address(address), hops, probes, int(timeout * SECOND)).later
 
     def pcap(self, client: Client, name: str, file: Fd, count: int = 0, snap: int = 262144) -> Later:
         """Capture an interface's frames to a descriptor until `count`, or until the client hangs up."""

@@ -28,6 +28,7 @@ from protocol.rpc.connection import RpcConnection
 from services.netstackd.config.load import load
 from services.netstackd.config.model import Config, ConfigError, InterfaceSpec
 from services.netstackd.edge.connector import Connector, run_connector
+from services.netstackd.edge.lease_file import LeaseFile
 from services.netstackd.edge.link_files import WITHOUT_FILES, LinkError, adopt, describe, mac_of, open_base
 from services.netstackd.edge.log import EventLog
 from services.netstackd.links.base import Link
@@ -108,6 +109,7 @@ class Keeper:
         self._ready = ready
         self._override = override
         self._unsealed = unsealed
+        self._leases = LeaseFile(config.lease_file, log)
         self._links = open_links(config)
         self._connector = 0
         self._control: Listener = None
@@ -240,6 +242,8 @@ class Keeper:
                 elif isinstance(message, Response):
                     self._connection.is_wanted(message)
                     self._reloaded(message)
+                elif message.method == "leases":
+                    self._leases.merge(message.params)
                 else:
                     self._settle(message.method)
         except ProtocolViolation as violation:
@@ -259,8 +263,10 @@ class Keeper:
 
     def _serve(self, request: Request) -> None:
         try:
-            if request.method == "read":
-                result: Any = list(self._read())
+            if request.method == "leases":
+                result: Any = self._leases.page(*request.params)
+            elif request.method == "read":
+                result = list(self._read())
             elif request.method == "prepare":
                 result = self._prepare(*request.params)
             elif request.method == "connector":
@@ -379,6 +385,7 @@ class Keeper:
             if config.slirp != self._config.slirp:
                 self._end_connector()  # the router asks for another, which gets the new permissions
             self._config, self._source, self._links = config, source, links
+            self._leases.move(config.lease_file)
 
     # -- SIGHUP --
 

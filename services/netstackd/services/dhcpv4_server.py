@@ -3,13 +3,15 @@
 `answer(message, now)` gives the reply to a client's message, or None. Addresses come from one pool; a client that
 comes back gets the one it had, one with a static lease its own, and the one that it asks for when nobody has it. The
 server is alone on its network and says so (authoritative): it answers NAK to addresses that cannot be, and confirms
-one that is free although it remembers nothing (a restart).
+one that is free although it remembers nothing (a restart). `changed(lease)` is told of leases that came about, were
+extended, or are over (`expires` 0), so that somebody remembers them (lease_memory.py).
 
 Bounded: leases are at most as many as addresses in the pool (and static ones); an offer is held for OFFER_NS.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from services.netstackd.config.model import DhcpServerSpec
@@ -44,7 +46,9 @@ class Lease:
 class DhcpServer:
     """See the module docstring. `own`: our address on the network, `length`: its prefix length."""
 
-    def __init__(self, spec: DhcpServerSpec, own: int, length: int) -> None:
+    def __init__(
+        self, spec: DhcpServerSpec, own: int, length: int, changed: Callable[[Lease], None] = lambda lease: None
+    ) -> None:
         self.spec = spec
         self.own = own
         self.length = length
@@ -53,6 +57,7 @@ class DhcpServer:
         self._static = {lease.mac: lease for lease in spec.static}
         self._reserved = {lease.address for lease in spec.static} | {own}
         self._next = spec.first
+        self._changed = changed
         self.exhausted = 0
 
     def answer(self, message: DhcpMessage, now: int) -> DhcpMessage | None:
@@ -69,7 +74,7 @@ class DhcpServer:
         if kind == wire.RELEASE:
             lease = self.leases.get(message.ciaddr)
             if lease is not None and lease.client == message.client():
-                del self.leases[message.ciaddr]
+                self._forget(lease)
         elif kind == wire.DECLINE and message.address(wire.SERVER_ID) == self.own:
             self._declined(message, now)
         return None
@@ -97,6 +102,7 @@ class DhcpServer:
             return self._reply(message, wire.NAK, 0, 0)
         seconds = self._time(message)
         self._hold(wanted, message, BOUND, now + seconds * SECOND)
+        self._changed(self.leases[wanted])
         return self._reply(message, wire.ACK, wanted, seconds)
 
     def _declined(self, message: DhcpMessage, now: int) -> None:
@@ -105,6 +111,7 @@ class DhcpServer:
         lease = self.leases.get(address)
         if lease is not None and lease.client == message.client():
             self._by_client.pop(lease.client, None)
+            self._forget(lease)
             self.leases[address] = Lease(address, b"", b"", DECLINED, now + DECLINED_NS, "")
 
     # -- choosing --
@@ -151,14 +158,26 @@ class DhcpServer:
         if before is not None and before.client != client:
             self._by_client.pop(before.client, None)
         other = self._by_client.get(client)
-        if other is not None and other != address:
-            self.leases.pop(other, None)
+        if other is not None and other != address and other in self.leases:
+            self._forget(self.leases[other])
         name = message.options.get(wire.HOST_NAME, b"").decode("ascii", "replace")[:63]
         static = self._static.get(message.mac)
         if static is not None and static.name:
             name = static.name
         self.leases[address] = Lease(address, client, message.mac, state, expires, name)
         self._by_client[client] = address
+
+    def _forget(self, lease: Lease) -> None:
+        del self.leases[lease.address]
+        lease.expires = 0
+        self._changed(lease)
+
+    def restore(self, lease: Lease) -> None:
+        """Remember a lease from before, if it can still be one and nobody has its address by now."""
+        fits = self._in_pool(lease.address) or any(one.address == lease.address for one in self._static.values())
+        if fits and lease.address not in self.leases and lease.client not in self._by_client:
+            self.leases[lease.address] = lease
+            self._by_client[lease.client] = lease.address
 
     def _time(self, message: DhcpMessage) -> int:
         """Seconds of the lease: what the client asks for, within what is configured."""

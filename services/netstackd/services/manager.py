@@ -12,30 +12,37 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from services.netstackd.config.model import AdvertisementSpec, Config, DhcpServerSpec
-from services.netstackd.config.text import address_text, endpoint_text, mac_text
+from services.netstackd.config.model import AdvertisementSpec, Config, DhcpServerSpec, Dhcpv6ServerSpec
+from services.netstackd.config.text import address_text, mac_text, parse_address
 from services.netstackd.edge.log import EventLog
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.network.addresses import ORIGIN_DHCP
 from services.netstackd.network.interface import Interface
 from services.netstackd.network.routes import NextHop, Route
 from services.netstackd.services.dhcpv4_client import ClientLease, DhcpClient
-from services.netstackd.services.dhcpv4_server import BOUND, DhcpServer
+from services.netstackd.services.dhcpv4_server import BOUND, DhcpServer, Lease
+from services.netstackd.services.dhcpv6_server import Dhcpv6Server, Lease6
+from services.netstackd.services.lease_memory import LeaseMemory
 from services.netstackd.services.router_advertiser import ROUTER_SOLICITATION, RouterAdvertiser
 from services.netstackd.stack import Stack
 from services.netstackd.transport.base import AF_INET, AF_INET6, DatagramSocket
 from services.netstackd.transport.raw import RawSocket
 from services.netstackd.transport.udp import UdpSocket
+from services.netstackd.wire import dhcpv6
 from services.netstackd.wire.dhcpv4 import TYPE_NAMES, DhcpMessage, parse_dhcpv4_untrusted
-from services.netstackd.wire.numbers import PROTO_ICMPV6, PROTO_UDP, is_link_local_v6, mask
+from services.netstackd.wire.dhcpv6 import parse_dhcpv6_untrusted
+from services.netstackd.wire.numbers import PROTO_ICMPV6, PROTO_UDP, is_link_local_v6, is_multicast, mask
 from services.netstackd.wire.udp import header_checksummed
 
 SECOND: Final = 1_000_000_000
 SERVER_PORT: Final = 67
 CLIENT_PORT: Final = 68
+SERVER_PORT6: Final = 547
+CLIENT_PORT6: Final = 546
 BROADCAST: Final = 0xFFFFFFFF
 ALL_NODES: Final = 0xFF02 << 112 | 1
 ALL_ROUTERS: Final = 0xFF02 << 112 | 2
+ALL_DHCP_SERVERS: Final = 0xFF02 << 112 | 0x10002
 _ALL_ICMP6: Final = (1 << 256) - 1
 
 
@@ -58,11 +65,15 @@ class _Service:
                 return
             except NetError:
                 continue
-            self.received(bytes(message.data), message.address[0] if message.address else 0, now)
+            to_group = message.packet is not None and is_multicast(self.socket.version, message.packet.dst)
+            self.received(bytes(message.data), message.address[0] if message.address else 0, now, to_group)
 
-    def received(self, data: bytes, source: int, now: int) -> None:
-        """One datagram."""
+    def received(self, data: bytes, source: int, now: int, to_group: bool) -> None:
+        """One datagram; `to_group`: it was sent to a multicast address."""
         raise NotImplementedError
+
+    def restore(self) -> None:
+        """Leases from before have become known."""
 
     def stop(self) -> None:
         """The end."""
@@ -73,7 +84,9 @@ class _Service:
 class DhcpServerService(_Service):
     """A DHCP server on its interface."""
 
-    def __init__(self, stack: Stack, iface: Interface, spec: DhcpServerSpec, log: EventLog) -> None:
+    def __init__(
+        self, stack: Stack, iface: Interface, spec: DhcpServerSpec, log: EventLog, memory: LeaseMemory
+    ) -> None:
         socket = UdpSocket(stack, AF_INET)
         socket.broadcast = True
         super().__init__(stack, iface, socket)
@@ -87,9 +100,33 @@ class DhcpServerService(_Service):
             None,
         )
         self._log = log
-        self.machine = DhcpServer(spec, own.address if own else 0, own.prefix_length if own else 24)
+        self._memory = memory
+        self.machine = DhcpServer(spec, own.address if own else 0, own.prefix_length if own else 24, self._remember)
+        self.restore()
 
-    def received(self, data: bytes, source: int, now: int) -> None:
+    def _remember(self, lease: Lease) -> None:
+        row = {
+            "server": "v4",
+            "interface": self.iface.name,
+            "address": address_text(4, lease.address),
+            "client": lease.client.hex(),
+            "mac": lease.mac.hex(),
+            "name": lease.name,
+        }
+        self._memory.put(row, lease.expires)
+
+    def restore(self) -> None:
+        """See _Service."""
+        for row, expires in self._memory.of("v4", self.iface.name):
+            try:
+                client, mac = bytes.fromhex(row["client"]), bytes.fromhex(row["mac"])
+                _, address = parse_address(row["address"])
+                lease = Lease(address, client, mac, BOUND, expires, str(row["name"]))
+            except (KeyError, TypeError, ValueError):
+                continue  # somebody has edited the file
+            self.machine.restore(lease)
+
+    def received(self, data: bytes, source: int, now: int, to_group: bool) -> None:
         """See _Service."""
         message = parse_dhcpv4_untrusted(data)
         if message is None:
@@ -133,6 +170,127 @@ class DhcpServerService(_Service):
         ]
 
 
+class Dhcpv6ServerService(_Service):
+    """A DHCPv6 server on its interface; what it delegates is routed to whom it was delegated."""
+
+    def __init__(
+        self, stack: Stack, iface: Interface, spec: Dhcpv6ServerSpec, log: EventLog, memory: LeaseMemory
+    ) -> None:
+        socket = UdpSocket(stack, AF_INET6)
+        super().__init__(stack, iface, socket)
+        socket.v6only = True
+        socket.bind((0, SERVER_PORT6, 0))
+        socket.join(6, ALL_DHCP_SERVERS, iface)
+        own = tuple(
+            (6, one.address, one.prefix_length)
+            for one in iface.addresses
+            if one.version == 6 and not is_link_local_v6(one.address)
+        )
+        self._log = log
+        self._memory = memory
+        self._routes: dict[int, Route] = {}
+        self._timer = stack.timers.new(self._expire)
+        self._restoring = False
+        self.machine = Dhcpv6Server(spec, dhcpv6.duid_of_mac(iface.mac), own, self._changed)
+        self.restore()
+
+    def received(self, data: bytes, source: int, now: int, to_group: bool) -> None:
+        """See _Service. Clients speak to the group: without a Server Unicast option nothing else is taken (RFC 8415
+        section 18.4), nor anything from an address that is not of the link."""
+        message = parse_dhcpv6_untrusted(data) if to_group and is_link_local_v6(source) else None
+        reply = self.machine.answer(message, source, now) if message is not None else None
+        if message is None or reply is None:
+            return
+        try:
+            self.socket.send(reply.encode(), (source, CLIENT_PORT6, self.iface.index), device=self.iface)  # type: ignore[attr-defined]
+        except NetError as error:
+            self._log.event("warning", "dhcpv6-reply-failed", why=str(error))
+            return
+        given = [address_text(6, lease[0]) for one in reply.associations for lease in one.leases if lease[3]]
+        self._log.event(
+            "info",
+            f"dhcpv6-{dhcpv6.TYPE_NAMES[reply.kind]}",
+            interface=self.iface.name,
+            client=message.client.hex(),
+            given=", ".join(given),
+        )
+
+    def _changed(self, lease: Lease6) -> None:
+        if lease.owner is None:
+            return
+        kind, client, iaid = lease.owner
+        if not self._restoring:
+            row = {
+                "server": "v6",
+                "interface": self.iface.name,
+                "address": address_text(6, lease.address),
+                "length": lease.length,
+                "kind": kind,
+                "client": client.hex(),
+                "iaid": iaid,
+                "via": address_text(6, lease.via),
+            }
+            self._memory.put(row, lease.expires)
+        if kind == dhcpv6.IA_PD:
+            self._route(lease)
+            self._expire(self.stack.now)
+
+    def _route(self, lease: Lease6) -> None:
+        """Lead a delegated prefix to the client, or no longer."""
+        old = self._routes.pop(lease.address, None)
+        if old is not None:
+            self.stack.remove_route(old, missing_ok=True)
+        if not lease.expires:
+            return
+        hop = NextHop(self.iface, lease.via, onlink=True)
+        route = Route(6, lease.address, lease.length, (hop,), metric=1024, protocol="dhcp")
+        try:
+            self.stack.add_route(route, replace=True)
+            self._routes[lease.address] = route
+        except NetError as error:
+            self._log.event("warning", "route-refused", interface=self.iface.name, why=str(error))
+
+    def _expire(self, now: int) -> None:
+        following = self.machine.expire(now)
+        if following is not None:
+            self._timer.set(following)
+
+    def restore(self) -> None:
+        """See _Service."""
+        self._restoring = True
+        for row, expires in self._memory.of("v6", self.iface.name):
+            try:
+                owner = (row["kind"], bytes.fromhex(row["client"]), row["iaid"])
+                (_, address), (_, via) = parse_address(row["address"]), parse_address(row["via"])
+                lease = Lease6(address, row["length"], owner, expires, via)
+            except (KeyError, TypeError, ValueError):
+                continue
+            self.machine.restore(lease)
+        self._restoring = False
+
+    def stop(self) -> None:
+        """See _Service."""
+        self._timer.cancel()
+        for route in self._routes.values():
+            self.stack.remove_route(route, missing_ok=True)
+        super().stop()
+
+    def rows(self, now: int) -> list[dict[str, Any]]:
+        """The leases."""
+        return [
+            {
+                "interface": self.iface.name,
+                "role": "server",
+                "address": address_text(6, lease.address) + ("" if lease.length == 128 else f"/{lease.length}"),
+                "mac": lease.owner[1].hex() if lease.owner is not None else "",
+                "name": "",
+                "state": "declined" if lease.owner is None else BOUND if lease.expires > now else "expired",
+                "left": max(0, (lease.expires - now) // SECOND),
+            }
+            for lease in self.machine.leases.values()
+        ]
+
+
 class DhcpClientService(_Service):
     """A DHCP client on its interface: its lease becomes an address and a default route."""
 
@@ -154,7 +312,7 @@ class DhcpClientService(_Service):
     def _wake(self, now: int) -> None:
         self._send(self.machine.wake(now))
 
-    def received(self, data: bytes, source: int, now: int) -> None:
+    def received(self, data: bytes, source: int, now: int, to_group: bool) -> None:
         """See _Service."""
         message = parse_dhcpv4_untrusted(data)
         if message is not None:
@@ -269,7 +427,7 @@ class AdvertiserService(_Service):
         self._timer = stack.timers.new(self._wake)
         self._timer.set(self.machine.deadline)
 
-    def received(self, data: bytes, source: int, now: int) -> None:
+    def received(self, data: bytes, source: int, now: int, to_group: bool) -> None:
         """See _Service: only solicitations pass the filter."""
         self.machine.solicited(now)
         self._timer.set(self.machine.deadline)
@@ -308,6 +466,9 @@ class AdvertiserService(_Service):
         return []
 
 
+_Running = DhcpServerService | Dhcpv6ServerService | DhcpClientService | AdvertiserService
+
+
 class ServiceManager:
     """See the module docstring."""
 
@@ -317,12 +478,14 @@ class ServiceManager:
         interfaces: Mapping[str, Interface],
         rng: random.Random,
         log: EventLog,
+        wall: Callable[[], int],
     ) -> None:
         self._stack = stack
         self._interfaces = interfaces
         self._rng = rng
         self._log = log
-        self._running: dict[tuple[str, object], DhcpServerService | DhcpClientService | AdvertiserService] = {}
+        self._running: dict[tuple[str, object], _Running] = {}
+        self.memory = LeaseMemory(stack.timers, lambda: stack.now, wall)
         self.on_lease: Callable[[], None] = lambda: None
 
     def configure(self, config: Config) -> None:
@@ -336,7 +499,12 @@ class ServiceManager:
         for server in config.dhcp_servers:
             iface = self._interfaces[server.interface]
             wanted["server", (server, iface, own[server.interface])] = partial(
-                DhcpServerService, self._stack, iface, server, self._log
+                DhcpServerService, self._stack, iface, server, self._log, self.memory
+            )
+        for server6 in config.dhcpv6_servers:
+            iface = self._interfaces[server6.interface]
+            wanted["server6", (server6, iface, own[server6.interface])] = partial(
+                Dhcpv6ServerService, self._stack, iface, server6, self._log, self.memory
             )
         for one in config.advertisements:
             iface = self._interfaces[one.interface]
@@ -359,27 +527,16 @@ class ServiceManager:
                 del self._running[key]
                 service.stop()
 
+    def restore(self, rows: list[dict[str, Any]]) -> None:
+        """Leases from before a restart."""
+        self.memory.restore(rows)
+        for service in self._running.values():
+            service.restore()
+
     def leases(self) -> list[dict[str, Any]]:
         """What DHCP servers have given, and what was given to us."""
         now = self._stack.now
         return [row for service in self._running.values() for row in service.rows(now)]
-
-    def sockets(self) -> list[dict[str, Any]]:
-        """The router's own sockets."""
-        rows: list[dict[str, Any]] = []
-        for socket in self._stack.udp.sockets():
-            version = socket.version
-            rows.append(
-                {
-                    "protocol": "udp",
-                    "state": "",
-                    "local": endpoint_text(version, socket.local, socket.local_port),
-                    "remote": endpoint_text(version, *socket.remote[:2]) if socket.remote else "",
-                    "interface": socket.device.name if socket.device is not None else "",
-                    "queued": socket.queued,
-                }
-            )
-        return rows
 
 
 def _same_network(left: int, right: int, length: int) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire import (
     arp,
+    dhcpv6,
     ethernet,
     igmp,
     ipv4,
@@ -91,6 +92,23 @@ CHAIN = (
     + UDP
 )
 
+
+def dhcpv6_again(data: bytes) -> bytes | None:
+    """What was read, written again."""
+    found = dhcpv6.parse_dhcpv6_untrusted(data)
+    return found.encode() if found is not None else None
+
+
+def dhcpv6_request() -> bytes:
+    message = dhcpv6.Dhcpv6Message(dhcpv6.REQUEST, b"abc")
+    message.options = {dhcpv6.CLIENT_ID: b"client", dhcpv6.OPTION_REQUEST: b"\0\x17"}
+    for kind, length in ((dhcpv6.IA_NA, 128), (dhcpv6.IA_PD, 64)):
+        association = dhcpv6.Association(kind, 7)
+        association.leases, association.status = [(5 << 64, length, 1, 2)], 0
+        message.associations.append(association)
+    return message.encode()
+
+
 PARSERS: dict[str, tuple[Callable[[bytes, bytes], object], bytes]] = {
     "ipv4": (
         packet_parser(ipv4.parse_ipv4_untrusted, 4, 0),
@@ -122,6 +140,7 @@ PARSERS: dict[str, tuple[Callable[[bytes, bytes], object], bytes]] = {
     "mld query": (bytes_parser(mld.parse_query_untrusted), bytes(8) + mld.v2_query_body(1, (2, 3))),
     "mld report": (bytes_parser(mld.parse_v2_report_untrusted), bytes(6) + b"\0\1" + mld.v2_report([(1, 2, (3,))])[1]),
     "neighbour": (bytes_parser(ndp.parse_target_untrusted), bytes(8) + ndp.solicitation(5, b"\2" * 6, b"\1" * 6)),
+    "dhcpv6": (bytes_parser(dhcpv6_again), dhcpv6_request()),
     "redirect": (bytes_parser(ndp.parse_redirect_untrusted), bytes(8) + ndp.redirect(5, 6, b"\2" * 6, bytes(50))),
     "router": (bytes_parser(ndp.parse_router_advertisement_untrusted), RA),
 }

@@ -30,8 +30,8 @@ SECONDS = float(os.environ.get("NETSTACK_HOSTILE_SECONDS", "2"))
 TALKER = (sys.executable, "-m", "tests.netstack.hostile.talker")
 MALFORMED = str(Path(__file__).with_name("malformed.py"))
 PATIENCE = 15.0  # seconds that an honest host waits for an answer during an attack, on a busy machine
-MAX_CONNECTIONS = 1024
-MAX_GROWTH = 8_000  # kilobytes, between the first third of an attack (tables are full then) and its end
+MAX_CONNECTIONS = 2048
+MAX_GROWTH = 10_000  # kilobytes, between the first third of an attack (tables are full then) and its end
 
 CONFIG = """
 [router]
@@ -64,7 +64,7 @@ pool = "10.3.0.100-10.3.0.199"
 [nat]
 masquerade = "wan"
 [conntrack]
-max = 1024
+max = 2048
 [filter]
 forward = "drop"
 [[filter.rule]]

@@ -111,6 +111,44 @@ def test_tables_are_for_people_and_json_for_programs(world: World) -> None:
     assert answer["steps"][-1] == "source becomes 10.2.0.1" and answer["verdict"].startswith("accept")
 
 
+def test_traceroute_names_who_passes_packets_on(world: World) -> None:
+    """lan's host is a router itself, to a host behind it."""
+    sides = Sides(world)
+    inner = world.namespace()
+    world.run("ip", "link", "add", "in0", "netns", sides.lan, "type", "veth", "peer", "name", "eth0", "netns", inner)
+    world.host(sides.lan, "in0", "10.9.0.1/24", "fd09::1/64")
+    world.host(inner, "eth0", "10.9.0.2/24", "fd09::2/64")
+    for namespace, device in ((sides.lan, "in0"), (inner, "eth0")):
+        world.at(namespace, "ip", "link", "set", device, "up")
+    for family, gateway in (("-4", "10.9.0.1"), ("-6", "fd09::1")):
+        world.at(inner, "ip", family, "route", "add", "default", "via", gateway)
+    world.at(sides.lan, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    for to, via, last, nobody in (
+        ("10.9.0.0/24", "10.1.0.2", "10.9.0.2", "10.9.0.77"),
+        ("fd09::/64", "fd01::2", "fd09::2", "fd09::77"),
+    ):
+        sides.router.ctl("route", "add", to, "via", via)
+        assert wait_until(lambda last=last: pings(world, sides.lan, last))
+        found = sides.router.json("traceroute", last, "-q", "2")
+        assert found["reached"] and [row["from"] for row in found["hops"]] == [[via], [last]]
+        assert all(len(row["times"]) == 2 and None not in row["times"] for row in found["hops"])
+        lost = sides.router.ctl("--json", "traceroute", nobody, "-q", "1", "-m", "3", "-W", "4", check=False)
+        hops = json.loads(lost.out)["hops"]
+        assert lost.status == 1 and hops[0]["from"] == [via] and len(hops) == 2 and "type" in hops[1]["error"]
+    shown = sides.router.ctl("traceroute", "10.9.0.2").out.splitlines()
+    assert shown[0].startswith(" 1 10.1.0.2  ") and shown[-1] == "reached"
+    assert sides.router.ctl("traceroute", "10.9.0.2", "-m", "0", check=False).status == 1
+
+
+def test_sockets_of_the_router_are_listed_with_their_queues(world: World) -> None:
+    sides = Sides(world, '\n[[dhcp_server]]\ninterface = "lan"\npool = "10.1.0.100-10.1.0.109"\n')
+    rows = sides.router.json("ss")
+    assert [(row["protocol"], row["local"], row["interface"], row["recv_q"]) for row in rows] == [
+        ("udp", "0.0.0.0:67", "lan", 0)
+    ]
+    assert sides.router.ctl("ss").out.splitlines()[0].split()[:4] == ["PROTOCOL", "RECV", "Q", "SEND"]
+
+
 def test_flags_alone_and_the_configuration_they_mean(world: World) -> None:
     lan, wan = world.namespace(), world.namespace()
     flags = ("--tap", f"l0@{lan}", "--address", "10.1.0.1/24", "--tap", f"w0@{wan}", "--address", "10.2.0.1/24")
