@@ -42,7 +42,8 @@ class Control:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             sent = self._sock.sendmsg([data], rights)
-            self._sock.sendall(data[sent:])
+            if sent < len(data):  # an empty send fails when a router that was to stop has answered and gone
+                self._sock.sendall(data[sent:])
             return self._wait(msgid, told)
         except OSError as error:
             raise CommandError(f"{self._path}: {error.strerror or error}") from None
