@@ -16,6 +16,7 @@ __all__ = ["Arena"]
 
 _FEW_SLOTS: Final = 2
 _REGIONS_KEPT: Final = 32
+_ZEROS: Final = memoryview(bytes((_FEW_SLOTS + 1) * layout.SLOT_SIZE))
 
 
 class Arena:
@@ -60,7 +61,7 @@ class Arena:
         end = start + layout.REGION_SIZE
         few = used_slots <= _FEW_SLOTS and len(self._free) < _REGIONS_KEPT
         if few and self._next_data(start + length) >= end:
-            self.map[start : start + length] = bytes(length)
+            self.map[start : start + length] = _ZEROS[:length]
         else:
             self.map.madvise(mmap.MADV_REMOVE, start, layout.REGION_SIZE)
         self._free.append(region)

@@ -217,7 +217,7 @@ class SystrapAddressSpace:
             return
         lib.sentrio_tgkill(tgid, tgid, signal.SIGKILL)
         for context in (*self.contexts, *self._idle):
-            if context.tgid == tgid and context.tid:
+            if context.tgid == tgid and context.tid and context.tid != tgid:
                 lib.sentrio_tgkill(tgid, context.tid, signal.SIGKILL)
 
     # --- memory ---

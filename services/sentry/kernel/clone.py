@@ -239,6 +239,7 @@ def _new_task(task: Task, tid: int, group: ThreadGroup, request: CloneRequest) -
         child.clear_child_tid = request.child_tid
     if flags & sc.CLONE_VFORK:
         child.vfork_done = WaitQueue()
+        child.vfork_parent = task
     return child
 
 

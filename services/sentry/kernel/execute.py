@@ -21,7 +21,7 @@ from services.sentry.kernel.exits import begin_exec, complete_exec, exit_group, 
 from services.sentry.kernel.guest_ops import publish
 from services.sentry.kernel.waiter import NO_RETURN, Complete, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
-from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, page_up
+from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, Record, page_up
 from services.sentry.vfs import permissions
 from services.sentry.vfs.path_walk import find
 
@@ -183,11 +183,11 @@ def _argument_limit(task: Task) -> int:
 # --- building ---
 def _segment_ops(
     image: elf.ElfImage, file: OpenFile, bias: int
-) -> tuple[list[Op], list[tuple[Any, ...]], list[tuple[int, int]]]:
+) -> tuple[list[Op], list[Record], list[tuple[int, int]]]:
     """Operations that map an image at `bias`; what to record of each; the ranges to be zeroed."""
     backing = file.mmap_backing()
     ops: list[Op] = []
-    records: list[tuple[Any, ...]] = []
+    records: list[Record] = []
     zero: list[tuple[int, int]] = []
     base = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED
     for segment in image.segments:
@@ -201,12 +201,12 @@ def _segment_ops(
             ops.append(
                 Op(9, (start, mapped_end - start, segment.prot, base, 0, backing.base + offset), backing.host_fd)
             )
-            records.append((start, mapped_end - start, segment.prot, file, backing, offset))
+            records.append((start, mapped_end - start, segment.prot, file, backing, offset, b""))
             if segment.mem_size > segment.file_size and segment.prot & 2 and file_end != mapped_end:
                 zero.append((file_end, mapped_end - file_end))
         if end > mapped_end:
             ops.append(Op(9, (mapped_end, end - mapped_end, segment.prot, base | mm_h.MAP_ANONYMOUS, _NO_FD, 0)))
-            records.append((mapped_end, end - mapped_end, segment.prot, None, None, 0))
+            records.append((mapped_end, end - mapped_end, segment.prot, None, None, 0, b""))
     return ops, records, zero
 
 
@@ -237,7 +237,7 @@ class _Loader:
         for start, end, name in platform.reserved_ranges():
             self.mm.reserve(start, end, name)
         self.ops: list[Op] = []
-        self.records: list[tuple[Any, ...]] = []
+        self.records: list[Record] = []
         self.zero: list[tuple[int, int]] = []
         self.entry = 0
         self.failed = False
@@ -301,11 +301,10 @@ class _Loader:
     def _describe(self) -> None:
         """What the new memory is going to be, while it is being mapped: its areas, and the first stack."""
         mm = self.mm
-        for record in self.records:
-            start, length, prot, file, backing, offset, *name = record
+        for _, _, _, file, *_ in self.records:
             if file is not None:
                 file.add_reference()
-            mm.record(start, length, prot, False, file, backing, offset, *name)
+        mm.populate(self.records)
         self.stack = stack = self._stack()
         mm.arg_start, mm.arg_end = stack.arg_start, stack.arg_end
         mm.env_start, mm.env_end = stack.env_start, stack.env_end

@@ -111,7 +111,7 @@ def _release_memory(task: Task) -> None:
     """What others learn from this thread's memory, then the memory (kernel/fork.c, mm_release)."""
     mm = task.mm
     _leave_memory(task)
-    complete_vfork(task)
+    complete_vfork(task, at_once=True)
     if mm is not None:
         task.mm = None  # type: ignore[assignment]  # as in Linux: a dying task has none
         mm.release()
@@ -131,18 +131,30 @@ def _leave_memory(task: Task) -> None:
             if len(task.group.tasks) > 1 or task.vfork_done is not None or mm.users > 1:
                 try:
                     mm.write_u32(addr, 0)
+                    mm.flush()  # who is woken looks at it at once
                 except LinuxError:
                     pass
                 else:
                     futex_wake_address(mm, addr, 1, task.kernel.futexes)
 
 
-def complete_vfork(task: Task) -> None:
-    """`task` no longer borrows its parent's memory: the parent in vfork(2) goes on."""
+def complete_vfork(task: Task, at_once: bool = False) -> None:
+    """`task` no longer borrows its parent's memory: the parent in vfork(2) goes on.
+
+    `at_once`: beside what the caller has still to do; else when the task's own call is served, which is first then.
+    """
     queue = task.vfork_done
-    if queue is not None:
-        task.vfork_done = None
-        queue.wake(ANY)
+    if queue is None:
+        return
+    parent = task.vfork_parent
+    task.vfork_done = task.vfork_parent = None
+    wait = parent.wait if at_once and parent is not None and parent.waited_queue is queue else None
+    if wait is not None and wait.retry is not None:
+        assert parent is not None
+        outcome = wait.retry()
+        if type(outcome) is int and task.kernel.answer(parent, outcome):
+            return
+    queue.wake(ANY)
 
 
 def _forget_thread(task: Task) -> None:

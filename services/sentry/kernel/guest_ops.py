@@ -92,7 +92,11 @@ def start_child(
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
         answer = finish(0)
         publish(child)
-        parent.kernel.mark_runnable(child)
+        if child.signal_pending or child.stop_pending:
+            parent.kernel.mark_runnable(child)
+        else:
+            context: Any = child.context
+            context.resume_registers()
         return answer
 
     def begin(complete: Complete, room: int) -> None:

@@ -141,6 +141,7 @@ class Task:
         "tsc_mode",
         "uts",
         "vfork_done",
+        "vfork_parent",
         "wait",
         "waited_queue",
         "wake_mask",
@@ -193,7 +194,8 @@ class Task:
         self.waited_queue: WaitQueue | None = None
         self.extra_entries: list[tuple[WaitQueue, WaitEntry]] = []
         self.deadline_handle: TimerHandle | None = None
-        self.vfork_done: WaitQueue | None = None  # the parent in vfork(2) waits here for exec or exit
+        self.vfork_done: WaitQueue | None = None  # the parent in vfork(2) waits here for exec or exit,
+        self.vfork_parent: Task | None = None  # this one
         # Life.
         self.exiting = False
         self.exit_code = 0  # wait status of this thread

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from platforms.base import Op
 from platforms.systrap.patcher import Patches
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import Backing, OpenFile
 
-__all__ = ["PAGE", "AddressSpace", "page_up"]
+__all__ = ["PAGE", "AddressSpace", "Record", "page_up"]
 
 PAGE: Final = 4096
 ADDRESS_END: Final = 0x7FFF_FFFF_F000
@@ -40,6 +42,8 @@ STACK_GAP: Final = 0x10_0000
 MAX_RANGES: Final = 24  # of one madvise(2) that the stub is asked for at a time
 MAX_AREAS: Final = 65530  # vm.max_map_count
 INFINITY: Final = 0xFFFFFFFFFFFFFFFF
+# A private mapping: address, length, prot, file, backing, offset, name.
+Record: TypeAlias = "tuple[int, int, int, OpenFile | None, Backing | None, int, bytes]"
 
 
 def page_up(value: int) -> int:
@@ -355,6 +359,24 @@ class AddressSpace(UserMemory):
         self.total_pages += length // PAGE
         if not shared and prot & mm_h.PROT_WRITE:
             self.data_pages += length // PAGE
+
+    def populate(self, records: Sequence[Record]) -> None:
+        """Note private mappings that the host makes of an empty address space. Takes over one reference on each file.
+
+        A later one may replace part of one before.
+        """
+        low_first = sorted(records, key=itemgetter(0))
+        if any(low[0] + low[1] > high[0] for low, high in pairwise(low_first)):
+            for start, length, prot, file, backing, offset, name in records:
+                self.record(start, length, prot, False, file, backing, offset, name)
+            return
+        areas = []
+        for start, length, prot, file, backing, offset, name in low_first:
+            areas.append(Vma(start, start + length, prot, file=file, backing=backing, offset=offset, name=name))
+            self.total_pages += length // PAGE
+            if prot & mm_h.PROT_WRITE:
+                self.data_pages += length // PAGE
+        self.vmas.fill(areas)
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""

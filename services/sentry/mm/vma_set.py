@@ -7,7 +7,7 @@ it equal to what the host was told.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -168,7 +168,8 @@ class VmaSet:
             self.areas = []
             return
         for area in self.areas:
-            area.drop()
+            if area.backing is not None or area.file is not None:  # else there is nothing to give back
+                area.drop()
         self.areas.clear()
 
     def __iter__(self) -> Iterator[Vma]:
@@ -216,6 +217,18 @@ class VmaSet:
             k -= 1
             self._merge(k)
         return self.areas[k]
+
+    def fill(self, areas: Sequence[Vma]) -> None:
+        """As `insert` of each."""
+        self._own()
+        merged: list[Vma] = []
+        for area in sorted([*self.areas, *areas], key=_start_of):
+            if merged and area.continues(merged[-1]):
+                merged[-1].end = area.end
+                area.drop()
+            else:
+                merged.append(area)
+        self.areas = merged
 
     def _merge(self, k: int) -> None:
         low, high = self.areas[k], self.areas.pop(k + 1)

@@ -47,6 +47,9 @@ class FakeMemory:
     def read_u64(self, addr: int) -> int:
         return int.from_bytes(self.read(addr, 8), "little")
 
+    def flush(self) -> None:
+        """Nothing travels with an answer."""
+
     def write_u32(self, addr: int, value: int) -> None:
         self.write(addr, value.to_bytes(4, "little"))
 

@@ -517,3 +517,34 @@ def test_memory_fork_is_a_copy() -> None:
     assert memory.read(BASE, 1) == b"a"
     with pytest.raises(LinuxError):
         memory.read(0, 1)
+
+
+def test_vfork_parent_goes_on_while_its_child_still_ends(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = machine.init
+    order: list[tuple[str, int]] = []
+
+    def answer(parent: Task, result: int) -> bool:
+        assert parent is task
+        order.append(("parent", result))
+        machine.kernel.unpark(parent)
+        return True
+
+    machine.kernel.answer = answer
+    notify = exits._notify_of_exit
+    monkeypatch.setattr(exits, "_notify_of_exit", lambda group: (order.append(("zombie", group.pid)), notify(group)))
+    assert machine.call(task, pc.sys_vfork) is None
+    child = machine.kernel.tasks[max(machine.kernel.tasks)]
+    exits.exit_group(child, 0)
+    assert order == [("parent", child.tid), ("zombie", child.tid)]
+    assert not task.queued
+
+
+def test_vfork_parent_with_a_signal_is_left_to_its_turn(machine: Machine) -> None:
+    task = machine.init
+    machine.kernel.answer = lambda parent, result: False
+    assert machine.call(task, pc.sys_vfork) is None
+    child = machine.kernel.tasks[max(machine.kernel.tasks)]
+    exits.exit_group(child, 0)
+    assert task.queued
+    machine.run()
+    assert machine.results[task] == child.tid

@@ -9,7 +9,7 @@ import pytest
 
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import FinalOps
-from services.sentry.mm.address_space import INFINITY, AddressSpace
+from services.sentry.mm.address_space import INFINITY, AddressSpace, Record
 from services.sentry.mm.vma_set import Vma
 from services.sentry.vfs.open_file import Backing
 
@@ -147,3 +147,49 @@ def test_replacement_that_fails_leaves_a_hole() -> None:
     assert [(op.nr, op.args[:2]) for op in posted] == [(11, (replaced, 2 * 4096))]
     assert [(area.start - BASE) // 4096 for area in mm.vmas] == [0, 3]
     assert (mm.total_pages, file.refs) == (4, 0)
+
+
+def _record(start: int, pages: int, prot: int, file: Any = None, offset: int = 0, name: bytes = b"") -> Record:
+    backing = Backing(3, 0, True, file) if file is not None else None
+    return BASE + start * 4096, pages * 4096, prot, file, backing, offset * 4096, name
+
+
+def _plan(*reserved: tuple[int, int]) -> AddressSpace:
+    mm = AddressSpace()
+    for start, end in reserved:
+        mm.reserve(BASE + start * 4096, BASE + end * 4096)
+    return mm
+
+
+@pytest.mark.parametrize("overlapping", (False, True))
+def test_populating_is_recording_each(overlapping: bool) -> None:
+    once, each = _File(), _File()
+    spaces = []
+    for file in (once, each):
+        records = [
+            _record(40, 8, 3, name=b"[stack]"),
+            _record(0, 2, 1, file),
+            _record(2, 3, 1, file, 2),  # goes on from the one before
+            _record(5, 2, 5, file, 5),
+            _record(6 if overlapping else 7, 2, 3, file, 6),  # a segment that begins within the last page of another
+            _record(9, 1, 3),
+            _record(10, 1, 3),
+        ]
+        mm = _plan((20, 30), (60, 61))
+        for record in records:
+            if record[3] is not None:
+                record[3].add_reference()
+        if file is once:
+            mm.populate(records)
+        else:
+            for start, length, prot, of, backing, offset, name in records:
+                mm.record(start, length, prot, False, of, backing, offset, name)
+        spaces.append(mm)
+    shown = [[(a.start, a.end, a.prot, a.offset, a.name, a.reserved) for a in mm.vmas] for mm in spaces]
+    assert shown[0] == shown[1]
+    assert len(shown[0]) == 7
+    assert [(mm.total_pages, mm.data_pages) for mm in spaces] == [(19 - overlapping, 12)] * 2
+    assert once.refs == each.refs == 3
+    for mm in spaces:
+        mm.release()
+    assert once.refs == each.refs == 0
