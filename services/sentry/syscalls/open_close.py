@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import memfd_h as mf
-from services.sentry.errors import LinuxError
+from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.filesystems.tmpfs import make_memfd
 from services.sentry.kernel.published_files import take_away
 from services.sentry.kernel.waiter import ANY, Wait
@@ -146,8 +146,27 @@ def sys_openat2(task: Task, dirfd: int, path: int, how_addr: int, size: int) -> 
 
 # --- closing and duplicating ---
 def sys_close(task: Task, fd: int) -> Outcome:
+    kernel = task.kernel
+    kernel.lingering = None
     task.files.close(fd & 0xFFFFFFFF, task)
+    if kernel.lingering is not None:
+        return _linger(kernel.lingering)
     return take_away(task, 0) if task.files.published.stale else 0
+
+
+def _linger(socket: Any) -> Outcome:
+    """SO_LINGER: until all is acknowledged, or its time is over (socket(7)). The descriptor is closed in any case."""
+
+    def attempt() -> int:
+        if socket.still_sends():
+            raise WouldBlock
+        return 0
+
+    seconds = socket.linger[1] & 0xFFFFFFFF
+    deadline = socket.kernel.clock.monotonic_ns() + seconds * 1_000_000_000
+    return Wait(
+        attempt, ((socket.queue, ANY),), deadline_ns=deadline, on_timeout=lambda: 0, on_signal=lambda: 0, restart=0
+    )
 
 
 def sys_close_range(task: Task, first: int, last: int, flags: int) -> Outcome:

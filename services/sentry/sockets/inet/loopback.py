@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.network import InetNetwork
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+    from services.sentry.sockets.packet.endpoint import PacketSocket
 
 __all__ = ["LOOPBACK_INDEX", "Loopback"]
 
@@ -78,6 +79,9 @@ class Loopback:
 
     def bound(self, socket: UdpSocket) -> None:
         """Datagrams find it in the table of ports."""
+
+    def open_packet(self, socket: PacketSocket) -> None:
+        """It carries no frames."""
 
     def neighbours(self) -> list[Neighbour]:
         return []

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.raw import RawSocket
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import UdpSocket
+    from services.sentry.sockets.packet.endpoint import PacketSocket
 
 __all__ = ["Connection", "InetNetwork", "TimeWait"]
 
@@ -68,7 +69,7 @@ class TimeWait:
 
 
 class InetNetwork:
-    """tcp, udp, ping: who owns which port or identifier; raw: all raw sockets.
+    """tcp, udp, ping: who owns which port or identifier; raw, packets: all raw sockets and packet sockets.
 
     listeners: port -> listening sockets; connections: TCP's, by both ends. notices: called when interfaces or routes
     changed. groups: (multicast group, interface index) -> how many memberships; counted: MIB counters of
@@ -84,6 +85,7 @@ class InetNetwork:
         "kernel",
         "listeners",
         "notices",
+        "packets",
         "ping",
         "providers",
         "raw",
@@ -98,6 +100,7 @@ class InetNetwork:
         self.udp = PortTable(kernel.random, streams=False)
         self.ping = PortTable(kernel.random, streams=False)
         self.raw: dict[RawSocket, None] = {}
+        self.packets: dict[PacketSocket, None] = {}
         self.listeners: dict[int, list[TcpSocket]] = {}
         self.connections: dict[Connection, TcpSocket | TimeWait] = {}
         self.groups: Counter[tuple[bytes, int]] = Counter()
@@ -159,6 +162,11 @@ class InetNetwork:
             if any(own.ifindex == index for own in each.interfaces):
                 owner = each
         owner.configure(verb, values)
+
+    def open_packet(self, socket: PacketSocket) -> None:
+        """A packet socket was made: the provider outside gives it what its links carry."""
+        for provider in self.providers:
+            provider.open_packet(socket)
 
     def changed(self) -> None:
         """Interfaces, addresses or routes are others than before."""

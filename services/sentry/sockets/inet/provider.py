@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+    from services.sentry.sockets.packet.endpoint import PacketSocket
 
 __all__ = ["Far", "Provider", "Route"]
 
@@ -42,6 +43,9 @@ class Provider(Protocol):
 
     def bound(self, socket: UdpSocket) -> None:
         """`socket` owns a port, or its claim changed: what comes for it is to be delivered. EADDRINUSE and such."""
+
+    def open_packet(self, socket: PacketSocket) -> None:
+        """A packet socket was made. EPERM and such."""
 
     def neighbours(self) -> list[Neighbour]:
         """Link-layer addresses that are known."""

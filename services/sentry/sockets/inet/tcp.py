@@ -553,8 +553,17 @@ class TcpSocket(ByteStream, InetSocket):
         peer = self.peer
         if peer is not None and peer.dead:
             self.peer = peer.peer = None  # nobody needs them any more, and a circle would wait for the collector
+        if self.linger[0] and self.linger[1] and self.still_sends():
+            self.kernel.lingering = self
         if self.queue.entries:
             self.queue.wake(ANY)
+
+    def still_sends(self) -> bool:
+        """After close(2): the other side has not acknowledged all of it (sk_stream_wait_close)."""
+        if self.far is not None:
+            return bool(self.far.is_closing())
+        self.no_space = True  # so that the peer's next read says so
+        return self.unsent_bytes() > 0
 
     # --- sending ---
     def check_room(self) -> None:

@@ -21,6 +21,7 @@ from services.sentry.sockets.inet.ports import DUAL_ANY, PortTable, overlap
 from services.sentry.sockets.inet.provider import Route
 from services.sentry.sockets.inet.tcp import TcpSocket
 from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+from services.sentry.sockets.packet.endpoint import PacketSocket
 from services.sentry.syscalls import sockets as sk
 from tests.unit.sentry.files.fake_tasks import Guest
 
@@ -272,6 +273,9 @@ class Far:
 
     def listen(self, socket: TcpSocket) -> None:
         self.listening.append(socket)
+
+    def open_packet(self, socket: PacketSocket) -> None:
+        raise AssertionError("nobody makes one here")
 
     def neighbours(self) -> list[Neighbour]:
         return []

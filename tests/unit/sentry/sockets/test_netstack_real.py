@@ -13,10 +13,13 @@ from protocol.abi import poll_h as po
 from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
+from services.sentry.filesystems.proc.net import FILES as net_files
 from services.sentry.filesystems.proc.net import inet as proc
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel
 from services.sentry.sockets.inet.netstack.provider import NetstackProvider
 from services.sentry.sockets.inet.network import InetNetwork
+from services.sentry.sockets.packet.endpoint import create
+from services.sentry.sockets.registry import Family, SocketFamilies
 from services.sentry.syscalls import sockets as sk
 from tests.netstack.socket_service.client import World
 from tests.unit.sentry.files.fake_tasks import Guest
@@ -284,6 +287,39 @@ def test_raw_sockets_see_whole_packets(pair: tuple[Sandbox, Sandbox]) -> None:
         assert reply[0] == 0x45 and reply[12:16] == address and reply[24:] == request[4:]
     one.task.cred = one.task.cred.__class__.for_user(1000, 1000)
     assert one.call(sk.sys_socket, so.AF_INET, so.SOCK_RAW, 1) == -errno.EPERM
+
+
+def test_packet_sockets_see_the_frames_of_the_link(pair: tuple[Sandbox, Sandbox]) -> None:
+    one, other = pair
+    one.kernel.part(SocketFamilies).rows[so.AF_PACKET] = Family(create, None)
+    everything = int.from_bytes((3).to_bytes(2, "big"), "little")  # htons(ETH_P_ALL)
+    fd = one.socket(so.SOCK_RAW, domain=so.AF_PACKET, protocol=everything)
+    ping = one.socket(so.SOCK_DGRAM, protocol=in_h.IPPROTO_ICMP)
+    request = bytes((8, 0, 0, 0, 0, 0, 0, 7)) + b"payload"
+    assert one.send(ping, request, to=(0, other.address)) == len(request)
+    one.until(lambda: one.poll(ping) & po.POLLIN)
+    frames = []
+    while one.poll(fd) & po.POLLIN:
+        got = one.receive(fd, 2000)
+        assert isinstance(got, bytes)
+        frames.append(got)
+    mac = one.provider.interfaces[0].hardware
+    echoes = [frame for frame in frames if frame[12:14] == b"\x08\0" and frame[23] == 1]
+    assert [(frame[34], frame[6:12] == mac) for frame in echoes] == [(8, True), (0, False)]
+    assert b" 0003 " in net_files[b"packet"](one.task)
+    arp = int.from_bytes((0x0806).to_bytes(2, "big"), "little")
+    cooked = one.socket(so.SOCK_DGRAM, domain=so.AF_PACKET, protocol=arp)
+    name = one.put(struct.pack("<H2siHBB8s", so.AF_PACKET, b"\x08\x06", 2, 0, 0, 6, b"\xff" * 6))
+    assert one.call(sk.sys_bind, cooked, name, 20) == 0
+    ask = struct.pack(">HHBBH", 1, 0x800, 6, 4, 1) + mac + one.address + bytes(6) + other.address
+    assert one.call(sk.sys_sendto, cooked, one.put(ask), len(ask), 0, name, 20) == len(ask)
+    one.until(lambda: one.poll(cooked) & po.POLLIN)
+    answers = []
+    while one.poll(cooked) & po.POLLIN:
+        answers.append(one.receive(cooked, 100))
+    assert any(isinstance(each, bytes) and each[6:8] == b"\0\2" and each[14:18] == other.address for each in answers)
+    one.task.cred = one.task.cred.__class__.for_user(1000, 1000)
+    assert one.call(sk.sys_socket, so.AF_PACKET, so.SOCK_RAW, everything) == -errno.EPERM
 
 
 def test_the_other_is_a_neighbour_and_configuration_takes_effect(pair: tuple[Sandbox, Sandbox]) -> None:

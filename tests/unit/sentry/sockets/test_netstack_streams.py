@@ -14,6 +14,7 @@ from protocol.abi import tcp_h as tcp
 from protocol.rpc import codec
 from services.sentry.files.epoll import EpollFile
 from services.sentry.syscalls import sockets as sk
+from services.sentry.syscalls.open_close import sys_close
 from tests.unit.sentry.sockets.fake_service import OWN, PEER, FarGuest
 
 NONBLOCK = so.SOCK_NONBLOCK
@@ -280,6 +281,35 @@ def test_close_resets_with_unread_data_or_no_time_to_linger(unread: bool) -> Non
     guest.close(fd)
     assert guest.service.asked() == [("abort", [number])]
     assert not guest.provider.network.connections
+
+
+def test_close_lingers_until_the_service_has_nothing_left() -> None:
+    guest = FarGuest()
+    fd, ours, number = guest.connected()
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_LINGER, so.LINGER.pack(1, 5)) == 0
+    assert guest.send(fd, b"end") == 3
+    assert guest.call(sys_close, fd) is None
+    assert guest.service.asked() == [("close", [number])]
+    guest.service.say("gone", number)
+    guest.news()
+    assert guest.wake() == 0
+
+
+def test_close_lingers_no_longer_than_it_was_told() -> None:
+    guest = FarGuest()
+    fd, _, _ = guest.connected()
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_LINGER, so.LINGER.pack(1, 5)) == 0
+    assert guest.call(sys_close, fd) is None
+    guest.kernel.clock.advance(5_000_000_001)
+    assert guest.wake() == 0
+
+
+def test_a_data_socket_that_ends_both_ways_is_a_death_and_no_fin() -> None:
+    guest = FarGuest()
+    fd, ours, _ = guest.connected()
+    ours.close()
+    guest.news()
+    assert guest.poll(fd) & po.POLLERR and guest.receive(fd, 10) == -errno.ECONNRESET
 
 
 # --- urgent data ---

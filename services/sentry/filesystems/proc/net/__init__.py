@@ -78,6 +78,16 @@ def _unix_name(address: bytes) -> bytes:
     return b" " + (name.replace(b"\0", b"@") if name[0] == 0 else name.rstrip(b"\0"))
 
 
+def packet(reader: Task) -> bytes:
+    """The packet sockets (net/packet/af_packet.c packet_seq_show)."""
+    lines = [b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"]
+    for socket in reader.kernel.part(InetNetwork).packets:
+        row = (0, socket.refs + 2, socket.kind, socket.ethertype, socket.interface, 1, socket.inbox_bytes)
+        lines.append(b"%016x %-6d %-4d %04x   %-5d %1d %-6d " % row)
+        lines.append(b"%-6d %-6d\n" % (socket.inode.uid, socket.inode.ino))
+    return b"".join(lines)
+
+
 def softnet(reader: Task) -> bytes:
     return (b" ".join([b"00000000"] * 15) + b"\n") * reader.kernel.cpu_count
 
@@ -93,7 +103,7 @@ FILES: Final[dict[bytes, Callable[[Task], bytes]]] = inet.FILES | {
         b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
     ),
     b"netstat": _constant(b"TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n"),
-    b"packet": _constant(b"sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n"),
+    b"packet": packet,
     b"psched": _constant(b"000003e8 00000040 000f4240 3b9aca00\n"),
     b"ptype": _constant(b"Type Device      Function\n"),
     b"snmp6": _constant(b"Ip6InReceives                   \t0\n"),

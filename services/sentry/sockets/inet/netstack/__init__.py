@@ -1,13 +1,15 @@
 """Sockets over netstackd: the provider for every address that is not this host's own (protocol/netstack).
 
 `client.py` is the conversation on the control connection, `provider.py` the network behind it (interfaces, routes,
-which socket is which id), `streams.py` and `datagrams.py` what stands for a socket there. Imported only by a sandbox
-that has a network: `attach`.
+which socket is which id), `streams.py`, `datagrams.py` and `packets.py` what stands for a socket there. Imported only
+by a sandbox that has a network: `attach`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from protocol.abi.socket_h import AF_PACKET
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -23,7 +25,10 @@ def attach(kernel: Kernel, fd: int) -> None:
     """
     from services.sentry.sockets.inet.netstack.provider import NetstackProvider
     from services.sentry.sockets.inet.network import InetNetwork
+    from services.sentry.sockets.packet import endpoint as packet_family
+    from services.sentry.sockets.registry import Family, SocketFamilies
 
     provider = NetstackProvider(kernel.part(InetNetwork))
     provider.join(fd)
+    kernel.part(SocketFamilies).rows[AF_PACKET] = Family(packet_family.create, None)
     kernel.network_restarted = provider.restarted

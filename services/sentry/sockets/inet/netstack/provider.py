@@ -22,6 +22,7 @@ from services.sentry.sockets.inet.interfaces import Neighbour
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel
 from services.sentry.sockets.inet.netstack.client import FIRST_PATIENCE_NS, Client, Transport, close_fds
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
+from services.sentry.sockets.inet.netstack.packets import FarPackets
 from services.sentry.sockets.inet.netstack.routing import NOWHERE, Network
 from services.sentry.sockets.inet.netstack.streams import FarListener, FarStream
 from services.sentry.sockets.inet.provider import Route
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.network import InetNetwork
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
+    from services.sentry.sockets.packet.endpoint import PacketSocket
 
 __all__ = ["NetstackProvider"]
 
@@ -81,6 +83,8 @@ class NetstackProvider:
                 self._again(self.listen, listener)
         for owner in self.network.all_datagram_sockets():
             self._again(self.bound, owner)
+        for packet in list(self.network.packets):
+            self._again(self.open_packet, packet)
 
     def _again(self, open_: Any, socket: Any) -> None:
         try:
@@ -203,6 +207,10 @@ class NetstackProvider:
             return None
         kind = self.network.kind_of(destination) or rt.RTN_UNICAST
         return Route(hop.source, kind, self, hop.interface, hop.gateway)
+
+    def open_packet(self, socket: PacketSocket) -> None:
+        if self.client is not None:
+            FarPackets(self, socket).bind()
 
     def neighbours(self) -> list[Neighbour]:
         """Asked for each time: they change too often to be kept."""

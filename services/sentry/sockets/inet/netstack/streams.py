@@ -20,7 +20,7 @@ from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.sockets.base import READABLE
+from services.sentry.sockets.base import READABLE, SEND_SHUT
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
     is_usable,
     shut_down_writing,
@@ -154,6 +154,10 @@ class FarStream:
         if client is not None:
             client.receive()
         socket = self.socket
+        if self.alive and not error and not socket.shut & SEND_SHUT and wait_for(self.fd, 0, 0) & select.POLLHUP:
+            # A FIN leaves the host socket half open: this is the service's death, of which the control connection,
+            # closed a moment later, does not tell yet.
+            error = errno.ECONNRESET
         if self.alive and error:
             self.failed(error)
         elif self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
@@ -362,6 +366,10 @@ class FarStream:
             self.closed = True
             self.provider.notify(method, self.number)
             self.provider.flush()
+
+    def is_closing(self) -> bool:
+        """After `close`: what was written, or the FIN, is not acknowledged yet."""
+        return self.alive and self.provider.sockets.get(self.number) is self
 
     def option_changed(self, level: int, name: int) -> None:
         if self.alive:
