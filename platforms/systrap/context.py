@@ -110,6 +110,7 @@ class SystrapContext:
         "args",
         "at",
         "awaiting",
+        "copy_at",
         "cpu_ns",
         "dead",
         "entry",
@@ -154,6 +155,7 @@ class SystrapContext:
         self._op_count_i = (self.at + layout.OP_COUNT) // 4
         self._drop_i = (self.at + layout.DROP) // 4
         self.result_i = (self.at + layout.RESULT) // 8
+        self.copy_at = self.at + layout.COPY_RESULT
         self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
         # Where UserMemory finds what a patched call site brought along:
@@ -323,14 +325,14 @@ class SystrapContext:
         self._go(4)  # layout.RETURN_NOW
 
     def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
-        """Back to the guest with `result`; its stub first copies `data`, which fits behind the result, to `addr`.
+        """Back to the guest with `result`; its stub first copies `data`, which fits into COPY_DATA, to `addr`.
 
         The dispatcher's `serve` does the same in place.
         """
         if self.dead:
             return
         length = len(data)
-        struct.pack_into(f"<qQQ{length}s", self.platform.arena_map, self.result_i << 3, result, addr, length, data)
+        struct.pack_into(f"<qQQ{length}s", self.platform.arena_map, self.copy_at, result, addr, length, data)
         self._go(layout.COPY_NOW)
 
     def resume_registers(self) -> None:

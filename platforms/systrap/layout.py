@@ -92,6 +92,7 @@ DONATED_FDS: Final = 896  # in all: a thousand descriptors are always allowed
 STATE: Final = 0x00  # u32, below
 KIND: Final = 0x04  # u32, what happened (event kinds below)
 NR: Final = 0x08  # u64, system-call number
+RESULT: Final = NR  # u64, the answer takes its place: so it comes with the state word
 ARGS: Final = 0x10  # 6 * u64; the event ends with the first cache line, for each line changes hands at every call
 WORD: Final = 0x40  # u32, the futex word that a patched call of futex brought along, and behind it
 WORD_WAKES: Final = 0x44  # u32, what WAKES was before the word was read (0: it could not be read)
@@ -104,27 +105,28 @@ SIGADDR: Final = 0x110  # u64 its si_addr
 UCONTEXT: Final = 0x118  # u64, guest address of the saved frame's ucontext
 FS_BASE: Final = 0x120  # u64
 SELF: Final = 0x128  # u64, guest address of this slot
-FLAGS: Final = 0x130  # u32: 1 = set FS base from FS_BASE before returning
-OP_COUNT: Final = 0x134  # u32, operations posted in OPS
+FLAGS: Final = 0x140  # u32: 1 = set FS base from FS_BASE before returning
+OP_COUNT: Final = 0x144  # u32, operations posted in OPS
 WAITING: Final = 0x148  # u32, 1 while the thread sleeps in futex
 COMMAND: Final = 0x14C  # u32, what the thread is to do next
+SAVED_RSP: Final = 0x130  # u64, guest stack pointer while a patched call runs on the signal stack
 RETURN: Final = 0x138  # u64, where the patched call site goes on
-SAVED_RSP: Final = 0x140  # u64, guest stack pointer while a patched call runs on the signal stack
 FILE_TABLE: Final = 0x150  # u64, guest address of FILE_ROWS if this thread may use them, else 0
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
-RESULT: Final = 0x168  # u64; the next two and COPY_DATA lie behind it, so that one store fills them all
-COPY_TO: Final = 0x170  # u64 guest address for COMMAND_COPY_OUT
-COPY_LENGTH: Final = 0x178  # u64
-IN_LENGTH: Final = 0x160  # u64, bytes of the second argument's buffer that a patched site brought along in IN
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32
 DROP: Final = OPS + OP_SIZE * MAX_OPS  # u32, a descriptor to close before anything else is done, 0: none
-COPY_DATA: Final = OPS  # bytes to copy out: behind COPY_LENGTH, in the room of operations, which come at other times
+# What is to be copied out on the way back, in one piece, in the room of operations, which come at other times:
+COPY_RESULT: Final = OPS  # u64, what RESULT is then
+COPY_TO: Final = OPS + 8  # u64 guest address
+COPY_LENGTH: Final = OPS + 16  # u64
+COPY_DATA: Final = OPS + 24
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
-IN: Final = 0x3000  # small buffers and path names, brought along
-IN_SIZE: Final = 0x1000
+IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of the second argument's buffer, or of a path name and its NUL
+IN: Final = IN_LENGTH + 8  # small buffers and path names, brought along (SYSCALL_BROUGHT)
+IN_SIZE: Final = 0x0FF8
 # Larger buffers are cheaper fetched: every line of a slot changes hands between two caches.
 IN_BUFFER_MAX: Final = 0x100
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
@@ -149,6 +151,7 @@ FAULT: Final = 3
 INTERRUPTED: Final = 4
 OPS_DONE: Final = 5
 FRAME_TAKEN: Final = 6  # the answer to COMMAND_TAKE_FRAME
+SYSCALL_BROUGHT: Final = 7  # as SYSCALL_FAST, and what is in IN came along
 
 # --- commands ---
 COMMAND_RETURN: Final = 0  # back to the guest with RESULT

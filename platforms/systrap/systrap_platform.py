@@ -986,6 +986,8 @@ class SystrapPlatform:
         events = []
         for context in stopped:
             kind, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
+            if kind == layout.SYSCALL_BROUGHT:
+                kind = Kind.SYSCALL_FAST
             if context.awaiting and not context.left(kind):
                 self._take_internal(context, kind)
                 continue

@@ -179,6 +179,7 @@ class ScriptedContext:
         self.state_i = (self.at + layout.STATE) // 4
         self.waiting_i = (self.at + layout.WAITING) // 4
         self.result_i = (self.at + layout.RESULT) // 8
+        self.copy_at = self.at + layout.COPY_RESULT
         self.event_at = self.at + layout.KIND
         self.rip_i = (self.at + layout.REGS) // 8 + 16
         self.tid = self.tgid = platform.next_pid()
@@ -385,7 +386,9 @@ class ScriptedPlatform:
 
     def _advance(self, context: ScriptedContext) -> None:
         if self.u32[context.state_i] == layout.COPY_NOW:
-            addr, length = self.u64[context.result_i + 1], self.u64[context.result_i + 2]
+            copy_i = context.copy_at // 8
+            self.u64[context.result_i] = self.u64[copy_i]
+            addr, length = self.u64[copy_i + 1], self.u64[copy_i + 2]
             data = context.at + layout.COPY_DATA
             context.space.write_from(addr, self.arena_map[data : data + length], length)
             self.u32[context.state_i] = layout.RETURN_NOW

@@ -25,7 +25,6 @@ stub_table:
 /* write(2)'s shape: bring the buffer in rsi along when it is small, so that the Sentry need not fetch it. */
 stub_fast_buffer_entry:
   mov %rcx, %gs:RETURN
-  movq $0, %gs:IN_LENGTH
   cmp $IN_BUFFER_MAX, %rdx
   ja stub_fast_common
   mov %rdi, %gs:ARGS
@@ -36,8 +35,11 @@ stub_fast_buffer_entry:
   .globl stub_bring_begin, stub_bring_end, stub_bring_fault
 stub_bring_begin:
   rep movsb
-  movq %rdx, %gs:IN_LENGTH
+  mov %rdx, %gs:IN_LENGTH
 stub_bring_end:
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_brought
 stub_bring_fault:
   mov %gs:ARGS, %rdi
   mov %gs:ARGS+8, %rsi
@@ -47,7 +49,6 @@ stub_bring_fault:
   .balign 16
 stub_fast_path_entry:
   mov %rcx, %gs:RETURN
-  movq $0, %gs:IN_LENGTH
   mov %rdi, %gs:ARGS
   mov %rsi, %gs:ARGS+8
   btr $31, %eax
@@ -70,6 +71,10 @@ stub_bring_path_begin:
   mov %rax, %gs:IN_LENGTH
   .globl stub_bring_path_begin, stub_bring_path_end, stub_bring_path_fault
 stub_bring_path_end:
+  mov %gs:NR, %rax
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_brought
 stub_bring_path_fault:
   mov %gs:NR, %rax
   mov %gs:ARGS, %rdi
@@ -79,11 +84,12 @@ stub_bring_path_fault:
   .balign 16
 stub_fast_entry:
   mov %rcx, %gs:RETURN
-  movq $0, %gs:IN_LENGTH
 stub_fast_common:
   cmp $202, %eax
   je stub_fast_futex
 stub_fast_post:
+  movl $SYSCALL_FAST, %gs:KIND
+stub_fast_event:
   mov %rax, %gs:NR
   mov %rdi, %gs:ARGS
   mov %rsi, %gs:ARGS+8
@@ -91,7 +97,6 @@ stub_fast_post:
   mov %r10, %gs:ARGS+24
   mov %r8, %gs:ARGS+32
   mov %r9, %gs:ARGS+40
-  movl $SYSCALL_FAST, %gs:KIND
   mov $READY, %eax
   xchg %eax, %gs:STATE
   movabs $ADDRESS(ARMED), %rax
@@ -114,6 +119,10 @@ stub_fast_post:
   jne fast_slow
   mov %rsp, %gs:SAVED_RSP
   jmp fast_copy
+
+stub_fast_brought:
+  movl $SYSCALL_BROUGHT, %gs:KIND
+  jmp stub_fast_event
 
 /* futex(2): bring the word along. It is as good as one that the Sentry reads when it serves the call, as long as no
  * wake-up was served in between: WAKES, read first, tells. */
@@ -166,6 +175,8 @@ stub_take_frame_ip:
   ud2
 
 fast_copy:
+  mov %gs:COPY_RESULT, %rax
+  mov %rax, %gs:RESULT
   mov %gs:COPY_TO, %rdi
   mov %gs:SELF, %rsi
   add $COPY_DATA, %rsi

@@ -152,7 +152,7 @@ class Dispatcher:
         packers: list[Callable[..., None] | None] = [None] * (CARRIED_MAX + 1)
 
         def packer(count: int) -> Callable[..., None]:
-            """What writes RESULT, COPY_TO, COPY_LENGTH and `count` bytes of COPY_DATA (platforms/systrap/layout.py)."""
+            """What writes COPY_RESULT, _TO, _LENGTH and `count` bytes of COPY_DATA (platforms/systrap/layout.py)."""
             made = packers[count] = struct.Struct(f"<qQQ{count}s").pack_into
             return made
 
@@ -161,6 +161,10 @@ class Dispatcher:
                 u64[live.pop()] = 0  # as `withdraw`
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
+            brought = -1
+            if kind == 7:  # layout.SYSCALL_BROUGHT
+                kind = 1
+                brought = a1
             if not 0 < kind < 3 or task is None or nr >= size:
                 serve_other(context, kind, nr)
                 return
@@ -174,6 +178,7 @@ class Dispatcher:
                 return
             if kind == 1:  # layout.SYSCALL_FAST
                 mm.fast = context
+                mm.brought = brought
             else:  # it trapped, and is counted; the full frame is there
                 rip = u64[context.rip_i]
                 seen = mm.patcher.seen
@@ -222,7 +227,7 @@ class Dispatcher:
                 else:
                     length = len(data)
                     pack = packers[length] or packer(length)
-                    pack(arena_map, context.result_i << 3, outcome, mm.pending_addr, length, data)
+                    pack(arena_map, context.copy_at, outcome, mm.pending_addr, length, data)
                     u32[context.state_i] = 6  # layout.COPY_NOW
                     mm.pending = None
                 mm.fast = None
@@ -509,6 +514,7 @@ class Dispatcher:
         mm: Any = task.mm
         if mm is not None and context is not None and not context.has_full_frame:
             mm.fast = context
+            mm.brought = -1
         outcome: Outcome
         try:
             outcome = wait.retry()  # type: ignore[misc]

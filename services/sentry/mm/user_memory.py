@@ -44,6 +44,7 @@ class UserMemory:
     """
 
     __slots__ = (
+        "brought",
         "fast",
         "other_high",
         "other_low",
@@ -57,6 +58,7 @@ class UserMemory:
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
         self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
+        self.brought = -1  # the second argument of that call, if something came along with it
         self.pending: bytes | None = None  # a write that travels back with the answer,
         self.pending_addr = 0  # and where it goes
         self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
@@ -93,8 +95,7 @@ class UserMemory:
         if fast is not None:
             if self.pending is not None:
                 self.flush()
-            u64 = fast.u64
-            if u64[fast.in_length_i] == count and u64[fast.args_i + 1] == addr and 0 < count <= IN_SIZE:
+            if addr == self.brought and 0 < count <= IN_SIZE and fast.u64[fast.in_length_i] == count:
                 at = fast.in_at
                 return fast.arena_map[at : at + count]  # type: ignore[no-any-return]
         if count <= _SCRATCH_SIZE:
@@ -161,7 +162,7 @@ class UserMemory:
             if self.pending is not None:
                 self.flush()
             u64 = fast.u64
-            length = u64[fast.in_length_i]  # with the NUL
+            length = u64[fast.in_length_i] if self.brought >= 0 else 0  # with the NUL
             if 0 < length <= IN_SIZE and length <= limit:
                 first = fast.args_i
                 if u64[first + 1] == addr or u64[first] == addr:

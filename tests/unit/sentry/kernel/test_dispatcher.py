@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from platforms.systrap import layout
 from platforms.systrap.patcher import Patches
 from platforms.testing.scripted import Call, Die, Fault, ScriptedContext, ScriptedPlatform, Spin
 from protocol.abi import signal_h as sg
@@ -109,6 +110,22 @@ def box() -> Box:
 def test_call_gets_its_result(box: Box, fast: bool) -> None:
     box.start(Call(ADD, (40, 2), fast), Call(DENY, (), fast), Call(400, (), fast))
     assert box.results == [42, -errno.EACCES, -errno.ENOSYS]
+
+
+@pytest.mark.parametrize(("kind", "brought"), [(layout.SYSCALL_FAST, -1), (layout.SYSCALL_BROUGHT, 2)])
+def test_call_that_brought_something_along(box: Box, kind: int, brought: int) -> None:
+    seen: list[Any] = []
+    task = box.start(Call(PARK))
+    memory: Any = task.mm
+    box.dispatcher.rows[ADD] = Row("getppid", lambda task, a, b: seen.append(memory.brought) or a + b, "int int")
+    box.dispatcher.trace = None
+    memory.brought = 77
+    let_do(box, task, Call(ADD, (1, 2), True))
+    context: Any = task.context
+    box.platform.u32[(context.at + layout.KIND) // 4] = kind
+    box.dispatcher.burst(0)
+    assert box.platform.i64[context.result_i] == 3
+    assert seen == [brought]
 
 
 def test_number_beyond_every_table_is_enosys(box: Box) -> None:
