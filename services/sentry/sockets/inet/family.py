@@ -16,6 +16,7 @@ from services.sentry.sockets.inet.udp import UdpSocket
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
+    from services.sentry.sockets.inet.endpoint import InetSocket
 
 __all__ = ["creator"]
 
@@ -23,7 +24,7 @@ _MAX_PROTOCOL: Final = 262  # IPPROTO_MAX - 1
 _PING: Final = {so.AF_INET: in_h.IPPROTO_ICMP, so.AF_INET6: in_h.IPPROTO_ICMPV6}
 
 
-def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocket]:
+def creator(domain: int) -> Callable[[Task, int, int, int], InetSocket]:
     """The `create` of `domain`'s row.
 
     EINVAL: a protocol number beyond all; ESOCKTNOSUPPORT: the type; EPROTONOSUPPORT: the protocol, for this type;
@@ -31,7 +32,7 @@ def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocke
     gives ICMP sockets to nobody (EACCES, as net.ipv4.ping_group_range says); with a network everybody may ping.
     """
 
-    def create(task: Task, kind: int, protocol: int, flags: int) -> TcpSocket | UdpSocket:
+    def create(task: Task, kind: int, protocol: int, flags: int) -> InetSocket:
         if not 0 <= protocol <= _MAX_PROTOCOL:
             raise LinuxError(errno.EINVAL)
         if kind == so.SOCK_STREAM:
@@ -55,19 +56,17 @@ def creator(domain: int) -> Callable[[Task, int, int, int], TcpSocket | UdpSocke
     return create
 
 
-def _ping_socket(task: Task, domain: int, flags: int) -> UdpSocket:
+def _ping_socket(task: Task, domain: int, flags: int) -> InetSocket:
+    """EACCES: there is nothing to ping."""
     network = task.kernel.part(InetNetwork)
-    if not network.has_outside:
+    if network.makers is None:
         raise LinuxError(errno.EACCES)
-    from services.sentry.sockets.inet.raw import PingSocket
-
-    return PingSocket(task.kernel, task.cred, network, domain, flags)
+    return network.makers.ping(task.kernel, task.cred, network, domain, flags)
 
 
-def _raw_socket(task: Task, domain: int, flags: int, protocol: int) -> UdpSocket:
+def _raw_socket(task: Task, domain: int, flags: int, protocol: int) -> InetSocket:
+    """ESOCKTNOSUPPORT: there are no packets."""
     network = task.kernel.part(InetNetwork)
-    if not network.has_outside:
+    if network.makers is None:
         raise LinuxError(errno.ESOCKTNOSUPPORT)
-    from services.sentry.sockets.inet.raw import RawSocket
-
-    return RawSocket(task.kernel, task.cred, network, domain, flags, protocol)
+    return network.makers.raw(task.kernel, task.cred, network, domain, flags, protocol)

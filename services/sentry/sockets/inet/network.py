@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import rtnetlink_h as rt
 from protocol.abi import tcp_h as tcp
@@ -22,6 +22,7 @@ from services.sentry.sockets.inet.loopback import Loopback
 from services.sentry.sockets.inet.ports import PortTable
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
     from services.sentry.sockets.inet.provider import Provider, Route
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.udp import UdpSocket
     from services.sentry.sockets.packet.endpoint import PacketSocket
 
-__all__ = ["Connection", "InetNetwork", "TimeWait"]
+__all__ = ["Connection", "InetNetwork", "Makers", "TimeWait"]
 
 #: TIME_WAIT and FIN_WAIT2 of a socket nobody holds last this long (TCP_TIMEWAIT_LEN, net.ipv4.tcp_fin_timeout).
 _LINGER_NS: Final = 60_000_000_000
@@ -68,6 +69,13 @@ class TimeWait:
         return False
 
 
+class Makers(NamedTuple):
+    """The classes of sockets that there are only with a network beyond the loopback (raw.py)."""
+
+    ping: Callable[[Kernel, Credentials, InetNetwork, int, int], UdpSocket]
+    raw: Callable[[Kernel, Credentials, InetNetwork, int, int, int], UdpSocket]
+
+
 class InetNetwork:
     """tcp, udp, ping: who owns which port or identifier; raw, packets: all raw sockets and packet sockets.
 
@@ -84,6 +92,7 @@ class InetNetwork:
         "groups",
         "kernel",
         "listeners",
+        "makers",
         "notices",
         "packets",
         "ping",
@@ -107,6 +116,7 @@ class InetNetwork:
         self.counted: Counter[str] = Counter()
         self.sockets: Counter[str] = Counter()
         self.providers: list[Provider] = [Loopback(self)]
+        self.makers: Makers | None = None
         self.notices: list[Callable[[], None]] = []
         self._held = 0
         self._lingering: deque[tuple[int, TimeWait]] = deque()

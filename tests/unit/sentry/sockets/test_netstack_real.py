@@ -18,8 +18,6 @@ from services.sentry.filesystems.proc.net import inet as proc
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel
 from services.sentry.sockets.inet.netstack.provider import NetstackProvider
 from services.sentry.sockets.inet.network import InetNetwork
-from services.sentry.sockets.packet.endpoint import create
-from services.sentry.sockets.registry import Family, SocketFamilies
 from services.sentry.syscalls import sockets as sk
 from tests.netstack.socket_service.client import World
 from tests.unit.sentry.files.fake_tasks import Guest
@@ -291,7 +289,6 @@ def test_raw_sockets_see_whole_packets(pair: tuple[Sandbox, Sandbox]) -> None:
 
 def test_packet_sockets_see_the_frames_of_the_link(pair: tuple[Sandbox, Sandbox]) -> None:
     one, other = pair
-    one.kernel.part(SocketFamilies).rows[so.AF_PACKET] = Family(create, None)
     everything = int.from_bytes((3).to_bytes(2, "big"), "little")  # htons(ETH_P_ALL)
     fd = one.socket(so.SOCK_RAW, domain=so.AF_PACKET, protocol=everything)
     ping = one.socket(so.SOCK_DGRAM, protocol=in_h.IPPROTO_ICMP)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from protocol.abi.socket_h import AF_PACKET
-
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
 
@@ -25,10 +23,7 @@ def attach(kernel: Kernel, fd: int) -> None:
     """
     from services.sentry.sockets.inet.netstack.provider import NetstackProvider
     from services.sentry.sockets.inet.network import InetNetwork
-    from services.sentry.sockets.packet import endpoint as packet_family
-    from services.sentry.sockets.registry import Family, SocketFamilies
 
     provider = NetstackProvider(kernel.part(InetNetwork))
     provider.join(fd)
-    kernel.part(SocketFamilies).rows[AF_PACKET] = Family(packet_family.create, None)
     kernel.network_restarted = provider.restarted

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import rtnetlink_h as rt
+from protocol.abi import socket_h as so
 from protocol.control.msgpack_subset import Fd
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_CLIENT_ID, VERSION
@@ -25,7 +26,11 @@ from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
 from services.sentry.sockets.inet.netstack.packets import FarPackets
 from services.sentry.sockets.inet.netstack.routing import NOWHERE, Network
 from services.sentry.sockets.inet.netstack.streams import FarListener, FarStream
+from services.sentry.sockets.inet.network import Makers
 from services.sentry.sockets.inet.provider import Route
+from services.sentry.sockets.inet.raw import PingSocket, RawSocket
+from services.sentry.sockets.packet.endpoint import create as create_packet_socket
+from services.sentry.sockets.registry import Family, SocketFamilies
 
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.interfaces import Interface, RouteEntry
@@ -67,6 +72,9 @@ class NetstackProvider:
             raise OSError(errno.EPROTO, f"the network stack does not answer: {error}") from None
         if self not in self.network.providers:
             self.network.providers.append(self)
+            self.network.makers = Makers(PingSocket, RawSocket)
+            families = self.kernel.part(SocketFamilies).rows
+            families[so.AF_PACKET] = Family(create_packet_socket, None)
         self._watch()
 
     def restarted(self, fd: int) -> None:
