@@ -211,6 +211,10 @@ class Socket(OpenFile):
         """ENOPROTOOPT, EOPNOTSUPP: unknown here."""
         raise LinuxError(errno.ENOPROTOOPT if level == so.SOL_SOCKET else errno.EOPNOTSUPP)
 
+    def answer_option(self, level: int, name: int, asked: bytes) -> bytes | None:
+        """An option whose value says what is asked; None: it is none of these. `asked`: at most four bytes of it."""
+        return None
+
     def set_option(self, task: Task, level: int, name: int, value: bytes) -> None:
         raise LinuxError(errno.ENOPROTOOPT if level == so.SOL_SOCKET else errno.EOPNOTSUPP)
 

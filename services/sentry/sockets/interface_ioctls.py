@@ -99,6 +99,10 @@ def interface_ioctl(task: Task, request: int, arg: int) -> bool:
         if found is None:
             raise LinuxError(errno.ENODEV)
         mm.write(arg, found.name.ljust(rt.IFNAMSIZ, b"\0"))
+    elif request == io.SIOCETHTOOL:
+        if network.interface_named(c_string(mm.read(arg, _IFREQ_BYTES)[: rt.IFNAMSIZ])) is None:
+            raise LinuxError(errno.ENODEV)
+        raise LinuxError(errno.EOPNOTSUPP)  # as a device without a driver of its own answers
     elif request == io.SIOCGIFCONF:
         _list(task, network, arg)
     elif request in _CHANGES:

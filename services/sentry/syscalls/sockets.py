@@ -628,7 +628,11 @@ def sys_getsockopt(task: Task, fd: int, level: int, name: int, value: int, lengt
     (room,) = I32.unpack(task.mm.read(length, 4))
     if room < 0:
         raise LinuxError(errno.EINVAL)
-    found = get_option(task, socket, s32(level), s32(name))
+    if s32(level) == so.SOL_PACKET:
+        asked = socket.answer_option(s32(level), s32(name), task.mm.read(value, min(room, 4)) if room else b"")
+    else:
+        asked = None
+    found = asked if asked is not None else get_option(task, socket, s32(level), s32(name))
     if s32(level) == so.SOL_SOCKET and s32(name) == so.SO_PEERGROUPS and len(found) > room:
         task.mm.write(length, U32.pack(len(found)))
         raise LinuxError(errno.ERANGE)

@@ -1,7 +1,7 @@
 """SOCK_RAW and SOCK_DGRAM packet sockets (packet(7)): frames of an EtherType and an interface, with a sockaddr_ll each.
 
-The network stack has the socket; here are its name, its queue and its options. Memory-mapped rings (PACKET_RX_RING) and
-fan-out are not there: ENOPROTOOPT.
+The network stack has the socket; here are its name, its queue or ring (ring.py), and its options. Fan-out, rings to
+send by and version 3 of receiving ones are not there (ENOPROTOOPT, EINVAL).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.kernel.waiter import ANY
 from services.sentry.sockets.base import READABLE, WRITABLE, Incoming, Outgoing, Socket
 from services.sentry.sockets.inet.network import InetNetwork
+from services.sentry.sockets.packet.ring import HEADER_BYTES, REQUEST, Ring
 from services.sentry.vfs.anonymous import socket_inode
+from services.sentry.vfs.open_file import Backing
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -42,8 +44,12 @@ _ADD_MEMBERSHIP: Final = 1
 _DROP_MEMBERSHIP: Final = 2
 _STATISTICS: Final = 6
 _AUXDATA: Final = 8
-#: Flags that are remembered: PACKET_AUXDATA, PACKET_ORIGDEV, PACKET_LOSS, PACKET_TIMESTAMP, PACKET_IGNORE_OUTGOING...
-_REMEMBERED: Final = frozenset((_AUXDATA, 9, 14, 17, 20, 23))
+_RX_RING: Final = 5
+_VERSION: Final = 10
+_HDRLEN: Final = 11
+_RESERVE: Final = 12
+#: What is remembered: PACKET_AUXDATA, PACKET_ORIGDEV, PACKET_LOSS, PACKET_TIMESTAMP, PACKET_QDISC_BYPASS...
+_REMEMBERED: Final = frozenset((_AUXDATA, 9, _VERSION, _RESERVE, 14, 17, 20, 23))
 #: struct tpacket_auxdata: status, len, snaplen, mac, net, vlan_tci, vlan_tpid.
 _AUXDATA_STRUCT: Final = struct.Struct("<IIIHHHH")
 _TP_STATUS_USER: Final = 1
@@ -72,6 +78,7 @@ class PacketSocket(Socket):
         "interface",
         "network",
         "received",
+        "ring",
         "settings",
     )
 
@@ -88,6 +95,7 @@ class PacketSocket(Socket):
         self.received = self.dropped = 0
         self.settings: dict[int, int] = {}
         self.far = None
+        self.ring: Ring | None = None
         self.network.packets[self] = None
         self.network.open_packet(self)
 
@@ -115,6 +123,9 @@ class PacketSocket(Socket):
         self.network.packets.pop(self, None)
         if self.far is not None:
             self.far.close()
+        if self.ring is not None:
+            self.ring.close()
+            self.ring = None
         self.inbox.clear()
         if self.queue.entries:
             self.queue.wake(ANY)
@@ -157,6 +168,10 @@ class PacketSocket(Socket):
         address = _SOCKADDR.pack(
             so.AF_PACKET, ethertype.to_bytes(2, "big"), index, hatype, kind, len(hardware), hardware
         )
+        if self.ring is not None:
+            if not self.ring.put(data, address, self.kernel.clock.realtime_ns(), cooked=self.kind == so.SOCK_DGRAM):
+                self.dropped += 1
+            return
         self.inbox.append(Frame(data, address, self.kernel.clock.realtime_ns()))
         self.inbox_bytes += len(data) + _OVERHEAD_BYTES
 
@@ -199,8 +214,17 @@ class PacketSocket(Socket):
 
     def poll(self) -> int:
         self._fill()
+        if self.ring is not None:
+            readable = self.ring.is_readable()
+            return WRITABLE | (READABLE if readable else 0) | (po.POLLERR if self.error else 0)
         bits = 0 if self.far is not None and self.far.blocked else WRITABLE
         return bits | (READABLE if self.inbox else 0) | (po.POLLERR if self.error else 0)
+
+    def mmap_backing(self) -> Backing:
+        """EINVAL: there is no ring."""
+        if self.ring is None:
+            raise LinuxError(errno.EINVAL)
+        return Backing(self.ring.fd, 0, True, self)
 
     def unread_bytes(self) -> int:
         self._fill()
@@ -223,6 +247,15 @@ class PacketSocket(Socket):
             return I32.pack(self.settings.get(name, 0))
         raise LinuxError(errno.ENOPROTOOPT)
 
+    def answer_option(self, level: int, name: int, asked: bytes) -> bytes | None:
+        """PACKET_HDRLEN, of the version asked for. EINVAL: there is no such one."""
+        if (level, name) != (so.SOL_PACKET, _HDRLEN):
+            return None
+        version = int.from_bytes(asked, "little")
+        if len(asked) < 4 or version >= len(HEADER_BYTES):
+            raise LinuxError(errno.EINVAL)
+        return I32.pack(HEADER_BYTES[version])
+
     def set_option(self, task: Task, level: int, name: int, value: bytes) -> None:
         """EINVAL: too short; ENODEV: a membership of no interface; ENOPROTOOPT."""
         if level != so.SOL_PACKET:
@@ -234,12 +267,30 @@ class PacketSocket(Socket):
                 raise LinuxError(errno.ENODEV)
             if self.far is not None:
                 self.far.raw_option(level, name, value[:_MREQ_BYTES])
+        elif name == _RX_RING:
+            self._set_ring(value)
         elif name in _REMEMBERED:
             if len(value) < 4:
+                raise LinuxError(errno.EINVAL)
+            if name in (_VERSION, _RESERVE) and self.ring is not None:
+                raise LinuxError(errno.EBUSY)
+            if name == _VERSION and not 0 <= I32.unpack_from(value)[0] < len(HEADER_BYTES):
+                raise LinuxError(errno.EINVAL)
+            if name == _RESERVE and not 0 <= I32.unpack_from(value)[0] <= _MAX_FRAME:
                 raise LinuxError(errno.EINVAL)
             self.settings[name] = int(I32.unpack_from(value)[0])
         else:
             raise LinuxError(errno.ENOPROTOOPT)
+
+    def _set_ring(self, value: bytes) -> None:
+        """EINVAL: sizes; EBUSY: there is one; ENOMEM. No frames at all: it goes."""
+        if len(value) < REQUEST.size:
+            raise LinuxError(errno.EINVAL)
+        old, self.ring = self.ring, None
+        if old is not None:
+            old.close()
+        if any(value[: REQUEST.size]):
+            self.ring = Ring(value, self.settings.get(_VERSION, 0), self.settings.get(_RESERVE, 0))
 
     def set_flags(self, flags: int) -> None:
         self.flags = (flags & ~fc.O_ACCMODE) | fc.O_RDWR

@@ -61,6 +61,12 @@ class FarPackets(FarDatagrams):
             socket = self.socket
             self.provider.connection.call("bind", self.number, [b"", socket.ethertype, socket.interface])
 
+    def _ready(self, bits: int) -> None:
+        """A ring is filled at once: its program looks at memory."""
+        super()._ready(bits)
+        while self.unsure and self.fd >= 0 and self.socket.ring is not None:
+            self.fill()
+
     def _came(self, came: dg.Datagram) -> None:
         if came.version == dg.PACKET:
             ethertype, hatype, kind, length, address = dg.LINK_TAIL.unpack(came.address)
