@@ -179,6 +179,11 @@ def _get_memory(task: Task, socket: Socket) -> bytes:
     return struct.pack("<9I", 0, socket.receive_buffer, 0, socket.send_buffer, 0, 0, 0, 0, 0)
 
 
+def _detach_filter(task: Task, socket: Socket, value: bytes) -> None:
+    """SO_DETACH_FILTER: there are no filters, as SO_ATTACH_FILTER says (ENOPROTOOPT)."""
+    raise LinuxError(errno.ENOENT)
+
+
 def _refuse_no_priority(task: Task, socket: Socket, value: bytes) -> None:
     number = _int(value)
     privileged = task.cred.has_cap(ca.CAP_NET_ADMIN) or task.cred.has_cap(ca.CAP_NET_RAW)
@@ -227,6 +232,7 @@ _ROWS: Final[dict[int, tuple[_Read | None, _Write | None]]] = {
     so.SO_BUSY_POLL: _remembered(so.SO_BUSY_POLL, cap=ca.CAP_NET_ADMIN),
     so.SO_BPF_EXTENSIONS: _fixed(lambda socket: 64),
     so.SO_BUF_LOCK: _remembered(so.SO_BUF_LOCK),
+    so.SO_DETACH_FILTER: (None, _detach_filter),
     so.SO_COOKIE: ((lambda task, socket: struct.pack("<Q", socket.inode.ino)), None),
     so.SO_MEMINFO: (_get_memory, None),
 }

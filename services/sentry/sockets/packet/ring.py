@@ -63,7 +63,8 @@ class Ring:
         return block * self._block_bytes + inside * self._frame_bytes
 
     def _status(self, index: int) -> int:
-        return int.from_bytes(bytes(os.pread(self.fd, 4, self._at(index))), "little")
+        status: int = int.from_bytes(os.pread(self.fd, 4, self._at(index)), "little")
+        return status
 
     def put(self, data: bytes, address: bytes, stamp_ns: int, *, cooked: bool) -> bool:
         """One frame; False: there is no room. `cooked`: the link header is not part of `data` (SOCK_DGRAM)."""
