@@ -41,7 +41,8 @@ class Ring:
 
     def __init__(self, request: bytes, version: int, reserve: int) -> None:
         """EINVAL: sizes that do not go together; ENOMEM: too large."""
-        block_bytes, blocks, frame_bytes, frames = REQUEST.unpack_from(request)
+        sizes: tuple[int, int, int, int] = REQUEST.unpack_from(request)
+        block_bytes, blocks, frame_bytes, frames = sizes
         least = _aligned(HEADER_BYTES[version]) + _SOCKADDR_BYTES + reserve
         if not block_bytes or block_bytes % _PAGE or frame_bytes < least or frame_bytes % _ALIGN:
             raise LinuxError(errno.EINVAL)
@@ -63,8 +64,7 @@ class Ring:
         return block * self._block_bytes + inside * self._frame_bytes
 
     def _status(self, index: int) -> int:
-        status: int = int.from_bytes(os.pread(self.fd, 4, self._at(index)), "little")
-        return status
+        return int.from_bytes(os.pread(self.fd, 4, self._at(index)), "little")
 
     def put(self, data: bytes, address: bytes, stamp_ns: int, *, cooked: bool) -> bool:
         """One frame; False: there is no room. `cooked`: the link header is not part of `data` (SOCK_DGRAM)."""
