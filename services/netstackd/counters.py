@@ -304,6 +304,7 @@ NAMES: Final[tuple[str, ...]] = (
     "DropConntrackInvalid",
     "DropConntrackTableFull",
     "DropNatNoPort",
+    "DropNatUnknown",
 )
 
 COUNTER: Final[dict[str, int]] = {name: index for index, name in enumerate(NAMES)}

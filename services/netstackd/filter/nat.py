@@ -123,6 +123,7 @@ class Nat:
         self._source = Classifier([one for one in self.rules if one.rule.kind != DNAT])
         self._any_destination = bool(self._destination.rules)
         self._any_source = bool(self._source.rules)
+        self.hides_sources = any(rule.kind != ACCEPT for rule in rules if rule.kind != DNAT)
 
     # -- decisions, once a connection --
 

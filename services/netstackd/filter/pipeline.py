@@ -22,6 +22,7 @@ from services.netstackd.counters import COUNTER
 from services.netstackd.filter.connection import (
     INVALID,
     NEW,
+    SYN_SENT,
     UNTRACKED,
     Connection,
     Direction,
@@ -43,6 +44,8 @@ from services.netstackd.wire.numbers import PROTO_TCP
 _BY_RULE: Final = COUNTER["DropFilterRule"]
 _BY_POLICY: Final = COUNTER["DropFilterPolicy"]
 _BY_INVALID: Final = COUNTER["DropConntrackInvalid"]
+_UNKNOWN: Final = COUNTER["DropNatUnknown"]
+SETTLING_NS: Final = 120_000_000_000  # after a start, in which connections from before are taken up again
 
 
 @record(frozen=True)
@@ -97,6 +100,7 @@ class Firewall:
         self._stack = stack
         self._reject = reject
         self._log = log
+        self._began = stack.now
         self.tracker = Tracker(stack.counters, stack.timers, Timeouts(), Limits())
         self.nat = Nat(self.tracker, stack.counters, rng, (), address_on, is_own)
         self.sets: dict[str, AddressSet] = {}
@@ -186,8 +190,24 @@ class Firewall:
             return False
         ct = packet.ct
         if type(ct) is Direction and not ct.connection.confirmed:
+            if self._may_have_been_translated(packet, ct.connection):
+                self._stack.counters.values[_UNKNOWN] += 1
+                ct.connection.end()
+                return False
             return self.tracker.confirm(ct.connection, self._stack.now)
         return True
+
+    def _may_have_been_translated(self, packet: Packet, connection: Connection) -> bool:
+        """Whether a segment for ourselves, out of the middle of a connection that nobody here has, may belong to one
+        that was translated before a restart. A reset would end that (as it does with Linux); dropped, it is sent again,
+        and has its way back as soon as the inner side has said something."""
+        return (
+            connection.proto == PROTO_TCP
+            and connection.state != SYN_SENT
+            and self.nat.hides_sources
+            and self._stack.now - self._began < SETTLING_NS
+            and self._stack.tcp.find(packet.version, (packet.src, packet.dst, packet.sport, packet.dport)) is None
+        )
 
     def forward(self, packet: Packet) -> bool:
         """See the module docstring."""

@@ -9,7 +9,7 @@ import pytest
 from services.netstackd.filter.connection import Direction, Limits
 from services.netstackd.filter.match import Match
 from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule
-from services.netstackd.filter.pipeline import Firewall, Policy
+from services.netstackd.filter.pipeline import SETTLING_NS, Firewall, Policy
 from services.netstackd.links.segmentation import segments
 from services.netstackd.network.interface import Interface
 from services.netstackd.stack import Stack
@@ -80,6 +80,33 @@ def test_masquerade_rewrites_both_ways_with_good_checksums_and_keeps_the_port() 
     assert out is not None and ends(out) == (WAN, SERVER, 1000, 80) and frames.is_good(out)
     back = world.pass_on(tcp_packet(SERVER, WAN, 80, 1000, SYN | ACK), world.wan, world.lan)
     assert back is not None and ends(back) == (SERVER, LAN_HOST, 80, 1000) and frames.is_good(back)
+
+
+def to_router(world: World, flags: int = ACK) -> bool:
+    """A segment from the server to our outer address; whether it reaches the stack, which would answer with a reset."""
+    packet = tcp_packet(SERVER, WAN, 80, 1000, flags)
+    packet.iface = world.wan
+    return world.firewall.prerouting(packet) and packet.dst == WAN and world.firewall.input(packet)
+
+
+def test_after_a_restart_the_outer_side_is_not_reset_until_the_inner_one_has_spoken() -> None:
+    world = World(MASQ)
+    assert not to_router(world) and world.firewall.tracker.count == 0
+    assert world.stack.counters.get("DropNatUnknown") == 1
+    assert to_router(world, SYN)  # a connection to ourselves
+    world = World(MASQ)
+    assert not to_router(world)
+    out = world.pass_on(tcp_packet(LAN_HOST, SERVER, 1000, 80, ACK), world.lan, world.wan)
+    assert out is not None and ends(out) == (WAN, SERVER, 1000, 80)  # the port it had before
+    back = world.pass_on(tcp_packet(SERVER, WAN, 80, 1000, ACK), world.wan, world.lan)
+    assert back is not None and ends(back) == (SERVER, LAN_HOST, 80, 1000)
+
+
+def test_later_and_where_nothing_is_hidden_what_belongs_to_nobody_is_reset() -> None:
+    world = World(MASQ)
+    world.stack.now += SETTLING_NS
+    assert to_router(world) and world.stack.counters.get("DropNatUnknown") == 0
+    assert to_router(World(NatRule("in", DNAT, Match(dports=((8080, 8080),)), to=(LAN_HOST, LAN_HOST))))
 
 
 @pytest.mark.parametrize("seed", range(20))

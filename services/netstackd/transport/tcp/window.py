@@ -95,7 +95,9 @@ def field(endpoint: Endpoint) -> int:
         # The common case, told at a glance: not a segment's worth more could be offered than is already.
         current = endpoint.rcv_edge - endpoint.rcv_nxt
         if 0 < current and (endpoint.rcvbuf >> 1) - endpoint.receive.size - current < endpoint.rcv_mss:
-            return -(-current >> scale)
+            scaled = -(-current >> scale)
+            endpoint.rcv_edge = endpoint.rcv_nxt + (scaled << scale)  # what the peer reads out of it
+            return scaled
     size = select(endpoint)
     scaled = -(-size >> scale)  # an edge offered before is kept, rounded up
     if scaled > MAX_WINDOW:
