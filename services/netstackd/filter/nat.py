@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Final
 
 from protocol.records import record
@@ -44,6 +45,7 @@ DNAT: Final = "dnat"
 ACCEPT: Final = "accept"  # do not translate what an earlier rule like this names
 MAX_PORT_TRIES: Final = 128
 _NO_PORT: Final = COUNTER["DropNatNoPort"]
+_SUM_AND_ADDRESSES: Final = Struct("!HII")  # of an IPv4 header, from its checksum on
 _FIELD: Final = {PROTO_TCP: 16, PROTO_UDP: 6, PROTO_ICMP: 2, PROTO_ICMPV6: 2}
 
 AddressChooser = Callable[[Interface, int, int], int | None]  # (interface, version, next hop) -> our address there
@@ -377,13 +379,14 @@ def rewrite(packet: Packet, how: Rewrite) -> None:
         head = packet.writable()
     l3, l4, proto = packet.l3, packet.l4, packet.proto
     if packet.version == 4:
-        at = l3 + 12 if how.is_source else l3 + 16
-        head[at : at + 4] = how.address_bytes
-        field = 65535 - (65535 - (head[l3 + 10] << 8 | head[l3 + 11]) + how.delta_address) % 65535
+        old, source, destination = _SUM_AND_ADDRESSES.unpack_from(head, l3 + 10)
+        field = 65535 - (65535 - old + how.delta_address) % 65535
         if field == 65535:
             field = 0
-        head[l3 + 10] = field >> 8
-        head[l3 + 11] = field & 255
+        if how.is_source:
+            _SUM_AND_ADDRESSES.pack_into(head, l3 + 10, field, how.address, destination)
+        else:
+            _SUM_AND_ADDRESSES.pack_into(head, l3 + 10, field, source, how.address)
     else:
         at = l3 + 8 if how.is_source else l3 + 24
         head[at : at + 16] = how.address_bytes
