@@ -363,9 +363,13 @@ class Stack:
         """Tell `listener` of every change from now on."""
         self._listeners.append(listener)
 
+    def unsubscribe(self, listener: Listener) -> None:
+        """No more."""
+        self._listeners.remove(listener)
+
     def tell(self, kind: str, thing: object) -> None:
         """Something changed."""
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener(kind, thing)
 
     def _neighbour_changed(self, neighbour: Neighbour) -> None:

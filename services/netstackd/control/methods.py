@@ -22,38 +22,37 @@ from services.netstackd.config.text import (
     prefix_text,
     protocol_text,
 )
+from services.netstackd.control.events import EventStream
 from services.netstackd.control.metrics import prometheus
 from services.netstackd.control.namespace_methods import NamespaceMethods
 from services.netstackd.control.ping import Ping
+from services.netstackd.control.rows import (
+    KINDS,
+    SECOND,
+    TABLES,
+    Row,
+    address_row,
+    connection_row,
+    interface_row,
+    neighbour_row,
+    route_row,
+)
 from services.netstackd.control.server import Client, Later, MethodError
 from services.netstackd.control.socket_table import socket_rows
 from services.netstackd.control.traceroute import Traceroute
 from services.netstackd.control.why import why
-from services.netstackd.filter.connection import STATE_NAMES, Connection, Direction
+from services.netstackd.filter.connection import Connection
 from services.netstackd.links.bridge import Bridge
 from services.netstackd.links.pcap import PcapWriter
 from services.netstackd.network import routes as r
-from services.netstackd.network.interface import KIND_NAMES, Interface
-from services.netstackd.network.neighbours import STATE_NAMES as NUD_NAMES
+from services.netstackd.network.interface import Interface
 from services.netstackd.slirp.publish import Publication, publish_error
 from services.netstackd.storage.packet import Packet
 
 if TYPE_CHECKING:
     from services.netstackd.app import Router
 
-SECOND = 1_000_000_000
 MAX_ROWS = 10_000
-_KINDS = {
-    r.UNICAST: "unicast",
-    r.LOCAL: "local",
-    r.BROADCAST: "broadcast",
-    r.BLACKHOLE: "blackhole",
-    r.UNREACHABLE: "unreachable",
-    r.PROHIBIT: "prohibit",
-}
-_TABLES = {253: "default", 254: "main", 255: "local"}
-
-Row = dict[str, Any]
 
 
 class Methods:
@@ -71,6 +70,7 @@ class Methods:
         self.pid = os.getpid()  # may not be asked for after the seal
         self._reload = reload
         self._stop = stop
+        self._events = EventStream(router)
 
     def table(self) -> dict[str, Callable[..., Any]]:
         """Name to method."""
@@ -136,63 +136,22 @@ class Methods:
 
     def addr(self, client: Client) -> list[Row]:
         """Addresses of every interface."""
-        rows: list[Row] = []
-        for iface in self._router.stack.interfaces.values():
-            for address in iface.addresses:
-                state = "failed" if address.dad_failed else "tentative" if address.tentative else ""
-                rows.append(
-                    {
-                        "interface": iface.name,
-                        "address": f"{address_text(address.version, address.address)}/{address.prefix_length}",
-                        "origin": address.origin,
-                        "state": state or ("deprecated" if address.deprecated else "preferred"),
-                        "valid": _left(address.valid_until, self._router.stack.now),
-                    }
-                )
-        return rows
+        stack = self._router.stack
+        return [address_row(address, stack.now) for iface in stack.interfaces.values() for address in iface.addresses]
 
     def link(self, client: Client) -> list[Row]:
         """Interfaces with what passed."""
-        rows: list[Row] = []
-        for iface in self._router.stack.interfaces.values():
-            link = iface.link
-            counters = link.counters.as_dict() if link is not None else {}
-            rows.append(
-                {
-                    "interface": iface.name,
-                    "index": iface.index,
-                    "kind": link.kind if link is not None else KIND_NAMES[iface.kind],
-                    "state": "up" if iface.up and iface.carrier else "no carrier" if iface.up else "down",
-                    "mac": mac_text(iface.mac),
-                    "mtu": iface.mtu,
-                    "offload": bool(iface.offload),
-                    **counters,
-                }
-            )
-        return rows
+        return [interface_row(iface) for iface in self._router.stack.interfaces.values()]
 
     def route(self, client: Client, table: int | None = None) -> list[Row]:
         """Routes of every table, or of one; without a table given, those of table local are left out."""
-        rows: list[Row] = []
-        for version in (4, 6):
-            for route in self._router.stack.routing(version).routes.all():
-                if route.table != table and (table is not None or route.table == r.TABLE_LOCAL):
-                    continue
-                hops = route.next_hops
-                rows.append(
-                    {
-                        "to": prefix_text(version, route.prefix, route.prefix_length),
-                        "via": ", ".join(address_text(version, hop.gateway) for hop in hops if hop.gateway),
-                        "interface": ", ".join(hop.iface.name for hop in hops),
-                        "type": _KINDS.get(route.kind, str(route.kind)),
-                        "metric": route.metric,
-                        "source": address_text(version, route.source) if route.source else "",
-                        "table": _TABLES.get(route.table, str(route.table)),
-                        "protocol": route.protocol,
-                        "expires": _left(route.expires, self._router.stack.now),
-                    }
-                )
-        return rows
+        stack = self._router.stack
+        return [
+            route_row(route, stack.now)
+            for version in (4, 6)
+            for route in stack.routing(version).routes.all()
+            if route.table == table or (table is None and route.table != r.TABLE_LOCAL)
+        ]
 
     def route_add(self, client: Client, to: str, via: str | None, interface: str | None, metric: int = 0) -> bool:
         """Add a route until the next reload."""
@@ -238,7 +197,7 @@ class Methods:
                         "to": prefix_text(version, rule.dst, rule.dst_length) if rule.dst_length else "all",
                         "mark": rule.mark,
                         "in": rule.iif or "",
-                        "table": _TABLES.get(table, str(table)) if table is not None else _KINDS.get(rule.kind, ""),
+                        "table": TABLES.get(table, str(table)) if table is not None else KINDS.get(rule.kind, ""),
                     }
                 )
         return rows
@@ -246,17 +205,7 @@ class Methods:
     def neigh(self, client: Client) -> list[Row]:
         """Neighbours, ARP and NDP."""
         stack = self._router.stack
-        return [
-            {
-                "address": address_text(version, neighbour.address),
-                "interface": neighbour.iface.name,
-                "mac": mac_text(neighbour.link) if neighbour.link else "",
-                "state": NUD_NAMES[neighbour.state],
-                "router": neighbour.router,
-            }
-            for version in (4, 6)
-            for neighbour in (stack.neighbours4 if version == 4 else stack.neighbours6)
-        ]
+        return [neighbour_row(neighbour) for table in (stack.neighbours4, stack.neighbours6) for neighbour in table]
 
     def fdb(self, client: Client) -> list[Row]:
         """Stations that bridges have learned."""
@@ -283,21 +232,8 @@ class Methods:
                 continue
             total += 1
             if len(rows) < min(limit, MAX_ROWS):
-                rows.append(self._connection(connection))
+                rows.append(connection_row(connection, self._router.stack.now))
         return {"connections": rows, "matching": total, "statistics": tracker.statistics()}
-
-    def _connection(self, connection: Connection) -> Row:
-        now = self._router.stack.now
-        return {
-            "protocol": protocol_text(connection.proto),
-            "state": connection.status,
-            "timeout": max(0, (connection.deadline - now) // SECOND),
-            "original": _way(connection.original),
-            "reply": _way(connection.reply),
-            "assured": connection.assured,
-            "packets": [connection.original.packets, connection.reply.packets],
-            "bytes": [connection.original.bytes, connection.reply.bytes],
-        }
 
     def conn_del(self, client: Client, protocol: str | None = None, address: str | None = None) -> int:
         """Forget connections; returns how many."""
@@ -524,32 +460,13 @@ class Methods:
         return why(self._router, description)
 
     def events(self, client: Client) -> bool:
-        """Notifications `event` with every event of the log, and every connection that begins or ends, from now on."""
-        router = self._router
-        tracker = router.firewall.tracker
+        """Notifications `event` with what happens from now on (control/events.py)."""
 
         def told(event: dict[str, object]) -> None:
             client.notify("event", [event])
 
-        def tracked(what: str, connection: Connection) -> None:
-            for watcher in list(router.log.watchers):
-                watcher(
-                    {
-                        "time": router.wall(),
-                        "level": "debug",
-                        "event": f"connection-{what}",
-                        **self._connection(connection),
-                    }
-                )
-
-        def gone() -> None:
-            router.log.watchers.remove(told)
-            if not router.log.watchers:
-                tracker.on_event = None
-
-        router.log.watchers.append(told)
-        tracker.on_event = tracked
-        client.on_close = gone
+        self._events.add(told)
+        client.on_close = lambda: self._events.remove(told)
         return True
 
     def reload(self, client: Client, name: str | None = None, text: str | None = None) -> Later:
@@ -585,22 +502,10 @@ class _Capture:
         self._later.answer({"packets": self._writer.count})
 
 
-def _left(deadline: int | None, now: int) -> int | None:
-    return None if deadline is None else max(0, (deadline - now) // SECOND)
-
-
 def _network(to: str, via: str | None) -> tuple[int, int, int]:
     if to == "default":
         return (6, 0, 0) if via and ":" in via else (4, 0, 0)
     return parse_network(to)
-
-
-def _way(direction: Direction) -> str:
-    src, dst, sport, dport, proto = direction.key
-    version = direction.connection.version
-    if proto in (1, 58):
-        return f"{address_text(version, src)} > {address_text(version, dst)} id {sport} type {dport >> 8}"
-    return f"{endpoint_text(version, src, sport)} > {endpoint_text(version, dst, dport)}"
 
 
 def _concerns(connection: Connection, version: int, address: int) -> bool:
@@ -624,4 +529,4 @@ def _target(rule: Any) -> str:
     return f"{text}:{_ports(rule.ports)}" if rule.ports[0] else text
 
 
-__all__ = ["STATE_NAMES", "Methods"]
+__all__ = ["Methods"]

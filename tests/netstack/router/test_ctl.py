@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import subprocess
 import sys
+import time
 
 from tests.netstack.router.conftest import NETSTACKD, Sides, World, wait_until
 from tests.netstack.router.test_router import NAT, PYTHON, pings, server
@@ -85,6 +87,49 @@ def test_events_tell_of_connections_as_they_begin_and_end(world: World) -> None:
             break
     assert event["protocol"] == "udp" and "10.1.0.2" in event["original"]
     assert {"connection-new", "connection-destroy"} <= set(seen)
+
+
+def test_events_tell_of_interfaces_addresses_routes_neighbours_and_reloads(world: World) -> None:
+    sides = Sides(world)
+    watchers = [world.start(None, *NETSTACKD, "ctl", "--socket", sides.router.socket, "events") for _ in range(2)]
+    third = world.namespace()
+    more = f'\n[[interface]]\nname = "dmz"\ndevice = "dmz0"\nnetns = "{third}"\naddresses = ["10.3.0.1/24"]\n'
+    sides.router.write(sides.base + more)
+
+    def until(watcher: subprocess.Popen[str], *wanted: str) -> dict[str, dict[str, object]]:
+        """The last event of each kind, when all of `wanted` have come."""
+        assert watcher.stdout is not None
+        seen: dict[str, dict[str, object]] = {}
+        while not set(wanted) <= set(seen):
+            event = json.loads(watcher.stdout.readline())
+            seen[event["event"]] = event
+        return seen
+
+    def both_watch() -> bool:
+        sides.router.ctl("route", "add", "10.55.0.0/16", "via", "10.2.0.2")
+        sides.router.ctl("route", "del", "10.55.0.0/16")
+        return all(select.select([watcher.stdout], [], [], 0.2)[0] for watcher in watchers)
+
+    assert wait_until(both_watch, 20)
+    seen = until(watchers[0], "route-gone")
+    assert seen["route-gone"]["to"] == "10.55.0.0/16" and seen["route-gone"]["via"] == "10.2.0.2"
+    sides.router.ctl("reload")
+    seen = until(watchers[0], "configured")
+    assert seen["interface"]["interface"] == "dmz" and seen["address"]["address"] == "10.3.0.1/24"
+    assert seen["address"]["level"] == "debug" and abs(float(str(seen["address"]["time"])) - time.time()) < 60
+    world.host(third, "dmz0", "10.3.0.2/24", gateways=("10.3.0.1",))
+    assert pings(world, third, "10.3.0.1")
+    seen = until(watchers[0], "neighbour")
+    assert seen["neighbour"]["mac"]
+    watchers[0].terminate()
+    watchers[0].wait(5)
+    sides.router.write(sides.base)
+    sides.router.ctl("reload")
+    seen = until(watchers[1], "interface-gone", "address-gone")  # it goes on without the other
+    assert seen["interface-gone"]["interface"] == "dmz"
+    watchers[1].terminate()
+    watchers[1].wait(5)
+    assert sides.router.json("status")["interfaces"] == 2
 
 
 def test_logged_packets_and_json_log_lines(world: World) -> None:
