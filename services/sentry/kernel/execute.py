@@ -38,6 +38,7 @@ _MS_NOSUID, _MS_NOEXEC = 2, 8
 _SIGKILL, _SIGSEGV = 9, 11
 _MAX_OPS: Final = 24
 _NEAR: Final = 4096  # bytes read at a time where argument strings lie
+_NEAR_IN_A_ROW: Final = 0x8000  # the same, when it seems that they follow each other
 _PIE_BASE: Final = 0x5555_5555_4000
 _STACK_MAX: Final = 1 << 30
 _STACK_DEFAULT: Final = 8 << 20
@@ -151,10 +152,14 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
         return []
     mm = task.mm
     limit = _argument_limit(task)
+    pointers = mm.read_pointers(addr, 1 << 22)
+    together = _in_a_row(mm, pointers, limit)
+    if together is not None:
+        return together
     out = []
     total = 0
-    near, low = b"", 0  # memory read already and where it lies: strings mostly lie one behind the other
-    for pointer in mm.read_pointers(addr, 1 << 22):
+    near, low = b"", 0  # memory read already and where it lies
+    for pointer in pointers:
         at = pointer - low
         end = near.find(b"\0", at) if 0 <= at < len(near) else -1
         if end < 0:
@@ -173,6 +178,26 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
             raise LinuxError(errno.E2BIG)
         out.append(text)
     return out
+
+
+def _in_a_row(mm: AddressSpace, pointers: list[int], limit: int) -> list[bytes] | None:
+    """The strings at `pointers` when each begins right behind the one before, as mostly they do, all within reach.
+
+    None: they have to be looked for one by one (and that says what is wrong with them).
+    """
+    if not pointers or not 0 <= pointers[-1] - pointers[0] < _NEAR_IN_A_ROW:
+        return None
+    block = mm.read_some(pointers[0], pointers[-1] - pointers[0] + _NEAR)
+    end = block.find(b"\0", pointers[-1] - pointers[0])
+    strings = block[: max(end, 0)].split(b"\0")
+    if end < 0 or len(strings) != len(pointers) or end + 1 + 8 * len(strings) > limit:
+        return None
+    at = pointers[0]
+    for string, pointer in zip(strings, pointers, strict=True):
+        if pointer != at:
+            return None
+        at += len(string) + 1
+    return strings
 
 
 def _argument_limit(task: Task) -> int:
@@ -233,9 +258,7 @@ class _Loader:
         self.complete = complete
         self.mm = AddressSpace()
         self.mm.space = context.space
-        platform = context.platform
-        for start, end, name in platform.reserved_ranges():
-            self.mm.reserve(start, end, name)
+        self.mm.reserve(context.platform.reserved_ranges())
         self.ops: list[Op] = []
         self.records: list[Record] = []
         self.zero: list[tuple[int, int]] = []

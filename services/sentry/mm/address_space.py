@@ -140,9 +140,10 @@ class AddressSpace(UserMemory):
         if self.granted is not None:
             self.granted.revoke()
 
-    def reserve(self, start: int, end: int, name: bytes = b"") -> None:
-        """Mark a range as the platform's (`name` b'': hidden from /proc; the vDSO has its name)."""
-        self.vmas.insert(Vma(start, end, mm_h.PROT_READ | mm_h.PROT_EXEC, name=name, reserved=True))
+    def reserve(self, ranges: Sequence[tuple[int, int, bytes]]) -> None:
+        """Mark ranges (start, end, name) as the platform's (name b'': hidden from /proc; the vDSO has its own)."""
+        prot = mm_h.PROT_READ | mm_h.PROT_EXEC
+        self.vmas.fill([Vma(start, end, prot, name=name, reserved=True) for start, end, name in ranges])
 
     def fork(self) -> AddressSpace:
         """The child's copy of the bookkeeping (fork(2)); guest_ops copies the host process, less MADV_DONTFORK."""

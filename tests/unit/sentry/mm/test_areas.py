@@ -157,7 +157,7 @@ def _record(start: int, pages: int, prot: int, file: Any = None, offset: int = 0
 def _plan(*reserved: tuple[int, int]) -> AddressSpace:
     mm = AddressSpace()
     for start, end in reserved:
-        mm.reserve(BASE + start * 4096, BASE + end * 4096)
+        mm.reserve([(BASE + start * 4096, BASE + end * 4096, b"")])
     return mm
 
 

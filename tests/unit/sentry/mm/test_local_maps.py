@@ -302,8 +302,7 @@ def _advice(guest: Guest) -> tuple[int, int]:
 
 def test_memory_is_given_back_without_asking_only_between_the_platforms_own_ranges() -> None:
     guest = Guest()
-    guest.mm.reserve(0x1000_0000, 0x2000_0000)
-    guest.mm.reserve(0x3000_0000, 0x4000_0000)
+    guest.mm.reserve([(0x1000_0000, 0x2000_0000, b""), (0x3000_0000, 0x4000_0000, b"")])
     for addr, window in (
         (0x5000, (0, 0x1000_0000)),
         (0x2000_0000, (0x2000_0000, 0x3000_0000)),
