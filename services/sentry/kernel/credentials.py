@@ -294,19 +294,21 @@ def for_exec(
         permitted &= cred.cap_permitted
     ambient = 0 if file_caps is not None or changed_id else cred.cap_ambient
     permitted |= ambient
-    return replace(
-        cred,
-        euid=euid,
-        suid=euid,
-        fsuid=euid,
-        egid=egid,
-        sgid=egid,
-        fsgid=egid,
-        cap_permitted=permitted,
-        cap_effective=permitted if effective else ambient,
-        cap_ambient=ambient,
-        securebits=cred.securebits & ~_KEEP_CAPS,
-    )
+    given = {
+        "euid": euid,
+        "suid": euid,
+        "fsuid": euid,
+        "egid": egid,
+        "sgid": egid,
+        "fsgid": egid,
+        "cap_permitted": permitted,
+        "cap_effective": permitted if effective else ambient,
+        "cap_ambient": ambient,
+        "securebits": cred.securebits & ~_KEEP_CAPS,
+    }
+    if all(getattr(cred, name) == value for name, value in given.items()):
+        return cred  # as mostly: what is kept for these credentials goes on to hold
+    return replace(cred, **given)
 
 
 def is_secure_exec(old: Credentials, new: Credentials) -> bool:

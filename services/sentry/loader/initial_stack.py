@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 
 from protocol.records import record
 
@@ -51,8 +52,5 @@ def build(
 
 def _addresses(at: int, strings: Sequence[bytes]) -> list[int]:
     """Where each of `strings` lies when they and their NULs follow each other from `at` on."""
-    found = []
-    for string in strings:
-        found.append(at)
-        at += len(string) + 1
-    return found
+    ends = accumulate(map(len, strings), initial=at)
+    return [end + nuls for nuls, end in zip(range(len(strings)), ends, strict=False)]
