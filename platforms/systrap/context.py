@@ -31,6 +31,7 @@ _GREGS: Final = struct.Struct("<23Q")
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _ONE_OP: Final = struct.Struct("<7Q")
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
+_COPIES: Final[dict[int, Callable[..., None]]] = {}  # by length: what writes COPY_RESULT and all behind it
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
@@ -332,7 +333,10 @@ class SystrapContext:
         if self.dead:
             return
         length = len(data)
-        struct.pack_into(f"<qQQ{length}s", self.platform.arena_map, self.copy_at, result, addr, length, data)
+        pack = _COPIES.get(length)
+        if pack is None:
+            pack = _COPIES[length] = struct.Struct(f"<qQQ{length}s").pack_into
+        pack(self.platform.arena_map, self.copy_at, result, addr, length, data)
         self._go(layout.COPY_NOW)
 
     def resume_registers(self) -> None:

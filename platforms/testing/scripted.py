@@ -322,6 +322,7 @@ class ScriptedPlatform:
     """See the module. `programs`: what new threads and processes run, in order of their making."""
 
     event = staticmethod(_EVENT.unpack_from)
+    posted = 0  # operations are carried out by `busy`
 
     def __init__(self) -> None:
         self.arena_map = bytearray(_SLOT * _CONTEXTS)

@@ -88,7 +88,7 @@ class Dispatcher:
                 if u32[context.state_i] == 1 and context.in_guest:  # layout.READY
                     serve(context)
                     served = True
-            if len(contexts) == 1 and not runnable:
+            if len(contexts) == 1 and not runnable and not platform.posted:
                 # Nobody else is at work: look at this one some more before looking at all else, which costs as much as
                 # a call, until something else is there to be looked at.
                 state_i = context.state_i
@@ -96,7 +96,7 @@ class Dispatcher:
                     if u32[state_i] == 1 and context.in_guest:
                         serve(context)
                         served = True
-                        if runnable or not context.in_guest or len(active) != 1:
+                        if runnable or platform.posted or not context.in_guest or len(active) != 1:
                             break
             if runnable:
                 self._run_tasks()
@@ -148,7 +148,7 @@ class Dispatcher:
         size = len(every)
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
         u64 = platform.u64
-        live = self.kernel.standing.live
+        live, park = self.kernel.standing.live, self.kernel.park
         packers: list[Callable[..., None] | None] = [None] * (CARRIED_MAX + 1)
 
         def packer(count: int) -> Callable[..., None]:
@@ -248,7 +248,11 @@ class Dispatcher:
                 context.has_full_frame = False
                 context.nr = context.orig_rax = nr
             context.args = (a0, a1, a2, a3, a4, a5)
-            self._complete(task, outcome)
+            if outcome.__class__ is Wait:  # as in _complete
+                context.park()
+                park(task, outcome)
+            else:
+                self._complete(task, outcome)
 
         return serve
 

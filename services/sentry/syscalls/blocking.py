@@ -56,11 +56,13 @@ def transfer(
 
 def wait_for(file: OpenFile, mask: int, attempt: Callable[[], Outcome], deadline_ns: int | None = None) -> Wait:
     """What `transfer` gives when `attempt` was made and would block."""
-    restart = Restart.SYS
     if mask == READ_MASK and file.receive_timeout_ns:
+        # signal(7): never restarted when a time-out is set
         deadline_ns = time.monotonic_ns() + file.receive_timeout_ns
-        restart = 0  # signal(7): never restarted when a time-out is set
-    return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block, restart=restart)
+        return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block, restart=0)
+    if deadline_ns is None:
+        return Wait(attempt, ((file.queue, mask),))
+    return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block)
 
 
 def broken_pipe(task: Task) -> None:
