@@ -476,6 +476,22 @@ def test_wrong_descriptors_are_closed() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_no_more_descriptors_are_taken_than_there_is_room_for() -> None:
+    guest = FarGuest()
+    guest.provider.room = 2
+    fd, _, _ = guest.connected()
+    listener, number = guest.listening()
+    made = [guest.service.accept(number, [OWN, 8080, 0], [PEER, 5000 + each, 0])[0] for each in range(2)]
+    guest.news()
+    assert len(guest.file(listener).pending) == 1
+    assert guest.service.asked() == [("abort", [made[1]])]
+    assert guest.connect(guest.socket()) == -errno.ENOBUFS
+    datagrams = guest.socket(so.SOCK_DGRAM)
+    assert guest.bind(datagrams, 5000) == -errno.ENOBUFS
+    guest.close(fd)
+    assert guest.bind(datagrams, 5000) == 0
+
+
 @pytest.mark.parametrize(
     "message",
     [

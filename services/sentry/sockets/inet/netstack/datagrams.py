@@ -19,7 +19,7 @@ from protocol.netstack import datagrams as dg
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.sockets.base import READABLE, WRITABLE
 from services.sentry.sockets.inet.addresses import Endpoint, full6
-from services.sentry.sockets.inet.netstack.channel_unsafe import is_usable, unsent_bytes
+from services.sentry.sockets.inet.netstack.channel_unsafe import unsent_bytes
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
 from services.sentry.sockets.inet.udp import Datagram
 
@@ -84,12 +84,14 @@ class FarDatagrams:
             provider.sockets.pop(self.number, None)
             raise LinuxError(getattr(error, "errno", errno.EIO)) from None
         try:
-            if not is_usable(fd, so.SOCK_SEQPACKET):
-                client.forget(binding)
-                raise LinuxError(errno.EIO, "netstack: not a datagram socket")
             client.answer(binding)
+            taken = provider.accepts(fd, so.SOCK_SEQPACKET)
+            fd = fd if taken else -1
+            if not taken:
+                raise LinuxError(errno.ENOBUFS, "no room for the socket, or it is none")
         except LinuxError:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             provider.sockets.pop(self.number, None)
             provider.notify("close", self.number)
             provider.flush()
@@ -220,10 +222,7 @@ class FarDatagrams:
         self.connected = None
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            host_poll = self.socket.kernel.host_poll
-            if host_poll is not None:
-                host_poll.unwatch(fd)
-            os.close(fd)
+            self.provider.give_back(fd)
 
     def option_changed(self, level: int, name: int) -> None:
         if self.alive:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import socket_h as so
 from protocol.netstack import datagrams as dg
 from services.sentry.errors import LinuxError
-from services.sentry.sockets.inet.netstack.channel_unsafe import is_usable
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
 
 if TYPE_CHECKING:
@@ -38,10 +36,9 @@ class FarPackets(FarDatagrams):
         except LinuxError:
             provider.sockets.pop(self.number, None)
             raise
-        if not is_usable(fd, so.SOCK_SEQPACKET):
-            os.close(fd)
+        if not provider.accepts(fd, so.SOCK_SEQPACKET):
             provider.sockets.pop(self.number, None)
-            raise LinuxError(errno.EIO, "netstack: not a datagram socket")
+            raise LinuxError(errno.ENOBUFS, "no room for the socket, or it is none")
         self.fd = fd
         self.alive = self.unsure = True
         socket.far = self

@@ -8,6 +8,8 @@ one (listeners and datagram sockets are opened there again).
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import select
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +22,7 @@ from protocol.netstack.messages import MAX_CLIENT_ID, VERSION
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import Endpoint, is_multicast
 from services.sentry.sockets.inet.interfaces import Neighbour
-from services.sentry.sockets.inet.netstack.channel_unsafe import Channel
+from services.sentry.sockets.inet.netstack.channel_unsafe import Channel, is_usable
 from services.sentry.sockets.inet.netstack.client import FIRST_PATIENCE_NS, Client, Transport, close_fds
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
 from services.sentry.sockets.inet.netstack.packets import FarPackets
@@ -43,12 +45,18 @@ __all__ = ["NetstackProvider"]
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _MAX_NEIGHBOURS: Final = 4096
+#: What is left to files, and to connections that arrive while there is no room for them.
+_OTHER_DESCRIPTORS: Final = 512
 
 FarSocket = FarStream | FarListener | FarDatagrams
 
 
 class NetstackProvider:
-    """See the module. client: None while there is no connection; sockets: id -> what stands for a socket there."""
+    """See the module. client: None while there is no connection; sockets: id -> what stands for a socket there.
+
+    room: how many host sockets may still be taken in. Beyond that the host would drop descriptors on their way, and
+    with them the sense of what the service says.
+    """
 
     def __init__(self, network: InetNetwork, channel: Callable[[int], Transport] = Channel) -> None:
         self.network = network
@@ -57,6 +65,7 @@ class NetstackProvider:
         self.client: Client | None = None
         self.view: Network = NOWHERE
         self.sockets: dict[int, FarSocket] = {}
+        self.room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
         self._last_id = 0
         self._watching_room = False
 
@@ -175,6 +184,22 @@ class NetstackProvider:
             raise ProtocolViolation("netstack: no descriptor")
         return value.number
 
+    # --- host sockets ---
+    def accepts(self, fd: int, kind: int) -> bool:
+        """Whether a descriptor that came is to be kept: a socket of that type, and there is room. Else it is closed."""
+        if self.room > 0 and is_usable(fd, kind):
+            self.room -= 1
+            return True
+        os.close(fd)
+        return False
+
+    def give_back(self, fd: int) -> None:
+        """Close a descriptor that was kept."""
+        self.room += 1
+        if self.kernel.host_poll is not None:
+            self.kernel.host_poll.unwatch(fd)
+        os.close(fd)
+
     # --- ids ---
     def new_id(self, far: FarSocket) -> int:
         """A number for `far`, from which on it gets what is said about it."""
@@ -236,6 +261,9 @@ class NetstackProvider:
     def connect(self, socket: TcpSocket, destination: Endpoint) -> None:
         if self.client is None:
             socket.reset(errno.ENETUNREACH)
+            return
+        if self.room <= 0:
+            socket.reset(errno.ENOBUFS)
             return
         FarStream(self, socket).connect(destination)
         self.flush()

@@ -22,7 +22,6 @@ from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.sockets.base import READABLE, SEND_SHUT
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
-    is_usable,
     shut_down_writing,
     unread_bytes,
     unsent_bytes,
@@ -108,8 +107,10 @@ class FarStream:
     def connected(self, local: Endpoint, fd: int) -> None:
         """The service: it stands."""
         socket = self.socket
-        if self.fd >= 0 or not self.alive or socket.state != tcp.TCP_SYN_SENT or not is_usable(fd, so.SOCK_STREAM):
+        if self.fd >= 0 or not self.alive or socket.state != tcp.TCP_SYN_SENT:
             os.close(fd)
+            return
+        if not self.provider.accepts(fd, so.SOCK_STREAM):
             return
         self.take(fd)
         if local.port and local.port != socket.local_port:
@@ -358,10 +359,7 @@ class FarStream:
     def _finish(self, method: str) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            host_poll = self.socket.kernel.host_poll
-            if host_poll is not None:
-                host_poll.unwatch(fd)
-            os.close(fd)
+            self.provider.give_back(fd)
         if not self.closed:
             self.closed = True
             self.provider.notify(method, self.number)
@@ -420,9 +418,11 @@ class FarListener:
         if number in self.provider.sockets:
             os.close(fd)
             return
-        sound = is_usable(fd, so.SOCK_STREAM) and len(local.address) == len(remote.address) != 0
+        sound = len(local.address) == len(remote.address) != 0
         if not sound or len(listener.pending) > listener.backlog or not self.alive:
             os.close(fd)
+            sound = False
+        if not sound or not self.provider.accepts(fd, so.SOCK_STREAM):
             self.provider.notify("abort", number)
             self.provider.flush()
             return
