@@ -14,7 +14,8 @@ Values
     value    int or bytes as setsockopt(2) takes it: bytes are the C structure of amd64 Linux
 
 Client to netstackd (R: the answer of a request)
-    hello [version, namespace | nil]    first. R {"version": 1, "namespace": name}. nil: the one this connection is for
+    hello [version, namespace | nil]    first. R {"version": 1, "namespace": name}. nil: the one this connection is for.
+                                        "shared": true beside it when the namespace's addresses are other programs' too
     network []                          R snapshot; from then on `network [snapshot]` comes when anything in it changed
     neighbours []                       R [[interface, address, mac, state NUD_*]]
     open [id, family, type, protocol]   R nil for a stream, else Fd of the data socket

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome, WaitQueue
     from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.sockets.packet_filter import Instruction
     from services.sentry.vfs.inode import Inode
 
 __all__ = [
@@ -116,7 +117,8 @@ class Socket(OpenFile):
     """Base of every family. `shut` holds RECEIVE_SHUT | SEND_SHUT; `error` the pending SO_ERROR, 0: none.
 
     receive_timeout_ns, send_timeout_ns: SO_RCVTIMEO and SO_SNDTIMEO, 0: none. `options`: settings that only need to be
-    remembered; plain_receive: nothing but the next bytes is asked for (no SO_PEEK_OFF, no SO_RCVLOWAT).
+    remembered; program: a packet filter; plain_receive: nothing but the next bytes is asked for (no SO_PEEK_OFF, no
+    SO_RCVLOWAT).
     """
 
     __slots__ = (
@@ -127,6 +129,7 @@ class Socket(OpenFile):
         "options",
         "peek_offset",
         "plain_receive",
+        "program",
         "protocol",
         "receive_buffer",
         "receive_timeout_ns",
@@ -144,6 +147,8 @@ class Socket(OpenFile):
     has_urgent_data = False
     #: MSG_TRUNC throws a stream's bytes away without a copy (tcp(7)).
     discards = False
+    #: A packet filter (SO_ATTACH_FILTER) can be attached; `program` is the one that is.
+    filters_packets = False
     #: What stands for a socket outside the Sentry (inet/provider.py Far), where a family has such.
     far: Any = None
     #: What connect(2) gives when SO_SNDTIMEO ended it.
@@ -162,6 +167,7 @@ class Socket(OpenFile):
         self.plain_receive = True
         self.linger = (0, 0)
         self.options: dict[int, int] = {}
+        self.program: tuple[Instruction, ...] | None = None
 
     # --- names and connections ---
     def bind(self, task: Task, address: bytes) -> None:

@@ -17,6 +17,7 @@ from protocol.abi import time_h as tm
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.base import DEFAULT_BUFFER_BYTES
+from services.sentry.sockets.packet_filter import INSTRUCTION_BYTES, MAX_INSTRUCTIONS, checked_untrusted
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -179,9 +180,27 @@ def _get_memory(task: Task, socket: Socket) -> bytes:
     return struct.pack("<9I", 0, socket.receive_buffer, 0, socket.send_buffer, 0, 0, 0, 0, 0)
 
 
+#: struct sock_fprog: how many instructions, and where (linux/filter.h).
+_PROGRAM: Final = struct.Struct("<H6xQ")
+
+
+def _attach_filter(task: Task, socket: Socket, value: bytes) -> None:
+    """SO_ATTACH_FILTER. EINVAL: no program that can be run; EFAULT; ENOPROTOOPT: not for this kind of socket."""
+    if not socket.filters_packets:
+        raise LinuxError(errno.ENOPROTOOPT)
+    if len(value) != _PROGRAM.size:
+        raise LinuxError(errno.EINVAL)
+    count, addr = _PROGRAM.unpack(value)
+    if not 1 <= count <= MAX_INSTRUCTIONS:
+        raise LinuxError(errno.EINVAL)
+    socket.program = checked_untrusted(task.mm.read(addr, count * INSTRUCTION_BYTES))
+
+
 def _detach_filter(task: Task, socket: Socket, value: bytes) -> None:
-    """SO_DETACH_FILTER: there are no filters, as SO_ATTACH_FILTER says (ENOPROTOOPT)."""
-    raise LinuxError(errno.ENOENT)
+    """SO_DETACH_FILTER. ENOENT: there is none."""
+    if socket.program is None:
+        raise LinuxError(errno.ENOENT)
+    socket.program = None
 
 
 def _refuse_no_priority(task: Task, socket: Socket, value: bytes) -> None:
@@ -232,6 +251,7 @@ _ROWS: Final[dict[int, tuple[_Read | None, _Write | None]]] = {
     so.SO_BUSY_POLL: _remembered(so.SO_BUSY_POLL, cap=ca.CAP_NET_ADMIN),
     so.SO_BPF_EXTENSIONS: _fixed(lambda socket: 64),
     so.SO_BUF_LOCK: _remembered(so.SO_BUF_LOCK),
+    so.SO_ATTACH_FILTER: (None, _attach_filter),
     so.SO_DETACH_FILTER: (None, _detach_filter),
     so.SO_COOKIE: ((lambda task, socket: struct.pack("<Q", socket.inode.ino)), None),
     so.SO_MEMINFO: (_get_memory, None),

@@ -46,12 +46,13 @@ def _interface() -> Interface:
 class Loopback:
     """See the module."""
 
-    __slots__ = ("interfaces", "network", "routes")
+    __slots__ = ("interfaces", "network", "routes", "shared")
 
     def __init__(self, network: InetNetwork) -> None:
         self.network = network
         self.interfaces: tuple[Interface, ...] = (_interface(),)
         self.routes: tuple[RouteEntry, ...] = ()
+        self.shared = False
 
     def kind_of(self, address: bytes) -> int:
         if len(address) == 4:
@@ -70,7 +71,7 @@ class Loopback:
             if interface and len(destination) == 4 and is_multicast(destination):
                 return Route(LOOPBACK4, rt.RTN_MULTICAST, self, own)
         for other in self.network.providers[1:]:
-            if other.kind_of(destination) == rt.RTN_LOCAL:
+            if not other.shared and other.kind_of(destination) == rt.RTN_LOCAL:
                 return Route(destination, rt.RTN_LOCAL, self, own)
         return None
 

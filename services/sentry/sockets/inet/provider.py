@@ -21,8 +21,12 @@ __all__ = ["Far", "Provider", "Route"]
 class Provider(Protocol):
     """Carries data of sockets to the addresses it has routes for.
 
-    interfaces: what it shows; routes: its routing table without what follows from the interfaces' addresses.
+    interfaces: what it shows; routes: its routing table without what follows from the interfaces' addresses. shared:
+    its addresses are also those of programs outside the sandbox (the host's network), so that what is sent to them is
+    not the loopback's.
     """
+
+    shared: bool
 
     @property
     def interfaces(self) -> tuple[Interface, ...]: ...

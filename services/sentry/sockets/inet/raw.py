@@ -11,7 +11,6 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import in_h
-from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError
@@ -84,6 +83,9 @@ class PingSocket(UdpSocket):
     first_unprivileged = 0
     needs_port = False
 
+    def filter_head(self, datagram: Datagram) -> bytes:
+        return b""
+
     def check_payload(self, data: bytes, address: bytes) -> None:
         """EINVAL: not an echo request (ping_supported)."""
         if len(data) < _HEADER_BYTES or data[0] != _ECHO[len(address)][0] or data[1]:
@@ -91,7 +93,7 @@ class PingSocket(UdpSocket):
 
     def _emit(self, data: bytes, wanted: Endpoint, way: Route, header: Header) -> None:
         self.check_payload(data, wanted.address)
-        if way.kind != rt.RTN_LOCAL:
+        if way.interface.ifindex != LOOPBACK_INDEX:
             super()._emit(data, wanted, way, header)
             return
         request = data[:4] + self.local_port.to_bytes(2, "big") + data[6:]
@@ -126,6 +128,9 @@ class RawSocket(UdpSocket):
     def give_up_port(self) -> None:
         self.network.raw.pop(self, None)
 
+    def filter_head(self, datagram: Datagram) -> bytes:
+        return b""
+
     def claim_of(self, address: bytes) -> bytes:
         return address
 
@@ -154,7 +159,7 @@ class RawSocket(UdpSocket):
         return super().send(data, message)
 
     def _emit(self, data: bytes, wanted: Endpoint, way: Route, header: Header) -> None:
-        if way.kind != rt.RTN_LOCAL:
+        if way.interface.ifindex != LOOPBACK_INDEX:
             super()._emit(data, wanted, way, header)
             return
         source, address = way.source, wanted.address

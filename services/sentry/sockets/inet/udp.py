@@ -39,6 +39,7 @@ from services.sentry.sockets.inet.addresses import (
 from services.sentry.sockets.inet.endpoint import InetSocket
 from services.sentry.sockets.inet.ip_options import IntOption, get_int, set_int
 from services.sentry.sockets.inet.multicast import leave_all, outgoing_interface
+from services.sentry.sockets.packet_filter import PacketView, run
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
@@ -113,6 +114,7 @@ class UdpSocket(InetSocket):
 
     pollable = True
 
+    filters_packets = True
     #: A destination is nothing without a port.
     needs_port = True
 
@@ -417,11 +419,22 @@ class UdpSocket(InetSocket):
         key = (_IP, in_h.IP_MULTICAST_ALL) if len(group) == 4 else (_IPV6, in_h.IPV6_MULTICAST_ALL)
         return bool(self.settings.get(key, 1)) and any(joined == group for joined, _ in self.network.groups)
 
+    def filter_head(self, datagram: Datagram) -> bytes:
+        """What a packet filter sees before the data: the UDP header."""
+        length = (len(datagram.data) + 8) & 0xFFFF
+        return struct.pack(">4H", datagram.source.port, datagram.destination.port, length, 0)
+
     def deliver(self, datagram: Datagram) -> None:
         """A datagram came. It is dropped when as much waits as SO_RCVBUF allows."""
         if self.inbox_bytes > self.receive_buffer:
             self.network.counted["RcvbufErrors"] += 1
             return
+        if self.program is not None:
+            head = self.filter_head(datagram)
+            taken = run(self.program, PacketView(head + datagram.data))
+            if not taken:
+                return
+            datagram = datagram._replace(data=datagram.data[: max(taken - len(head), 0)])
         self.network.counted["InDatagrams"] += 1
         if self.options.get(so.SO_TIMESTAMP) or self.options.get(so.SO_TIMESTAMPNS):
             datagram = datagram._replace(stamp_ns=self.kernel.clock.realtime_ns())

@@ -23,6 +23,7 @@ from services.sentry.kernel.waiter import ANY
 from services.sentry.sockets.base import READABLE, WRITABLE, Incoming, Outgoing, Socket
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.packet.ring import HEADER_BYTES, REQUEST, Ring
+from services.sentry.sockets.packet_filter import PacketView, run
 from services.sentry.vfs.anonymous import socket_inode
 from services.sentry.vfs.open_file import Backing
 
@@ -39,6 +40,7 @@ _MIN_SOCKADDR: Final = 12
 _MAX_FRAME: Final = 65_535 + 64
 _OVERHEAD_BYTES: Final = 768
 _MREQ_BYTES: Final = 16
+_ETHERNET_BYTES: Final = 14
 
 _ADD_MEMBERSHIP: Final = 1
 _DROP_MEMBERSHIP: Final = 2
@@ -56,12 +58,13 @@ _TP_STATUS_USER: Final = 1
 
 
 class Frame:
-    """What came: `address` is the struct sockaddr_ll, `stamp_ns` when (CLOCK_REALTIME)."""
+    """What came, as a filter left it of `length` bytes. address: struct sockaddr_ll; stamp_ns: CLOCK_REALTIME."""
 
-    __slots__ = ("address", "data", "stamp_ns")
+    __slots__ = ("address", "data", "length", "stamp_ns")
 
-    def __init__(self, data: bytes, address: bytes, stamp_ns: int) -> None:
+    def __init__(self, data: bytes, length: int, address: bytes, stamp_ns: int) -> None:
         self.data = data
+        self.length = length
         self.address = address
         self.stamp_ns = stamp_ns
 
@@ -84,6 +87,7 @@ class PacketSocket(Socket):
 
     domain = so.AF_PACKET
     pollable = True
+    filters_packets = True
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:
         super().__init__(task.kernel, socket_inode(task.kernel, task.cred), kind, protocol, flags)
@@ -160,6 +164,12 @@ class PacketSocket(Socket):
     # --- receiving ---
     def deliver_frame(self, data: bytes, index: int, tail: tuple[int, int, int, bytes]) -> None:
         """A frame came; `tail`: EtherType, hatype, pkttype, link address. Dropped beyond SO_RCVBUF."""
+        length = len(data)
+        if self.program is not None:
+            network = _ETHERNET_BYTES if self.kind == so.SOCK_RAW else 0
+            data = data[: run(self.program, PacketView(data, network, tail[0], tail[2], index, tail[1]))]
+            if not data:
+                return
         self.received += 1
         if self.inbox_bytes > self.receive_buffer:
             self.dropped += 1
@@ -169,10 +179,12 @@ class PacketSocket(Socket):
             so.AF_PACKET, ethertype.to_bytes(2, "big"), index, hatype, kind, len(hardware), hardware
         )
         if self.ring is not None:
-            if not self.ring.put(data, address, self.kernel.clock.realtime_ns(), cooked=self.kind == so.SOCK_DGRAM):
+            if not self.ring.put(
+                data, length, address, self.kernel.clock.realtime_ns(), cooked=self.kind == so.SOCK_DGRAM
+            ):
                 self.dropped += 1
             return
-        self.inbox.append(Frame(data, address, self.kernel.clock.realtime_ns()))
+        self.inbox.append(Frame(data, length, address, self.kernel.clock.realtime_ns()))
         self.inbox_bytes += len(data) + _OVERHEAD_BYTES
 
     def _fill(self) -> None:
@@ -193,9 +205,9 @@ class PacketSocket(Socket):
         if not flags & so.MSG_PEEK:
             self.inbox.popleft()
             self.inbox_bytes -= len(frame.data) + _OVERHEAD_BYTES
-        marks = so.MSG_TRUNC if len(frame.data) > count else 0
+        marks = so.MSG_TRUNC if frame.length > count else 0
         return Incoming(
-            frame.data[:count], len(frame.data), frame.address, flags=marks, control=self._control(frame, count)
+            frame.data[:count], frame.length, frame.address, flags=marks, control=self._control(frame, count)
         )
 
     def _control(self, frame: Frame, count: int) -> tuple[tuple[int, int, bytes], ...]:
@@ -206,9 +218,9 @@ class PacketSocket(Socket):
         elif self.options.get(so.SO_TIMESTAMP):
             found.append((so.SOL_SOCKET, so.SCM_TIMESTAMP, tm.TIMEVAL.pack(seconds, rest // tm.NSEC_PER_USEC)))
         if self.settings.get(_AUXDATA):
-            length = len(frame.data)
-            head = 14 if self.kind == so.SOCK_RAW else 0
-            packed = _AUXDATA_STRUCT.pack(_TP_STATUS_USER, length, min(length, count), 0, head, 0, 0)
+            length = frame.length
+            head = _ETHERNET_BYTES if self.kind == so.SOCK_RAW else 0
+            packed = _AUXDATA_STRUCT.pack(_TP_STATUS_USER, length, min(len(frame.data), count), 0, head, 0, 0)
             found.append((so.SOL_PACKET, _AUXDATA, packed))
         return tuple(found)
 
@@ -228,7 +240,7 @@ class PacketSocket(Socket):
 
     def unread_bytes(self) -> int:
         self._fill()
-        return len(self.inbox[0].data) if self.inbox else 0
+        return self.inbox[0].length if self.inbox else 0
 
     def unsent_bytes(self) -> int:
         return int(self.far.unsent_bytes()) if self.far is not None else 0

@@ -66,8 +66,11 @@ class Ring:
     def _status(self, index: int) -> int:
         return int.from_bytes(os.pread(self.fd, 4, self._at(index)), "little")
 
-    def put(self, data: bytes, address: bytes, stamp_ns: int, *, cooked: bool) -> bool:
-        """One frame; False: there is no room. `cooked`: the link header is not part of `data` (SOCK_DGRAM)."""
+    def put(self, data: bytes, length: int, address: bytes, stamp_ns: int, *, cooked: bool) -> bool:
+        """One frame, of `length` bytes before a filter. False: there is no room.
+
+        cooked: the link header is not part of `data` (SOCK_DGRAM).
+        """
         at = self._at(self._head)
         if self._status(self._head):
             return False
@@ -79,9 +82,9 @@ class Ring:
         part = data[: max(self._frame_bytes - mac, 0)]
         seconds, rest = divmod(stamp_ns, 1_000_000_000)
         if self._version == 0:
-            head = _HEADERS[0].pack(0, len(data), len(part), mac, net, seconds & 0xFFFFFFFF, rest // 1000)
+            head = _HEADERS[0].pack(0, length, len(part), mac, net, seconds & 0xFFFFFFFF, rest // 1000)
         else:
-            head = _HEADERS[1].pack(0, len(data), len(part), mac, net, seconds & 0xFFFFFFFF, rest, 0, 0)
+            head = _HEADERS[1].pack(0, length, len(part), mac, net, seconds & 0xFFFFFFFF, rest, 0, 0)
         os.pwrite(self.fd, head + address.ljust(_SOCKADDR_BYTES, b"\0"), at)
         os.pwrite(self.fd, part, at + mac)
         os.pwrite(self.fd, _STATUS_USER.to_bytes(4, "little"), at)  # last: the program may look at any time

@@ -194,12 +194,13 @@ GUESTS: list[FarGuest] = []
 class FarGuest(Guest):
     """A guest whose network is a fake service's. Addresses are (port, bytes)."""
 
-    def __init__(self, kernel: Kernel | None = None) -> None:
+    def __init__(self, kernel: Kernel | None = None, *, shared: bool = False) -> None:
         super().__init__(kernel)
         self.kernel.host_poll = HostPoll()
         self.services = [Service()]
         self.provider = NetstackProvider(self.kernel.part(InetNetwork), lambda fd: ServedChannel(fd, self.services[-1]))
         GUESTS.append(self)
+        self.service.answers["hello"] = {"version": 1, "namespace": "fake", "shared": shared}
         self.provider.join(self.service.fd)
         self.service.calls.clear()
 

@@ -252,6 +252,7 @@ class Far:
     """Owns 10.0.0.1 and routes 10.0.0.0/8; what it is asked to carry is kept."""
 
     own = bytes((10, 0, 0, 1))
+    shared = False
 
     def __init__(self) -> None:
         addresses = (InterfaceAddress(self.own, 8, rt.RT_SCOPE_UNIVERSE),)

@@ -281,6 +281,29 @@ def test_messages_that_make_no_sense_are_dropped(raw: bytes) -> None:
     assert guest.receive(fd, 10) == b"good"
 
 
+def test_a_filter_decides_what_comes_in_and_how_much_of_it() -> None:
+    guest = FarGuest()
+    fd = guest.socket(DGRAM)
+    # bytes to `take` if the first byte behind the UDP header is 'y'
+    program = struct.pack("<HBBI", 0x30, 0, 0, 8) + struct.pack("<HBBI", 0x15, 0, 1, ord("y"))
+    program += struct.pack("<HBBI", 0x06, 0, 0, 8 + 3) + struct.pack("<HBBI", 0x06, 0, 0, 0)
+    value = struct.pack("<H6xQ", 4, guest.put(program))
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_DETACH_FILTER, 0) == -errno.ENOENT
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_ATTACH_FILTER, value) == 0
+    assert guest.bind(fd, 5000) == 0
+    number = opened(guest, fd)
+    for _ in range(100):
+        arrive(guest, number, b"no")
+    arrive(guest, number, b"yes, some")
+    guest.news()
+    assert guest.poll(fd) & po.POLLIN and guest.receive(fd, 100) == b"yes"
+    assert not guest.poll(fd) & po.POLLIN
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_DETACH_FILTER, 0) == 0
+    arrive(guest, number, b"no")
+    guest.news()
+    assert guest.receive(fd, 100) == b"no"
+
+
 def test_a_full_way_out_blocks_until_the_service_reads() -> None:
     guest = FarGuest()
     fd = guest.socket(DGRAM, so.SOCK_NONBLOCK)

@@ -78,6 +78,15 @@ def test_own_addresses_are_the_loopback() -> None:
     assert guest.call(sk.sys_accept, listener, 0, 0) >= 0
 
 
+def test_own_addresses_that_are_shared_are_asked_for_outside() -> None:
+    guest = FarGuest(shared=True)
+    guest.listening()
+    assert guest.connect(guest.socket(), 8080, OWN) is None
+    assert guest.service.asked("connect")[0][1][1] == [OWN, 8080, 0]
+    assert guest.connect(guest.socket(flags=NONBLOCK), 8080, LOOPBACK) == -errno.EINPROGRESS
+    assert guest.service.asked("connect") == []
+
+
 def test_no_route_is_no_connection() -> None:
     guest = FarGuest()
     guest.service.snapshot["routes"] = []

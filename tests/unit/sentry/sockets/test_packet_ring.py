@@ -26,7 +26,7 @@ def ring() -> Iterator[Ring]:
 
 def test_a_frame_lies_behind_its_header_and_address(ring: Ring) -> None:
     assert not ring.is_readable()
-    assert ring.put(FRAME, ADDRESS, STAMP, cooked=False)
+    assert ring.put(FRAME, 60, ADDRESS, STAMP, cooked=False)
     memory = os.pread(ring.fd, 2048, 0)
     status, length, taken, mac, net, seconds, rest = struct.unpack_from("<IIIHHII", memory)
     assert (status, length, taken, seconds, rest) == (1, 60, 60, 1_000_000_007, 123_456_789)
@@ -36,11 +36,11 @@ def test_a_frame_lies_behind_its_header_and_address(ring: Ring) -> None:
 
 
 def test_frames_go_round_and_wait_for_the_program(ring: Ring) -> None:
-    assert [ring.put(bytes((each,)) * 20, ADDRESS, 0, cooked=False) for each in range(5)] == [True] * 4 + [False]
+    assert [ring.put(bytes((each,)) * 20, 20, ADDRESS, 0, cooked=False) for each in range(5)] == [True] * 4 + [False]
     starts = [0, 2048, 4096, 6144]
     assert [os.pread(ring.fd, 1, at + 66) for at in starts] == [b"\0", b"\1", b"\2", b"\3"]
     os.pwrite(ring.fd, bytes(4), 0)
-    assert ring.put(b"\7" * 20, ADDRESS, 0, cooked=False)
+    assert ring.put(b"\7" * 20, 20, ADDRESS, 0, cooked=False)
     assert os.pread(ring.fd, 1, 66) == b"\7"
     for at in starts:
         os.pwrite(ring.fd, bytes(4), at)
@@ -48,7 +48,7 @@ def test_frames_go_round_and_wait_for_the_program(ring: Ring) -> None:
 
 
 def test_what_does_not_fit_is_cut(ring: Ring) -> None:
-    assert ring.put(bytes(5000), ADDRESS, 0, cooked=True)
+    assert ring.put(bytes(5000), 5000, ADDRESS, 0, cooked=True)
     length, taken, mac = struct.unpack_from("<IIH", os.pread(ring.fd, 32, 0), 4)
     assert length == 5000 and taken == 2048 - mac
 

@@ -30,6 +30,7 @@ __all__ = ["FarDatagrams"]
 
 _EDGE: Final = select.EPOLLIN | select.EPOLLET
 _BATCH: Final = 16
+_MOST: Final = 256
 
 
 class FarDatagrams:
@@ -131,8 +132,11 @@ class FarDatagrams:
 
     # --- receiving ---
     def fill(self) -> None:
-        """Deliver what came, some of it."""
-        for _ in range(_BATCH):
+        """Deliver what came: some of it, or on until something is for the socket, as a filter may want little."""
+        inbox = self.socket.inbox
+        for count in range(_MOST):
+            if count >= _BATCH and inbox:
+                return
             if not self.unsure or self.fd < 0 or self.socket.inbox_bytes > self.socket.receive_buffer:
                 return
             try:
@@ -150,6 +154,8 @@ class FarDatagrams:
             except ProtocolViolation:
                 continue  # one message that makes no sense is one datagram less
             self._came(came)
+        if self.unsure and not inbox:
+            self.socket.queue.wake(READABLE)  # others are to be served, too: whoever waits goes on with it
 
     def _came(self, came: dg.Datagram) -> None:
         socket = self.socket

@@ -64,6 +64,7 @@ class NetstackProvider:
         self.kernel = network.kernel
         self.client: Client | None = None
         self.view: Network = NOWHERE
+        self.shared = False
         self.sockets: dict[int, FarSocket] = {}
         self.room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
         self._last_id = 0
@@ -73,9 +74,11 @@ class NetstackProvider:
     def join(self, fd: int) -> None:
         """Speak to the service on `fd`: greetings and the first snapshot. OSError: it does not answer as it should."""
         client = self.client = Client(self._channel(fd), self._event, self._lost)
-        client.notify("hello", VERSION, None)
+        greeting, asked = client.request("hello", VERSION, None), client.request("network")
         try:
-            self.view = Network.from_snapshot_untrusted(client.answer(client.request("network"), FIRST_PATIENCE_NS))
+            greeted = client.answer(greeting, FIRST_PATIENCE_NS)
+            self.shared = isinstance(greeted, dict) and greeted.get("shared") is True
+            self.view = Network.from_snapshot_untrusted(client.answer(asked, FIRST_PATIENCE_NS))
         except (LinuxError, ProtocolViolation) as error:
             client.end()
             raise OSError(errno.EPROTO, f"the network stack does not answer: {error}") from None
