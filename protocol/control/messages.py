@@ -39,7 +39,7 @@ RESPONSE: Final = 1
 NOTIFICATION: Final = 2
 
 #: Where a sandbox may fail before its program runs. "exec" decides between exit status 126 and 127.
-STAGES: Final = ("seal", "platform", "gofer", "mount", "exec", "internal")
+STAGES: Final = ("seal", "platform", "gofer", "mount", "network", "exec", "internal")
 
 #: Method -> types of its parameters.
 FROM_SENTRY: Final[dict[str, tuple[type, ...]]] = {

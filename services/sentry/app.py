@@ -9,6 +9,7 @@ the control channel, or of this process; guest processes end with it in every ca
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import resource
 import signal
@@ -61,6 +62,8 @@ def prepare(config: SentryConfig) -> None:
     _Prepared.platform.prepare()
     _Prepared.rows = table.build()
     boot.import_filesystems()
+    if config.network != "none":
+        importlib.import_module("services.sentry.sockets.inet.netstack.provider")
     if config.sealed:
         from protocol.sealing.seal_unsafe import SealError, cache_directory, cached_filter
 
@@ -145,6 +148,7 @@ class _Sentry:
             ("platform", self._start_platform),
             ("mount", self._mount),
             ("mount", self._first_task),
+            ("network", self._join_network),
             ("seal", self._seal),
             ("exec", self._ready),
         ]
@@ -179,6 +183,13 @@ class _Sentry:
         console = getattr(self.kernel, "console", None)
         if console is not None:
             console.wanted = lambda: self.control.notify("terminal_wanted")
+
+    def _join_network(self) -> None:
+        """Last before the seal: what serves the other end was started beside us."""
+        if self.fds.network is not None:
+            from services.sentry.sockets.inet.netstack import attach
+
+            attach(self.kernel, self.fds.network)
 
     def _seal(self) -> None:
         self.loop = loop.MainLoop(self.kernel, self.dispatcher, self.platform, self.outside)

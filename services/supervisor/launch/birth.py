@@ -153,11 +153,15 @@ class Birth:
         app.run_in_child(channel, listener, str(self._about), seal=self._plan.sealed, confine=self._confine_and_reach)
 
     def _connector(self) -> None:
-        """given: netstackd's channel."""
+        """given: netstackd's channel. about: netstackd's configuration."""
         _raise_file_limit()
         app = import_module(self._plan.modules.connector)
         app.run_connector(
-            self._given[0], unsealed=not self._plan.sealed, confine=self._confine_and_reach, ready_fd=self._ready
+            self._given[0],
+            str(self._about),
+            seal=self._plan.sealed,
+            confine=self._confine_and_reach,
+            ready_fd=self._ready,
         )
 
     def _host_network(self) -> None:
@@ -201,7 +205,7 @@ class Birth:
     def _drop_rights(self) -> None:
         """Root's Sentry becomes nobody, in a user namespace that only root owns: no other process of that user may
         touch it, and it holds no right anywhere. Any other one keeps its user; none keeps a capability. So do the
-        services of a network, but that those with the caller's network stay in the caller's user namespace."""
+        services of a network."""
         if self._ids[0] == 0 and self._born != BORN_BY_USER:
             privileges.keep_capabilities(self._calls, privileges.CHANGE_USER)
             try:

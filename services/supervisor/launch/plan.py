@@ -47,7 +47,7 @@ class ServiceModules:
         sentry: str = "services.sentry.app",
         gofer: str = "services.gofer.app",
         netstackd: str = "services.netstackd.supervised",
-        connector: str = "services.netstackd.slirp.connector",
+        connector: str = "services.netstackd.supervised",
         host_network: str = "services.hostnet.app",
     ) -> None:
         self.sentry = sentry

@@ -128,7 +128,7 @@ class Carrier:
         assert self._plan is not None
         ours, theirs = socketpair()
         try:
-            self.services.append(start_service(self._plan, "connector", [theirs], calls))
+            self.services.append(start_service(self._plan, "connector", [theirs], calls, self._text))
         finally:
             theirs.close()
         return ours

@@ -127,12 +127,11 @@ def run_in_child(
 
 
 def run_connector(
-    channel: socket.socket, *, unsealed: bool, confine: Callable[[], None], ready_fd: int | None
+    channel: socket.socket, text: str, *, seal: bool, confine: Callable[[], None], ready_fd: int
 ) -> NoReturn:
-    """The contract of services.netstackd.slirp.connector.run_connector. A word from netstackd never comes."""
+    """The contract of services.netstackd.supervised.run_connector. A word from netstackd never comes."""
     confine()
-    if ready_fd is not None:
-        os.write(ready_fd, b"R")
-        os.close(ready_fd)
+    os.write(ready_fd, b"R")
+    os.close(ready_fd)
     channel.recv(1)
     os._exit(0)
