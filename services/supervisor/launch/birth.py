@@ -205,19 +205,24 @@ class Birth:
     def _drop_rights(self) -> None:
         """Root's Sentry becomes nobody, in a user namespace that only root owns: no other process of that user may
         touch it, and it holds no right anywhere. Any other one keeps its user; none keeps a capability. So do the
-        services of a network."""
+        services of a network, but that root's broker of the host's network keeps LOW_PORTS, and with it, that it counts
+        there, the host's user namespace."""
+        wanted = 0
         if self._ids[0] == 0 and self._born != BORN_BY_USER:
-            privileges.keep_capabilities(self._calls, privileges.CHANGE_USER)
+            wanted = privileges.LOW_PORTS if self._name == "host-network" else 0
+            privileges.keep_capabilities(self._calls, privileges.CHANGE_USER | wanted)
             try:
                 os.setgroups([])
-                if self._born == BORN_BY_ROOT and self._enter_user_namespace():
+                if not wanted and self._born == BORN_BY_ROOT and self._enter_user_namespace():
                     privileges.keep_capabilities(self._calls, privileges.CHANGE_USER)
+                self._calls.prctl(privileges.PR_SET_KEEPCAPS, int(bool(wanted)))
                 privileges.become_unprivileged(self._calls)
+                self._calls.set_capabilities(wanted)
             except OSError as error:
                 self._weak(
                     f"{TITLES.get(self._name, self._name)} keeps user id 0, without capabilities: {reason(error)}"
                 )
-        privileges.keep_capabilities(self._calls, 0)
+        privileges.keep_capabilities(self._calls, wanted)
 
     def _enter_user_namespace(self) -> bool:
         try:

@@ -20,12 +20,14 @@ CAP_FOWNER = 3
 CAP_FSETID = 4
 CAP_SETGID = 6
 CAP_SETUID = 7
+CAP_NET_BIND_SERVICE = 10
 CAP_SYS_ADMIN = 21
 CAP_MKNOD = 27
 CAP_LAST_CAP = 40
 # <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
@@ -39,6 +41,8 @@ GOFER_READ = 1 << CAP_DAC_READ_SEARCH
 #: And for a writable one: writing any file, giving it the owner and the bits the guest asked for, device nodes.
 GOFER_WRITE = GOFER_READ | 1 << CAP_DAC_OVERRIDE | 1 << CAP_CHOWN | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_MKNOD
 
+#: What root's broker of the host's network keeps: servers in the sandbox may listen on any port.
+LOW_PORTS = 1 << CAP_NET_BIND_SERVICE
 #: What it takes to become another user.
 CHANGE_USER = 1 << CAP_SETGID | 1 << CAP_SETUID
 
