@@ -90,6 +90,17 @@ class Broker:
         self.log(f"the Sentry sent nonsense: {violation.why}")
         self.loop.stop()
 
+    def close(self) -> None:
+        """Let go of every socket: for who goes on living."""
+        for one in self._sockets.values():
+            one.close(reset=True)
+        self._sockets.clear()
+        for _, fds in self._unsent:
+            for fd in fds:
+                os.close(fd)
+        self._sock.close()
+        self._host.close()
+
     # --- the connection ---
     def _ready(self, events: int) -> None:
         if events & select.EPOLLOUT:

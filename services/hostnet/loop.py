@@ -33,6 +33,10 @@ class Loop:
         """Of the epoll instance."""
         return self._epoll.fileno()
 
+    def close(self) -> None:
+        """Let go of it."""
+        self._epoll.close()
+
     def stop(self) -> None:
         """End `run`."""
         self._over = True

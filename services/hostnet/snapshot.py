@@ -50,6 +50,11 @@ class HostNetwork:
         """What the seal keeps."""
         return {self._asking.fileno(), self._hearing.fileno()}
 
+    def close(self) -> None:
+        """Both sockets."""
+        self._asking.close()
+        self._hearing.close()
+
     def drain(self) -> None:
         """Read the news away: they say that, `snapshot` says what."""
         while True:

@@ -23,14 +23,24 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "services": (),
     "services.gofer": ("protocol", "sentrio"),
     "services.netstackd": ("protocol", "sentrio"),
+    "services.hostnet": ("protocol",),
     "services.sentry": ("protocol", "platforms", "sentrio"),
     "services.supervisor": ("protocol", "platforms", "sentrio"),
     # The launcher imports the services once and forks them, to start fast: lazily, inside functions.
-    "services.supervisor.launch": ("protocol", "platforms", "sentrio", "services.sentry.app", "services.gofer.app"),
+    # Those of a network only where one is asked for; tests/oci/test_network.py looks that nothing else imports them.
+    "services.supervisor.launch": (
+        "protocol",
+        "platforms",
+        "sentrio",
+        "services.sentry.app",
+        "services.gofer.app",
+        "services.netstackd.supervised",
+        "services.hostnet.app",
+    ),
 }
 
 # The edges above that must stay inside functions, so that the command line does not pay for them.
-LAZY_ONLY = ("services.sentry.app", "services.gofer.app")
+LAZY_ONLY = ("services.sentry.app", "services.gofer.app", "services.netstackd.supervised", "services.hostnet.app")
 
 # Layers of the Sentry, lowest first; a module imports its own layer and those before it. Folders or modules of
 # services.sentry; the longest name wins. Modules in one row are on one level and may import each other.
@@ -87,6 +97,7 @@ NETSTACKD_LAYERS: list[tuple[str, ...]] = [
     ("app",),
     ("control",),
     ("process",),
+    ("supervised",),
     ("commands",),
     ("__main__",),
 ]

@@ -17,6 +17,7 @@ SERVICES: Final = {
     "gofer": ("services.gofer.host_filter",),
     "sentry": ("services.sentry.host_filter",),
     "netstackd": ("services.netstackd.host_filter",),
+    "host network": ("services.hostnet.host_filter",),
     "systrap stub": ("platforms.systrap.filter",),
 }
 _SIGNS: Final = {
