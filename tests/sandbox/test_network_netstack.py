@@ -59,12 +59,12 @@ def test_a_published_port_leads_into_the_sandbox(any_host: Any, peer: Any) -> No
     port = free_port()
     code = """
 import socket
-server = socket.create_server(("", 80)); print("up", flush=True)
+server = socket.create_server(("", 8080)); print("up", flush=True)
 for _ in range(3):
     link, where = server.accept()
     link.sendall(b"inside " + link.recv(100)); link.close()
 """
-    process = any_host.start("do", "--network", "netstack", "-p", f"{port}:80", "--", "python3", "-uc", code)
+    process = any_host.start("do", "--network", "netstack", "-p", f"{port}:8080", "--", "python3", "-uc", code)
     any_host.wait_for_text(process, "up")
     client = f"""
 import socket
@@ -87,7 +87,7 @@ def test_a_killed_netstackd_resets_connections_and_serves_again_within_a_second(
     port = free_port()
     code = """
 import socket, sys, threading, time
-server = socket.create_server(("", 80))
+server = socket.create_server(("", 8080))
 def serve():
     while True:
         link, _ = server.accept(); link.sendall(b"served"); link.close()
@@ -112,7 +112,7 @@ for turn in range(500):
         time.sleep(0.01)
 time.sleep(30)
 """
-    options = ("do", "--network", "netstack", "-p", f"{port}:80", "--", "python3", "-uc", code, peer.address)
+    options = ("do", "--network", "netstack", "-p", f"{port}:8080", "--", "python3", "-uc", code, peer.address)
     process = any_host.start(*options)
     any_host.wait_for_text(process, "A up")
     netstackd = any_host.children(process.pid)[2]
@@ -133,7 +133,9 @@ time.sleep(30)
 @pytest.mark.parametrize("victim", ["monitor", "sentry"])
 def test_nothing_is_left_when_a_part_is_killed(any_host: Any, victim: str) -> None:
     port = free_port()
-    process = any_host.start("do", "--network", "netstack", "-p", f"{port}:80", "--", "sh", "-c", "echo up; sleep 1000")
+    process = any_host.start(
+        "do", "--network", "netstack", "-p", f"{port}:8080", "--", "sh", "-c", "echo up; sleep 1000"
+    )
     any_host.wait_for_text(process, "up")
     any_host.sessions |= set(any_host.children(process.pid))
     os.kill(process.pid if victim == "monitor" else any_host.children(process.pid)[0], signal.SIGKILL)
@@ -146,12 +148,12 @@ def test_nothing_is_left_when_a_part_is_killed(any_host: Any, victim: str) -> No
 def test_two_sandboxes_of_a_named_network_reach_each_other(any_host: Any) -> None:
     server = """
 import socket
-server = socket.create_server(("", 80)); print("up", flush=True)
+server = socket.create_server(("", 8080)); print("up", flush=True)
 link, where = server.accept(); print(where[0], flush=True); link.sendall(b"hello " + where[0].encode()); link.close()
 """
     first = any_host.start("do", "--network-name", "lan", "--hostname", "one", "--", "python3", "-uc", server)
     any_host.wait_for_text(first, "up")
-    client = "import socket; print(socket.create_connection(('10.0.2.15', 80), 20).recv(99).decode())"
+    client = "import socket; print(socket.create_connection(('10.0.2.15', 8080), 20).recv(99).decode())"
     second = any_host("do", "--network-name", "lan", "--hostname", "two", "--", "python3", "-c", client)
     assert second.out == "hello 10.0.2.16\n"
     assert any_host.end(first).out == "up\n10.0.2.16\n"

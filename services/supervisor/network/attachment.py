@@ -87,10 +87,10 @@ class SandboxNetwork:
         self.service_end.close()
         self.sentry_end, self.service_end = socketpair()
 
-    def _hand_to_sentry(self) -> None:
-        """Give the Sentry its end of a connection that is served anew."""
+    def _hand_to_sentry(self, then: Callable[[], None]) -> None:
+        """Give the Sentry its end of a connection that is served anew; `then` when its listeners are open again."""
         assert self._monitor is not None
-        self._monitor.request("network_restarted", [Fd(self.sentry_end.fileno())])
+        self._monitor.request("network_restarted", [Fd(self.sentry_end.fileno())], lambda _answer: then())
         self.sentry_end.close()
 
     def _publish(self, control: ControlConnection, name: str, refused: Refused) -> None:

@@ -75,7 +75,7 @@ class HostNetwork(SandboxNetwork):
             return
         for started in self.services:
             monitor.services.add(started)
-        self._hand_to_sentry()
+        self._hand_to_sentry(lambda: None)
         monitor.services_changed()
         monitor.warn(f"network: {how}: started again, connections are reset")
 

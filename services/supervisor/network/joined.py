@@ -143,7 +143,6 @@ class JoinedNetwork(SandboxNetwork):
         self._new_connection()
         name = os.fsdecode(self.host_name)
         control.request("namespace_add", [name, self._about()], self._joined_again)
-        self._publish(control, name, self._port_lost)
         self.service_end.close()
         self._watch()
 
@@ -153,8 +152,12 @@ class JoinedNetwork(SandboxNetwork):
         if error is not None:
             self._monitor.warn(f"network: {errno_of(error)[1]}: the sandbox goes on without it")
             return
-        self._hand_to_sentry()
+        self._hand_to_sentry(self._publish_again)
         self._monitor.warn("network: netstackd ended and runs again, connections are reset")
+
+    def _publish_again(self) -> None:
+        if self._control is not None:
+            self._publish(self._control, os.fsdecode(self.host_name), self._port_lost)
 
     def _port_lost(self, publish: Publish, error: object) -> None:
         if error is not None:

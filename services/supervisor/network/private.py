@@ -216,7 +216,8 @@ class PrivateNetwork(SandboxNetwork):
             monitor.warn(f"network: {error.why}: the sandbox goes on without it")
             return
         self._carrier.watch(monitor.loop, monitor.services)
-        self._hand_to_sentry()
+        # Who connects meanwhile waits at the published sockets until there is somebody to connect to.
+        self._hand_to_sentry(self._publish_again)
         monitor.services_changed()
         monitor.warn(f"network: {how}: started again, connections are reset")
 
@@ -230,10 +231,15 @@ class PrivateNetwork(SandboxNetwork):
         name = os.fsdecode(self.host_name)
         about = {"addresses": list(ADDRESSES), "connection": Fd(self.service_end.fileno())}
         control.request("namespace_add", [name, about], self._answered)
-        self._publish(control, name, self._published)
-        # Answered in order: when this one is, everything before it was.
-        control.request("namespaces", [], lambda _error, _result: self._complete())
         self.service_end.close()
+        if not self._joined:
+            self._publish(control, name, self._published)
+            # Answered in order: when this one is, everything before it was.
+            control.request("namespaces", [], lambda _error, _result: self._complete())
+
+    def _publish_again(self) -> None:
+        if self._carrier.control is not None:
+            self._publish(self._carrier.control, os.fsdecode(self.host_name), self._published)
 
     def _answered(self, error: object, _result: object) -> None:
         if error is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import random
@@ -57,6 +56,11 @@ class Client:
         answer = self.answers.pop(number)
         return answer.result if answer.error is None else -answer.error[0]
 
+    def socket(self, fd: Fd) -> socket.socket:
+        """A socket that came, for the test to close."""
+        self.came.remove(fd.number)
+        return socket.socket(fileno=fd.number)
+
     def event(self, method: str) -> Any:
         while True:
             for event in self.events:
@@ -77,8 +81,7 @@ def client() -> Iterator[Client]:
     yield made
     ours.close()
     for fd in made.came:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+        os.close(fd)
     thread.join(20)
     assert not thread.is_alive()
     broker.close()
@@ -112,7 +115,7 @@ def test_listening_and_connecting_hand_over_host_sockets(client: Client) -> None
     assert (number, remote) == (2, [LOCALHOST, port, 0]) and isinstance(fd, Fd)
     listener, accepted, _, peer, other = client.event("accepted")
     assert (listener, peer) == (1, local) and accepted >= 1 << 31
-    with socket.socket(fileno=fd.number) as near, socket.socket(fileno=other.number) as far:
+    with client.socket(fd) as near, client.socket(other) as far:
         near.send(b"abc")
         far.settimeout(10)
         assert far.recv(9) == b"abc" and near.gettimeout() is None
@@ -162,7 +165,7 @@ def test_what_is_not_for_a_sandbox_is_refused(client: Client) -> None:
 def test_datagrams_have_their_header(client: Client) -> None:
     fd = client.call("open", 3, INET, DGRAM, 17)
     _, port, _ = client.call("bind", 3, [LOCALHOST, 0, 0])
-    with socket.socket(fileno=fd.number) as data, socket.socket(INET, DGRAM) as other:
+    with client.socket(fd) as data, socket.socket(INET, DGRAM) as other:
         data.settimeout(10)
         other.settimeout(10)
         other.bind(("127.0.0.1", 0))
