@@ -120,12 +120,17 @@ def _load(request: MakeRequest, log: Log) -> Spec:
 
 
 def _network(request: MakeRequest, spec: Spec) -> NetworkRequest | None:
-    """What network the options or the bundle's annotations ask for; None for none."""
+    """What network the options, the bundle's annotations or else its namespaces ask for; None for none."""
     annotated = any(name.startswith(NETWORK) for name in spec.annotations)
-    if not annotated and (request.given is None or not wants_network(request.given)):
+    asked = annotated or (request.given is not None and wants_network(request.given))
+    if not asked and not spec.network_path:
         return None
-    from services.supervisor.network.options import network_of_bundle
+    from services.supervisor.network.options import NetworkRequest, network_of_bundle
 
+    if not asked:
+        taken = NetworkRequest("netstack")
+        taken.taken = spec.network_path
+        return taken
     return network_of_bundle(spec.annotations, request.given)
 
 

@@ -18,6 +18,7 @@ import struct
 HOST_SYSCALLS = (
     "clone",
     "unshare",
+    "setns",
     "mount",
     "umount2",
     "pivot_root",
@@ -98,6 +99,10 @@ class HostCalls:
     def unshare(self, flags: int) -> None:
         """unshare(2)."""
         self._check(self._libc.unshare(ctypes.c_int(flags)))
+
+    def setns(self, fd: int, kind: int) -> None:
+        """setns(2): this thread enters the namespace behind `fd`."""
+        self._check(self._libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)))
 
     def mount(self, source: bytes | None, target: bytes, kind: bytes | None, flags: int, data: bytes | None) -> None:
         """mount(2)."""

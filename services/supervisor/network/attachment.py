@@ -1,7 +1,8 @@
 """A sandbox's network as its monitor has it: made before the launch, started with it, watched, and ended with it.
 
 Owns: `SandboxNetwork`, what the launcher and the monitor call; `open_network`, which kind it is. One kind a module:
-`private.py` (a netstackd of its own), `joined.py` (one that others use too), `host.py` (the host's stack, by a broker).
+`private.py` (a netstackd of its own), `joined.py` (one that others use too), `host.py` (the host's stack, by a broker),
+`taken.py` (a network namespace that a bundle names).
 
 Life: `open()` (ports are bound, a running network is joined: whatever the user is to be told of comes here) ->
 `launch()` by launch/processes.py, right after the Sentry was forked with `sentry_end` -> `attach()` -> `close()`.
@@ -125,6 +126,10 @@ def open_network(request: NetworkRequest | None, host_name: bytes, settings: Set
         from services.supervisor.network.host import HostNetwork
 
         network = HostNetwork(host_name, [])
+    elif request.taken:
+        from services.supervisor.network.taken import TakenNetwork
+
+        network = TakenNetwork(host_name, request.taken)
     elif request.control or request.name:
         from services.supervisor.network.joined import JoinedNetwork
 

@@ -34,9 +34,10 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9][A-Za-z0
 
 class NetworkRequest:
     """kind: one of KINDS. control: the control socket of a running netstackd, "" for one of ours. name: the shared
-    network's, "" for a private one. host_name: what the sandbox is called in it, "" to be chosen by who launches."""
+    network's, "" for a private one. host_name: what the sandbox is called in it, "" to be chosen by who launches.
+    taken: the path of a network namespace that is taken over, "" for none."""
 
-    __slots__ = ("control", "host_name", "kind", "name", "publishes")
+    __slots__ = ("control", "host_name", "kind", "name", "publishes", "taken")
 
     def __init__(
         self, kind: str, control: str = "", name: str = "", publishes: list[Publish] | None = None, host_name: str = ""
@@ -46,6 +47,7 @@ class NetworkRequest:
         self.name = name
         self.publishes = publishes or []
         self.host_name = host_name
+        self.taken = ""
 
 
 def network_of_flags(given: Parsed, default: str = "none") -> NetworkRequest:

@@ -49,7 +49,12 @@ class Carrier:
     """
 
     def __init__(
-        self, text: str, ready: Callable[[], None], changed: Callable[[], None], listener: socket | None = None
+        self,
+        text: str,
+        ready: Callable[[], None],
+        changed: Callable[[], None],
+        listener: socket | None = None,
+        with_connector: bool = True,
     ) -> None:
         self.services: list[ServiceProcess] = []
         self.control: ControlConnection | None = None
@@ -57,6 +62,7 @@ class Carrier:
         self._ready = ready
         self._changed = changed
         self._listener = listener
+        self._with_connector = with_connector
         self._starts: list[float] = []
         self._plan: LaunchPlan | None = None
         self._spare: socket | None = None
@@ -71,7 +77,8 @@ class Carrier:
         given = [router_channel, *([self._listener] if self._listener is not None else [])]
         self.services = [start_service(plan, "netstackd", given, calls, self._text)]
         router_channel.close()
-        self._spare = self._start_connector(calls)
+        if self._with_connector:
+            self._spare = self._start_connector(calls)
         self.control = ControlConnection(_as_python_socket(channel), self._notified, self._asked)
         return self.control
 
@@ -134,7 +141,7 @@ class Carrier:
         return ours
 
     def _asked(self, method: str, _params: list[object]) -> object:
-        if method != "connector":
+        if method != "connector" or not self._with_connector:
             raise OSError(38, f"{method[:40]}: not served by the supervisor")
         end, self._spare = self._spare, None
         if end is None:
@@ -229,13 +236,16 @@ class PrivateNetwork(SandboxNetwork):
     def _join(self, control: ControlConnection) -> None:
         """Ask for the sandbox's namespace, with its addresses, its connection and its ports."""
         name = os.fsdecode(self.host_name)
-        about = {"addresses": list(ADDRESSES), "connection": Fd(self.service_end.fileno())}
-        control.request("namespace_add", [name, about], self._answered)
+        control.request("namespace_add", [name, self._about()], self._answered)
         self.service_end.close()
         if not self._joined:
             self._publish(control, name, self._published)
             # Answered in order: when this one is, everything before it was.
             control.request("namespaces", [], lambda _error, _result: self._complete())
+
+    def _about(self) -> dict[str, object]:
+        """What the namespace is to be."""
+        return {"addresses": list(ADDRESSES), "connection": Fd(self.service_end.fileno())}
 
     def _publish_again(self) -> None:
         if self._carrier.control is not None:

@@ -58,7 +58,8 @@ class Mount:
 
 @dataclass(slots=True)
 class Spec:
-    """A whole config.json. root_path: absolute. hooks: point -> hooks. warnings: what is not honoured, a line each."""
+    """A whole config.json. root_path: absolute. hooks: point -> hooks. warnings: what is not honoured, a line each.
+    network_path: the network namespace to take over, "" for none."""
 
     version: str
     process: Process
@@ -72,3 +73,4 @@ class Spec:
     hooks: dict[str, list[Hook]] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    network_path: str = ""

@@ -283,6 +283,9 @@ def _linux(node: Node, spec: Spec) -> None:
         seen.add(kind.value)
         path = item.child("path")
         if not path.missing and path.text():
+            if kind.value == "network":
+                spec.network_path = path.absolute_path()
+                return
             path.absolute_path()
             spec.warnings.append(
                 f"{path.path} is not honoured yet: the sandbox has a {kind.value} namespace of its own"
