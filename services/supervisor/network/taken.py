@@ -161,6 +161,7 @@ class TakenNetwork(PrivateNetwork):
                 "metric": row.get_attr("RTA_PRIORITY") or 0,
                 "source": row.get_attr("RTA_PREFSRC"),
                 "scope": row["scope"],
+                "protocol": row["proto"],  # of no use to netstackd, but given back
             }
             self._routes.append({key: value for key, value in route.items() if value is not None})
         for row in netlink.get_neighbours():
@@ -183,6 +184,7 @@ class TakenNetwork(PrivateNetwork):
                     pass  # the interface went away
         for route in self._routes:
             about = {"dst": route["to"].replace("default6", "default"), "oif": index[route["interface"]]}
+            about |= {"proto": route["protocol"], "scope": route["scope"]}
             about |= {"gateway": route["via"]} if "via" in route else {}
             about |= {"priority": route["metric"]} if route["metric"] else {}
             if ":" in route["to"] or route["to"] == "default6":

@@ -136,10 +136,7 @@ class FarStream:
             self.unsure = True
             woken = READABLE
             if bits & _ENDS and not self.ending:
-                if bits & select.EPOLLERR:
-                    self._read_to_the_end()
-                else:
-                    self._end()
+                self._end()
             if self.urgent_at >= 0:
                 self.fill(_MAX_READ)  # on to its place, and so to POLLPRI
         if self.blocked and bits & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
@@ -166,16 +163,6 @@ class FarStream:
             self.failed(error)
         elif self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
             socket.fin_arrived()
-
-    def _read_to_the_end(self) -> None:
-        """The host socket has an error, which only a read tells, behind what came before it."""
-        before = -1
-        while not self.ending and self.fd >= 0 and self.received != before:
-            before = self.received
-            self.unsure = True  # a short read is not the last one here
-            self.fill(_MAX_READ)
-        if not self.ending:
-            self._end()
 
     def failed(self, error: int) -> None:
         """The service: it was refused, or is dead. What came before can still be read."""
