@@ -215,7 +215,8 @@ class Broker:
             raise Refused(errno.EPROTONOSUPPORT, f"version {version}")
         if name not in (None, NAMESPACE):
             raise Refused(errno.ENOENT, f"no namespace {name}")
-        return {"version": VERSION, "namespace": NAMESPACE}
+        # shared: the addresses of the interfaces are not the client's alone, so what it sends to them comes here.
+        return {"version": VERSION, "namespace": NAMESPACE, "shared": True}
 
     def _do_network(self) -> dict[str, Any]:
         self._watched = self._host.snapshot()

@@ -51,7 +51,7 @@ def run_connector(
 ) -> NoReturn:
     """Be the connector of the router that has this configuration; one byte to `ready_fd` says that it is sealed."""
     spec = load(NAME, text_of(text)).slirp
-    connector = Connector() if spec is None else Connector(spec.denied, host_loopback=spec.host_loopback)
+    connector = Connector() if spec is None else Connector(spec.denied, host_loopback=spec.host_loopback, dns=True)
     if seal:
         connect_for(channel, connector, False, confine, ready_fd)
     confine()

@@ -1,7 +1,7 @@
 """The small files by which a sandbox's programs find its network's names: /etc/hosts, /etc/hostname, /etc/resolv.conf.
 
-Owns: `NetworkNames`, `name_files`. Only for a network of its own; with the host's stack the root's files are right as
-they are. Sources: hosts(5), hostname(5), resolv.conf(5).
+Owns: `NetworkNames`, `name_files`; `name_servers`, the host's. Only for a network of its own; with the host's stack the
+root's files are right as they are. Sources: hosts(5), hostname(5), resolv.conf(5).
 """
 
 from __future__ import annotations
@@ -42,3 +42,14 @@ def name_files(names: NetworkNames, taken: list[bytes]) -> list[tuple[bytes, byt
     if names.servers:
         found.append((RESOLV_CONF, resolv))
     return [(path, contents) for path, contents in found if path not in taken]
+
+
+def name_servers(path: str = "/etc/resolv.conf") -> list[str]:
+    """The addresses of the host's name servers as they are now (resolv.conf(5)); none when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read(1 << 16).splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    return [row[1].partition("%")[0] for row in words if len(row) > 1 and row[0] == "nameserver"][:3]

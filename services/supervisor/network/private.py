@@ -15,7 +15,7 @@ from protocol.control.msgpack_subset import Fd
 from services.supervisor.errors import SupervisorError
 from services.supervisor.launch.processes import start_service
 from services.supervisor.network.attachment import SandboxNetwork
-from services.supervisor.network.files import NetworkNames
+from services.supervisor.network.files import NetworkNames, name_servers
 from services.supervisor.network.publish import Publish
 from services.supervisor.network.rpc import ControlConnection, errno_of
 
@@ -44,7 +44,8 @@ class Carrier:
     """netstackd and its connector. services: those that live. control: to the netstackd that runs now. ready: called
     whenever it serves. changed: called when a connector was started in place of one that ended.
 
-    netstackd asks its keeper for a connector when it needs one, and again when that one ended. The first is started
+    netstackd asks its keeper for the host's name servers, for a connector when it needs one, and again when that one
+    ended. The first is started
     with it, so that both import at the same time.
     """
 
@@ -141,6 +142,8 @@ class Carrier:
         return ours
 
     def _asked(self, method: str, _params: list[object]) -> object:
+        if method == "resolver":
+            return name_servers()
         if method != "connector" or not self._with_connector:
             raise OSError(38, f"{method[:40]}: not served by the supervisor")
         end, self._spare = self._spare, None

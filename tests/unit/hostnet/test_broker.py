@@ -96,7 +96,7 @@ def test_the_list_of_host_calls_is_bounded_and_makes_internet_sockets_alone() ->
 
 
 def test_greeting_and_snapshot(client: Client) -> None:
-    assert client.call("hello", 1, None) == {"version": 1, "namespace": "host"}
+    assert client.call("hello", 1, None) == {"version": 1, "namespace": "host", "shared": True}
     assert client.call("hello", 2, None) == -errno.EPROTONOSUPPORT
     assert client.call("hello", 1, "other") == -errno.ENOENT
     snapshot = client.call("network")

@@ -15,6 +15,7 @@ from services.supervisor.launch.direct import parse_volume
 from services.supervisor.launch.namespaces import kernel_mounts_below
 from services.supervisor.launch.plan import ServiceModules
 from services.supervisor.log import Log
+from services.supervisor.network.files import name_servers
 from services.supervisor.settings import Settings
 from services.supervisor.spec.validate import validate
 
@@ -160,3 +161,12 @@ def test_log_file_has_one_json_object_a_line(tmp_path: Path, capsys: pytest.Capt
 
 def test_error_line_shows_control_characters() -> None:
     assert SupervisorError("a\nb", "c\x1b[31m").line() == "supervisor: a\\nb: c\\x1b[31m"
+
+
+def test_the_hosts_name_servers_are_read_as_resolv_conf_has_them(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(
+        "# no\nsearch a.b\nnameserver 192.0.2.1\n nameserver fe80::1%eth0 x\nnameserver\nnameserver 1\n" * 2
+    )
+    assert name_servers(str(file)) == ["192.0.2.1", "fe80::1", "1"]
+    assert name_servers(str(tmp_path / "none")) == []
