@@ -16,6 +16,7 @@ long sentrio_syscall(long nr, unsigned long a, unsigned long b, unsigned long c,
 long sentrio_vm_read(int pid, unsigned long remote, void *local, unsigned long length);
 long sentrio_vm_write(int pid, unsigned long remote, const void *local, unsigned long length);
 long sentrio_futex_wake(void *word);
+unsigned long sentrio_exchange(void *word, unsigned long value);
 long sentrio_ioctl(int fd, unsigned long request, void *argument);
 long sentrio_poll(void *fds, unsigned long count, long timeout_ns);
 long sentrio_tgkill(int tgid, int tid, int signo);
@@ -55,6 +56,9 @@ static long sentrio_vm_write(int pid, unsigned long remote, const void *local, u
   return checked(process_vm_writev(pid, &l, 1, &r, 1, 0));
 }
 static long sentrio_futex_wake(void *word) { return checked(syscall(SYS_futex, word, 1, 1, 0, 0, 0)); }
+static unsigned long sentrio_exchange(void *word, unsigned long value) {
+  return __atomic_exchange_n((unsigned long *)word, value, __ATOMIC_SEQ_CST);
+}
 static long sentrio_ioctl(int fd, unsigned long request, void *argument) {
   return checked(ioctl(fd, request, argument));
 }

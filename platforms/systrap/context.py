@@ -47,6 +47,7 @@ _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_S
 # An mmap that is never carried out: its notification is the moment to hand files in. Nothing else is asked with it.
 HAND_IN: Final = (0, 0, 0, 2, _MASK, 0)
 _NR_MMAP, _NR_CLOSE = 9, 3
+_MASK_OF_SIGNALS: Final = _MASK & ~(layout.MASK_SHARED | layout.MASK_TRAPS)
 _Expected: TypeAlias = "tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]"  # number, arguments, (fd, its number)
 
 
@@ -128,6 +129,7 @@ class SystrapContext:
         "on_started",
         "orig_rax",
         "owner",
+        "mask_i",
         "parked",
         "platform",
         "result_i",
@@ -157,6 +159,7 @@ class SystrapContext:
         self._drop_i = (self.at + layout.DROP) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self.copy_at = self.at + layout.COPY_RESULT
+        self.mask_i = (self.at + layout.MASK) // 8
         self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
         # Where UserMemory finds what a patched call site brought along:
@@ -685,6 +688,23 @@ class SystrapContext:
     def map_log(self) -> MapLog | None:
         """Where the stub of this address space notes what it maps by itself."""
         return MapLog(self.platform.arena, self.space.header_offset)
+
+    def share_mask(self, mask: int, traps: bool) -> bool:
+        """Let the stub of this thread, which must be held, change its signal mask; `traps`: also where a call traps.
+
+        `mask` has no signal that cannot be blocked. False: it does not.
+        """
+        self.u64[self.mask_i] = mask | layout.MASK_SHARED | (layout.MASK_TRAPS if traps else 0)
+        return True
+
+    def shared_mask(self) -> int:
+        """What the mask is now, while this thread is held."""
+        return self.u64[self.mask_i] & _MASK_OF_SIGNALS
+
+    def take_mask(self) -> int:
+        """What the mask is now; from now on the stub asks."""
+        pointer = self.platform.pointer(self.platform.arena_address + 8 * self.mask_i)
+        return int(lib.sentrio_exchange(pointer, 0)) & _MASK_OF_SIGNALS
 
     def use_rows(self, allowed: bool) -> None:
         """Whether this thread, which must be held, is to look at the address space's file rows."""

@@ -122,6 +122,11 @@ COPY_RESULT: Final = OPS  # u64, what RESULT is then
 COPY_TO: Final = OPS + 8  # u64 guest address
 COPY_LENGTH: Final = OPS + 16  # u64
 COPY_DATA: Final = OPS + 24
+# u64, the thread's signal mask while its stub may answer rt_sigprocmask (stub/local_mask.S), and that it may; else 0.
+# The flags are the bits of signals that cannot be blocked.
+MASK: Final = DROP + 8
+MASK_SHARED: Final = 1 << 8  # SIGKILL: the stub may change it
+MASK_TRAPS: Final = 1 << 18  # SIGSTOP: also for calls that trapped
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
 IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of the second argument's buffer, or of a path name and its NUL

@@ -37,13 +37,15 @@ BUFFER_CALLS: Final = frozenset((44,))  # sendto (and the local writes): a small
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 263, 267, 269, 332, 437, 439))  # the same with a directory first
 # What the stub may answer itself (stub/local.S: read write pread64 pwrite64; answers.S: fstat, epoll_wait, newfstatat,
-# epoll_pwait; local_maps.S: mmap munmap madvise). Where it cannot, these bring along what they are to by themselves.
+# epoll_pwait; local_maps.S: mmap munmap madvise; local_mask.S: rt_sigprocmask). Where it cannot, these bring along what
+# they are to by themselves.
 LOCAL_CALLS: Final = {
     0: "local_read",
     1: "local_write",
     5: "answer_fstat",
     9: "local_mmap",
     11: "local_munmap",
+    14: "local_mask",
     17: "local_pread",
     18: "local_pwrite",
     28: "local_madvise",

@@ -479,6 +479,7 @@ class SystrapPlatform:
             arena.map[at : at + len(frame)] = frame
         arena.u64[(context.at + layout.UCONTEXT) // 8] = context.slot_addr + Frame.UCONTEXT
         arena.u64[(context.at + layout.SELF) // 8] = context.slot_addr
+        arena.u64[context.mask_i] = 0
         arena.u32[context.state_i] = layout.BLOCKED
         context.has_full_frame = True
         return context
@@ -606,6 +607,7 @@ class SystrapPlatform:
         context.has_full_frame = True
         arena = self.arena
         arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
+        arena.u64[context.mask_i] = 0
         arena.u32[(context.at + layout.FLAGS) // 4] = 0
         self._copy_frame(parent, context)
         space.contexts[context] = None

@@ -305,6 +305,10 @@ class ScriptedContext:
     def map_log(self) -> None:
         """Nor map by itself."""
 
+    def share_mask(self, mask: int, traps: bool) -> bool:
+        """Nor change a mask."""
+        return False
+
     def use_rows(self, allowed: bool) -> None:
         """Nor this."""
 

@@ -58,6 +58,8 @@ stub_any_entry:
   je stub_local_mmap
   cmp $11, %eax
   je stub_local_munmap
+  cmp $14, %eax
+  je stub_local_mask
 any_ask:
   jmp stub_fast_entry
 any_answered:

@@ -28,7 +28,9 @@ extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
-enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, GREGS = 23 };
+enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, G_EFL = 17, GREGS = 23 };
+#define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
+enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14 };
 #define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
 
 extern char stub_text_end[];
@@ -36,8 +38,9 @@ extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
 extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
 extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
-/* Calls that are answered without an event (local.S, answers.S, local_maps.S). `away`: where to go instead of on; 0: all
- * is done but the jump. */
+/* Calls that are answered without an event (local.h). `away`: where to go instead of on; 0: all is done but the
+ * jump; 1: see there. */
+extern char stub_local_mask[];
 extern const struct local { u64 begin, end, away; } stub_locals[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
@@ -197,9 +200,15 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
    * it becomes an ordinary call, or, when it is over but for the jump, this came behind it. */
   for (const struct local *l = stub_locals; rip >> 32 == STUB_BASE >> 32 && l->begin; l++) {
     if (rip < l->begin || rip >= l->end) continue;
-    gregs[G_RIP] = l->away ? l->away : gregs[G_RCX];
-    if (l->away) return;
-    rip = gregs[G_RIP];
+    if (l->away > 1) {
+      gregs[G_RIP] = l->away;
+      return;
+    }
+    if (l->away) {
+      if (!(gregs[G_EFL] & ZERO_FLAG)) return;
+      gregs[G_RAX] = 0;
+    }
+    rip = gregs[G_RIP] = gregs[G_RCX];
   }
   if (rip >= STUB_BASE && rip < (u64)stub_text_end) {
     if (signo == KICK_SIGNAL) return; /* already on its way to the Sentry */
@@ -224,9 +233,13 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
       gregs[G_RAX] = SLOT64(slot, NR);
       kind = FRAME_TAKEN;
     }
+  } else if (signo == 31 && info->nr_low == NR_SIGPROCMASK && info->arch == ARCH && SLOT64(slot, MASK) & MASK_TRAPS) {
+    gregs[G_RCX] = rip; /* as from a patched call site */
+    gregs[G_RIP] = (u64)stub_local_mask;
+    return;
   } else if (signo == 31) {
     kind = SYSCALL;
-    SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != 0xc000003e) << 32;
+    SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != ARCH) << 32;
     SLOT64(slot, ARGS + 0) = gregs[8];   /* rdi */
     SLOT64(slot, ARGS + 8) = gregs[9];   /* rsi */
     SLOT64(slot, ARGS + 16) = gregs[12]; /* rdx */

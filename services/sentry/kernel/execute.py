@@ -347,6 +347,7 @@ class _Loader:
         if old_mm is not None:
             begin_exec(task)
         task.mm = mm
+        task.keep_mask()
         task.context = context
         context.owner = task
         assert program.cred is not None

@@ -92,6 +92,7 @@ def start_child(
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
         answer = finish(0)
         publish(child)
+        child.share_mask()
         if child.signal_pending or child.stop_pending:
             parent.kernel.mark_runnable(child)
         else:

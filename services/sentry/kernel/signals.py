@@ -526,6 +526,8 @@ def _send(task: Task, group: ThreadGroup, info: SigInfo, shared: bool) -> bool:
         return False
     pending = group.shared_pending if shared else task.pending
     signo = info.signo
+    for each in group.tasks.values() if shared else (task,):
+        each.keep_mask()  # whoever unblocks it must come here
     if signo < sg.SIGRTMIN and pending.signals >> (signo - 1) & 1:
         return True  # standard signals do not queue
     if signo == sg.SIGKILL:
@@ -637,6 +639,7 @@ def force_signal(task: Task, info: SigInfo, *, reset: bool = False) -> None:
     group = task.group
     bit = 1 << (info.signo - 1)
     action = group.sighand.actions[info.signo]
+    task.keep_mask()
     if reset or task.signal_mask & bit or action.handler == sg.SIG_IGN:
         group.sighand.set(info.signo, SigAction(sg.SIG_DFL, action.flags, action.restorer, action.mask))
         task.signal_mask &= ~bit

@@ -11,7 +11,7 @@ kernel.tasks).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from protocol.abi import signal_h as sg
 from services.sentry.kernel.signals import PendingSignals, SigInfo, recalculate
@@ -128,7 +128,8 @@ class Task:
         "sched_policy",
         "sched_priority",
         "sched_reset_on_fork",
-        "signal_mask",
+        "_signal_mask",
+        "_mask_with",
         "signal_pending",
         "start_time_ns",
         "state",
@@ -168,7 +169,8 @@ class Task:
         self.mm: AddressSpace = None  # type: ignore[assignment]  # guest_ops or execve gives it; None again at exit
         self.context: GuestContext = None  # type: ignore[assignment]  # the platform side gives it
         # Signals.
-        self.signal_mask = 0
+        self._signal_mask = 0
+        self._mask_with: Any = None  # the context whose stub may change the mask
         self.signal_pending = False
         self.pending = PendingSignals()
         self.saved_mask: int | None = None  # to restore when the call ends (rt_sigsuspend(2), ppoll(2)...)
@@ -243,6 +245,45 @@ class Task:
         return self.past_cpu_ns + (int(read()) if read is not None else 0)
 
     # --- masks ---
+    @property
+    def signal_mask(self) -> int:
+        """The blocked signals. While its stub may change them (share_mask), what they are now: a thread that runs then
+        has to ask again, so that what the caller makes of it stays true.
+        """
+        context = self._mask_with
+        if context is not None and not context.dead:
+            if context.in_guest:
+                self._mask_with = None
+                self._signal_mask = context.take_mask()
+            else:
+                self._signal_mask = context.shared_mask()
+        return self._signal_mask
+
+    @signal_mask.setter
+    def signal_mask(self, mask: int) -> None:
+        if self._mask_with is not None:
+            self.keep_mask()
+        self._signal_mask = mask
+
+    def keep_mask(self) -> None:
+        """The stub is to ask for a new mask from now on: a signal is to be queued, or the context to be given up."""
+        context, self._mask_with = self._mask_with, None
+        if context is not None and not context.dead:
+            self._signal_mask = context.take_mask()
+
+    def share_mask(self) -> None:
+        """Let the stub answer rt_sigprocmask(2) by itself, if nothing is pending. The thread must be held."""
+        context: Any = self.context
+        if (
+            self._mask_with is None
+            and context is not None
+            and not (self.pending.signals or self.group.shared_pending.signals or self.signal_pending)
+            and self.saved_mask is None
+            and not self.kernel.tracing
+            and context.share_mask(self._signal_mask, len(self.group.tasks) > 1)
+        ):
+            self._mask_with = context
+
     def replace_mask_until_return(self, mask: int) -> None:
         """Use `mask` until this call ended (rt_sigsuspend(2), ppoll(2)); deliver() puts the old one back."""
         if self.saved_mask is None:

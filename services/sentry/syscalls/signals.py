@@ -89,6 +89,7 @@ def sys_rt_sigprocmask(task: Task, how: int, set_addr: int, old_addr: int, size:
                 task.signal_mask = new
     if old_addr:
         mm.write_u64(old_addr, old)
+    task.share_mask()
     return 0
 
 
