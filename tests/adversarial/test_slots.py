@@ -23,7 +23,7 @@ def test_what_is_read_only_stays_so(attack: Callable[..., Any]) -> None:
 
 @pytest.mark.sandbox
 def test_events_that_nobody_asked_for_kill(attack: Callable[..., Any]) -> None:
-    outcome = attack("slots", ["ops_done_unasked", "frame_taken_unasked", "unknown_kind"])
+    outcome = attack("slots", ["ops_done_unasked", "frame_taken_unasked", "unknown_kind", "own_mask"])
     assert all(line.endswith("signal 9") for line in outcome.results.values()), outcome.text
 
 

@@ -324,7 +324,7 @@ static void entries(void) {
   int fd = file("entries", 'a', O_RDWR);
   hot(fd);
   u64 ips[] = {IP_any_entry, IP_local_read, IP_local_write, IP_local_pread, IP_local_pwrite,
-               IP_answer_epoll_wait, IP_answer_epoll_pwait, IP_answer_fstat, IP_answer_fstatat, IP_local_mmap, IP_local_munmap, IP_local_madvise};
+               IP_answer_epoll_wait, IP_answer_epoll_pwait, IP_answer_fstat, IP_answer_fstatat, IP_local_mmap, IP_local_munmap, IP_local_madvise, IP_local_mask};
   u64 values[] = {0, 1, ~0ul, 1ul << 63, 1ul << 47, STUB_BASE, STUB_BASE + HEADER, slot_address(), FILE_WINDOWS, fd};
   for (unsigned k = 0; k < sizeof ips / sizeof *ips; k++)
     for (unsigned n = 0; n < 1000; n += 3) {

@@ -181,10 +181,24 @@ static void gs_of_another_thread(void) {
   for (int n = 0; n < 100; n++) trap(SYS_getppid, 0, 0, 0, 0, 0, 0);
 }
 
+static void own_mask(void) { /* what it says of its mask is believed, but not that SIGKILL is blocked */
+  SLOT64(slot_address(), MASK) = ~0ul;
+  sigset_t all, old;
+  sigfillset(&all);
+  for (int k = 0; k < 300; k++) {
+    sigprocmask(SIG_BLOCK, &all, &old);
+    trap(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&old, 8, 0, 0);
+    SLOT64(slot_address(), MASK) = k % 2 ? ~0ul : MASK_SHARED | MASK_TRAPS | 0xff0ff;
+  }
+  kill(getpid(), SIGKILL);
+  pause_ms(100);
+  gained("a life without end");
+}
+
 #define A(n) {#n, n}
 const struct attack attacks[] = {
     A(write_text), A(write_global), A(zeros), A(garbage), A(garbage_then_fork), A(kinds),
     A(kinds_huge_number), A(kinds_odd_number), A(numbers_a), A(numbers_b), A(numbers_c), A(numbers_fast), A(ucontexts), A(ops_done_unasked),
     A(frame_taken_unasked), A(unknown_kind), A(race_mmap), A(race_clone_child), A(race_ops), A(race_ops_fork),
     A(race_slot), A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),
-    A(fork_result_of_others), A(fork_result_of_own), A(gs_base), A(gs_of_another_thread), {0, 0}};
+    A(fork_result_of_others), A(fork_result_of_own), A(own_mask), A(gs_base), A(gs_of_another_thread), {0, 0}};
