@@ -48,11 +48,6 @@ def stubbed(task: Task) -> Stubbed:
     return context
 
 
-@pytest.fixture
-def machine() -> Machine:
-    return Machine()
-
-
 def ask(machine: Machine, task: Task, how: int, mask: int) -> None:
     """rt_sigprocmask(2) the long way."""
     task.mm.write_u64(BASE, mask)
