@@ -13,9 +13,10 @@ import random
 import resource
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from services.netstackd.config.model import Config, InterfaceSpec, RouteSpec, RuleSpec
+from services.netstackd.config.text import parse_address
 from services.netstackd.edge.link_files import dress, mac_of
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
@@ -39,6 +40,9 @@ from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_TCP, mask
 
+if TYPE_CHECKING:
+    from services.netstackd.services.dns_service import DnsService
+
 ROUTE_KINDS: Final = {
     "unicast": r.UNICAST,
     "blackhole": r.BLACKHOLE,
@@ -47,6 +51,7 @@ ROUTE_KINDS: Final = {
 }
 
 DESCRIPTOR_RESERVE: Final = 256
+RESOLVERS_NS: Final = 5_000_000_000  # how often it is looked whether the host's DNS servers have changed
 
 
 class Router:
@@ -83,6 +88,10 @@ class Router:
         self.publisher = Publisher(self.stack, self._host, self.pumps, self.flows, self._address_in)
         self._published: dict[PublishSpec, int] = {}  # those of the configuration, by number
         self.slirp: Slirp | None = None
+        self._resolvers_at: int | None = None
+        self.dns: DnsService | None = None
+        # Asks the keeper for the host's DNS servers; the process knows how.
+        self.obtain_resolvers: Callable[[Callable[[list[str]], None]], None] = lambda done: done([])
         self._descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # may not be asked for after the seal
         self.namespaces = Namespaces(self.loop, self.stack, self.interfaces.get, rng, secret)
         self.namespaces.on_gone = self._namespace_gone
@@ -126,6 +135,9 @@ class Router:
             done += ["slirp changed"] if config.slirp != self.config.slirp else []
         if config.publishes != self.config.publishes and not isinstance(self._host, NoHost):
             done += self._change_publishes(config.publishes)
+        if config.dns != self.config.dns or config.interfaces != self.config.interfaces:
+            self._change_dns(config)
+            done += ["DNS changed"] if config.dns != self.config.dns else []
         self.services.configure(config)
         self.namespaces.configure(config.network)
         self.log.configure(config.log_level, config.log_format)
@@ -170,6 +182,53 @@ class Router:
             self.log.event("error", "publish-failed", port=spec.first, why=publish_error(spec, result))
         else:
             self._published[spec] = result.id
+
+    def _change_dns(self, config: Config) -> None:
+        if self.dns is not None:
+            self.dns.close()
+            self.dns = None
+        spec = config.dns
+        if spec is None:
+            return
+        # Here, as dnslib takes 11 ms to import; a sealed process has to have it (RouterProcess.reload).
+        from services.netstackd.services.dns_names import RouterNames
+        from services.netstackd.services.dns_service import DnsService
+        from services.netstackd.services.dns_upstream import HostUpstream, StackUpstream
+
+        upstream = (
+            HostUpstream(self.stack, lambda: self._host) if config.slirp is not None else StackUpstream(self.stack)
+        )
+        names = RouterNames(self, self.namespaces, config)
+        try:
+            self.dns = DnsService(self.stack, spec.listen, names, self._rng, upstream.ask, spec.cache)
+        except NetError as error:
+            self.log.event("error", "dns-failed", why=str(error))
+            return
+        self.dns.machine.servers = list(spec.upstream)
+        if not spec.upstream:
+            self.dns.machine.before_asking = self.refresh_resolvers
+
+    def refresh_resolvers(self) -> None:
+        """Look who answers names, when that was not done just now."""
+        now = self.stack.now
+        if self.dns is None or (self._resolvers_at is not None and now - self._resolvers_at < RESOLVERS_NS):
+            return
+        self._resolvers_at = now
+        if self.config.slirp is None:
+            self.dns.machine.servers = [(version, address, 53) for version, address in self.services.dns_servers()]
+        else:
+            self.obtain_resolvers(self._resolvers)
+
+    def _resolvers(self, texts: list[str]) -> None:
+        if self.dns is None:
+            return
+        servers: list[tuple[int, int, int]] = []
+        for text in texts[:8]:
+            try:
+                servers.append((*parse_address(text), 53))
+            except ValueError:
+                pass
+        self.dns.machine.servers = servers
 
     def _change_slirp(self, config: Config) -> None:
         spec = config.slirp

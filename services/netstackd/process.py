@@ -8,6 +8,7 @@ import random
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
@@ -75,6 +76,7 @@ class RouterProcess:
         self._host = HostSide(loop, self._router.stack.timers, self._log, self._obtain_connector)
         if connector is not None:
             self._host.adopt(connector)
+        self._router.obtain_resolvers = self._obtain_resolvers
         self._router.use_host(self._host)
         self._listener = listener
         if listener is not None:
@@ -100,6 +102,15 @@ class RouterProcess:
                 done(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, answer.number))
 
         self._keeper.call("connector", [], answered)
+
+    def _obtain_resolvers(self, done: Callable[[list[str]], None]) -> None:
+        """Ask the keeper who answers names for the host."""
+
+        def answered(error: Any, answer: Any) -> None:
+            if error is None and isinstance(answer, list):
+                done([text for text in answer if isinstance(text, str)])
+
+        self._keeper.call("resolver", [], answered)
 
     def _signalled(self, events: int, now: int) -> None:
         os.read(self._signals, 64)
@@ -135,6 +146,9 @@ class RouterProcess:
                 config = self._override(load(name, text))
             except ConfigError as error:
                 later.refuse("\n".join(error.problems))
+                return
+            if config.dns is not None and not self._unsealed and "dnslib" not in sys.modules:
+                later.refuse("dns: cannot be added while running (restart netstackd)")
                 return
             keeper.call("prepare", [name, text], lambda error, answer: apply(config, (name, text), error, answer))
 
@@ -188,6 +202,7 @@ class RouterProcess:
         gc.freeze()
         gc.set_threshold(*_COLLECT)
         if self._router.slirp is not None:
+            self._router.refresh_resolvers()
             self._host.start()  # so that the first connection does not have to wait for it
         self._keep_leases()
         self._keeper.notify(READY, [])

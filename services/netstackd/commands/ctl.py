@@ -130,6 +130,7 @@ SIMPLE: Final[dict[str, tuple[str, Show]]] = {
     "filter": ("filter rules with their counters", _rows()),
     "dhcp": ("leases", _rows()),
     "ss": ("the router's own sockets: states, queues, timers", _sockets),
+    "dns": ("questions and answers of the DNS forwarder", _status),
     "published": ("ports of the host that go inside", _published),
     "metrics": ("everything counted, as Prometheus reads it", str),
     "stop": ("end the router", _done),

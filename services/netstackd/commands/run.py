@@ -84,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="NETWORK",
         help='preset slirp: default %(default)s; "" for none',
     )
+    made.add_argument(
+        "--dns", metavar="SERVER", action="append", default=[], help="preset slirp: else the host's servers"
+    )
     made.add_argument("--host-loopback", action="store_true", help="preset slirp: the gateway is the host's loopback")
     made.add_argument(
         "-p",
@@ -119,7 +122,9 @@ def _text_of_flags(options: argparse.Namespace) -> str:
         return presets.bridge(options.port, options.bridge_address)
     if options.preset == "slirp":
         ports = [*options.port, *(link for link, _ in options.interfaces or [])]
-        return presets.slirp(ports, options.network, options.network6, host_loopback=options.host_loopback)
+        return presets.slirp(
+            ports, options.network, options.network6, host_loopback=options.host_loopback, upstream=options.dns
+        )
     if not options.interfaces:
         raise CommandError(
             "nothing to do: give --config FILE, a --preset, or interfaces (--help shows how)", usage=True

@@ -84,6 +84,7 @@ def differences(old: Config, new: Config) -> list[str]:
         "lease_file",
         "slirp",
         "publishes",
+        "dns",
         "network",
         "control",
         "control_mode",

@@ -15,6 +15,7 @@ from services.netstackd.config.model import (
     ConfigError,
     DhcpServerSpec,
     Dhcpv6ServerSpec,
+    DnsSpec,
     InterfaceSpec,
     LinkSpec,
     NetworkSpec,
@@ -80,6 +81,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
     dhcp.end()
     advertisements = [_advertisement(reader, names) for reader in top.tables("router_advertisement")]
     slirp = _slirp(top.table("slirp"), names) if top.has("slirp") else None
+    dns = _dns(top.table("dns"), interfaces) if top.has("dns") else None
     publishes = [_publish(reader) for reader in top.tables("publish")]
     network = _network(top.table("network"), interfaces) if top.has("network") else None
     control, sockets = _socket(top.table("control"), "socket"), _socket(top.table("sockets"), "listen")
@@ -100,6 +102,7 @@ def from_document(document: dict[str, object], source: Source) -> Config:
         lease_file=lease_file,
         advertisements=tuple(advertisements),
         slirp=slirp,
+        dns=dns,
         publishes=tuple([one for one in publishes if one is not None]),
         network=network,
         control=control[0],
@@ -476,3 +479,32 @@ def _publish(reader: Reader) -> PublishSpec | None:
     except ValueError as error:
         reader.problem("", str(error))
         return None
+
+
+def _dns(reader: Reader, interfaces: tuple[InterfaceSpec, ...]) -> DnsSpec:
+    own = {prefix[:2] for spec in interfaces for prefix in spec.addresses}
+    listen = [found for text in reader.texts("listen") if (found := reader.address("listen", text)) is not None]
+    if not listen and not reader.has("listen"):
+        reader.problem("listen", "is missing: addresses of ours at which questions are answered")
+    for version, address in listen:
+        if (version, address) not in own:
+            reader.problem("listen", "must be static addresses of our interfaces")
+            break
+    upstream: list[tuple[int, int, int]] = []
+    for text in reader.texts("upstream"):
+        words = split_colons(text) if text.count(":") == 1 or text.startswith("[") else [text]
+        found = reader.address("upstream", words[0])
+        port = words[1] if len(words) == 2 else "53"
+        if found is not None and port.isdigit() and 0 < int(port) < 65536:
+            upstream.append((*found, int(port)))
+        else:
+            reader.problem("upstream", f"{shown(text)} must be ADDRESS or ADDRESS:PORT")
+    spec = DnsSpec(
+        listen=tuple(listen),
+        domain=reader.text("domain"),
+        upstream=tuple(upstream),
+        resolv_conf=reader.text("resolv_conf", "/etc/resolv.conf"),
+        cache=reader.integer("cache", 4096, 0, 1 << 20),
+    )
+    reader.end()
+    return spec

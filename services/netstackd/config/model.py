@@ -184,6 +184,18 @@ class NetworkSpec:
 
 
 @record(frozen=True)
+class DnsSpec:
+    """A forwarding DNS cache at addresses of ours. `upstream` (version, address, port): none for the host's own, which
+    `resolv_conf` names (slirp), or those that DHCP told."""
+
+    listen: tuple[Address, ...]
+    domain: str = ""
+    upstream: tuple[tuple[int, int, int], ...] = ()
+    resolv_conf: str = "/etc/resolv.conf"
+    cache: int = 4096
+
+
+@record(frozen=True)
 class Config:
     """Everything."""
 
@@ -197,6 +209,7 @@ class Config:
     lease_file: str = ""
     advertisements: tuple[AdvertisementSpec, ...] = ()
     slirp: SlirpSpec | None = None
+    dns: DnsSpec | None = None
     network: NetworkSpec | None = None
     publishes: tuple[PublishSpec, ...] = ()
     control: str = ""

@@ -149,6 +149,7 @@ def slirp(
     network6: str = SLIRP_NETWORK6,
     *,
     host_loopback: bool = False,
+    upstream: Sequence[str] = (),
 ) -> str:
     """A virtual network with `ports` (there may be none: sandboxes join at run time). `network6` may be empty."""
     try:
@@ -158,9 +159,11 @@ def slirp(
         raise ConfigError([f"--network: {error}"]) from None
     if inside.num_addresses < 16 or (inside6 is not None and inside6.prefixlen != 64):
         raise ConfigError(["--network: IPv4 needs at least 16 addresses, IPv6 a prefix of 64 bits"])
-    addresses = [f"{inside[SLIRP_GATEWAY]}/{inside.prefixlen}"]
+    addresses = [f"{inside[number]}/{inside.prefixlen}" for number in (SLIRP_GATEWAY, SLIRP_DNS)]
+    servers = [str(inside[SLIRP_DNS])]
     if inside6 is not None:
-        addresses.append(f"{inside6[SLIRP_GATEWAY]}/64")
+        addresses += [f"{inside6[number]}/64" for number in (SLIRP_GATEWAY, SLIRP_DNS)]
+        servers.append(str(inside6[SLIRP_DNS]))
     parts = [
         f"""[router]
 forwarding = true
@@ -178,6 +181,7 @@ dad_transmits = 0
     pools = [f"{inside[min(SLIRP_FIRST, hosts // 4)]}-{inside[hosts // 2 - 1]}"]
     if inside6 is not None:
         pools.append(f"{inside6[SLIRP_FIRST]}-{inside6[0xFFFF]}")
+    dns = f"upstream = {_strings(upstream)}\n" if upstream else ""
     parts.append(
         f"""[slirp]
 interfaces = "virtual"
@@ -186,13 +190,18 @@ host_loopback = {str(host_loopback).lower()}
 [network]
 interface = "virtual"
 pool = {_strings(pools)}
+servers = {_strings(servers)}
 
+[dns]
+listen = {_strings(servers)}
+{dns}
 [[dhcp_server]]
 interface = "virtual"
 pool = "{inside[hosts // 2]}-{inside[hosts - 2]}"
 router = "{inside[SLIRP_GATEWAY]}"
+dns = "{servers[0]}"
 """
     )
     if inside6 is not None:
-        parts.append('[[router_advertisement]]\ninterface = "virtual"\n')
+        parts.append(f'[[router_advertisement]]\ninterface = "virtual"\ndns = "{servers[1]}"\n')
     return "\n".join(parts)

@@ -99,6 +99,7 @@ class Methods:
             "traceroute": self.traceroute,
             "pcap": self.pcap,
             "why": self.why,
+            "dns": self.dns,
             "publish": self.publish,
             "unpublish": self.unpublish,
             "published": self.published,
@@ -391,6 +392,14 @@ class Methods:
         router.loop.captures.setdefault(iface, []).append(capture)
         client.on_close = capture.stop
         return later
+
+    def dns(self, client: Client) -> Row:
+        """What the DNS forwarder was asked, and whom it asks."""
+        service = self._router.dns
+        if service is None:
+            raise MethodError("dns: there is no [dns] in the configuration", 2)
+        servers = [endpoint_text(*server) for server in service.machine.servers]
+        return {**service.status(), "servers": servers}
 
     def publish(self, client: Client, what: Row) -> Any:
         """Publish a port: {"protocol", "host", "port" (0: any, "A-B": a range), "namespace" or "address", "guest_port"}

@@ -68,7 +68,8 @@ class Refused(Exception):
 
 
 class Connector:
-    """Answers requests. `denied`: networks that may not be reached; `dns`: port 53 of the host's loopback may be."""
+    """Answers requests. `denied`: networks that may not be reached. `dns`: port 53 may be there and on the host's
+    loopback, as the host's own resolvers are anywhere."""
 
     def __init__(self, denied: Sequence[Network] = (), *, host_loopback: bool = False, dns: bool = False) -> None:
         self._denied = tuple(denied)
@@ -99,8 +100,8 @@ class Connector:
             return
         if is_host_loopback(version, address) and (self._host_loopback or (self._dns and port == DNS_PORT)):
             return
-        if self._dns and version == 4 and address >> 24 == 127 and port == DNS_PORT:
-            return  # resolvers of the host listen on all sorts of loopback addresses
+        if self._dns and port == DNS_PORT and (not refusal(version, address) or (version, address >> 24) == (4, 127)):
+            return
         raise Refused(errno.EACCES, why)
 
     def _connect(self, kind: object, address: bytes, port: int) -> socket.socket:

@@ -84,6 +84,17 @@ def open_listener(what: str, path: str, mode: int) -> Listener:
     return sock
 
 
+def name_servers(path: str) -> list[str]:
+    """The servers that a resolv.conf(5) names, without those of a scope; [] when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read(65536).splitlines()
+    except OSError:
+        return []
+    rows = [line.split() for line in lines if line.startswith("nameserver")]
+    return [row[1] for row in rows if len(row) >= 2 and row[0] == "nameserver" and "%" not in row[1]]
+
+
 class Keeper:
     """See the module docstring. `read` gives (file's name, text) of the configuration, as it is now.
 
@@ -269,6 +280,9 @@ class Keeper:
                 result = list(self._read())
             elif request.method == "prepare":
                 result = self._prepare(*request.params)
+            elif request.method == "resolver":
+                dns = self._config.dns
+                result = name_servers(dns.resolv_conf) if dns is not None else []
             elif request.method == "connector":
                 with self._start_connector() as theirs:
                     self._send(*self._connection.answer(request.msgid, Fd(theirs.fileno())))
@@ -293,8 +307,9 @@ class Keeper:
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: it ends with its channel
-                spec = self._config.slirp
-                connector = Connector() if spec is None else Connector(spec.denied, host_loopback=spec.host_loopback)
+                spec, dns = self._config.slirp, self._config.dns is not None
+                denied, loopback = (spec.denied, spec.host_loopback) if spec is not None else ((), False)
+                connector = Connector(denied, host_loopback=loopback, dns=dns)
                 run_connector(ours, connector, self._unsealed)
             finally:
                 os._exit(70)
@@ -382,7 +397,7 @@ class Keeper:
             if keep.get(name) is not link:
                 link.close()
         if what == "commit":
-            if config.slirp != self._config.slirp:
+            if (config.slirp, config.dns) != (self._config.slirp, self._config.dns):
                 self._end_connector()  # the router asks for another, which gets the new permissions
             self._config, self._source, self._links = config, source, links
             self._leases.move(config.lease_file)

@@ -538,6 +538,23 @@ class ServiceManager:
         now = self._stack.now
         return [row for service in self._running.values() for row in service.rows(now)]
 
+    def dns_servers(self) -> list[tuple[int, int]]:
+        """Those that leases of ours name."""
+        clients = [service for service in self._running.values() if isinstance(service, DhcpClientService)]
+        leases = [client.machine.lease for client in clients]
+        return [(4, address) for lease in leases if lease is not None for address in lease.dns]
+
+    def named_leases(self) -> dict[str, int]:
+        """Addresses of who told our servers a name, by that."""
+        now = self._stack.now
+        servers = [service for service in self._running.values() if isinstance(service, DhcpServerService)]
+        return {
+            lease.name.lower(): lease.address
+            for server in servers
+            for lease in server.machine.leases.values()
+            if lease.name and lease.expires > now
+        }
+
 
 def _same_network(left: int, right: int, length: int) -> bool:
     return (left ^ right) & mask(4, length) == 0

@@ -57,9 +57,7 @@ class Slirp:
                 user_python(),
                 "-m",
                 "services.netstackd",
-                "--preset",
-                "slirp",
-                *[word for port in ports for word in ("--port", port)],
+                *self._configuration(ports, more.pop("resolv_conf", "")),
                 "--control",
                 self.socket,
                 "--ready-fd",
@@ -71,6 +69,16 @@ class Slirp:
         os.close(write_end)
         with os.fdopen(read_end) as ready:
             assert ready.read() == "ready\n", self.log_file.read_text()
+
+    def _configuration(self, ports: Sequence[str], resolv_conf: str) -> list[str]:
+        """The flags of the preset, or a file that says the same and where the host's resolvers are written."""
+        flags = ["--preset", "slirp", *[word for port in ports for word in ("--port", port)]]
+        if not resolv_conf:
+            return flags
+        text = self.world.run(*NETSTACKD, *flags, "--print-config").out
+        file = self.path / "slirp.toml"
+        file.write_text(text.replace("[dns]\n", f'[dns]\nresolv_conf = "{resolv_conf}"\n'))
+        return ["--config", str(file)]
 
     def ctl(self, *words: str, check: bool = True) -> Result:
         """netstackd ctl."""
