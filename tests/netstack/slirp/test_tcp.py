@@ -339,3 +339,34 @@ def test_syn_ack_is_repeated_when_the_guest_does_not_hear_it() -> None:
     network.host.asked[0].give().connected()
     network.run(4)
     assert lost and state(guest) == states.ESTABLISHED
+
+
+def test_held_syns_are_bounded_for_themselves() -> None:
+    network = VirtualNetwork()
+    network.slirp.tcp.limit = 3
+    sockets = [dial(network, ip("198.51.100.1") + number) for number in range(5)]
+    assert len(network.slirp.tcp.held) == 3 and len(network.host.asked) == 3
+    network.host.asked[0].fail(errno.ECONNREFUSED)
+    network.run(2)  # there is room, and who was not heard says it again
+    assert len(network.host.asked) == 4 and outcome(sockets[0]) == errno.ECONNREFUSED
+
+
+def test_another_attempt_from_the_same_port_is_the_one_that_is_answered() -> None:
+    network = VirtualNetwork()
+    first = dial(network)
+    assert first.endpoint is not None
+    (held,) = network.slirp.tcp.held.values()
+    before = held.segment.seq
+    network.guest.stack.tcp.connections4.clear()  # the guest has forgotten it, and begins anew
+    second = open_socket(network.guest.stack, AF_INET, SOCK_STREAM)
+    assert isinstance(second, TcpSocket)
+    second.reuse_address = True
+    second.bind((0, first.local_port, 0))
+    network.run(2)
+    with pytest.raises(NetError):
+        second.connect((OUTSIDE, 80, 0))
+    network.run(0.1)
+    assert held.segment.seq != before and len(network.host.asked) == 1
+    network.host.asked[0].give().connected()
+    network.run(0.2)
+    assert state(second) == states.ESTABLISHED
