@@ -1,7 +1,7 @@
 """What other programs import from sentrio, and nothing else.
 
 Owns the public names. Imports nothing of `services`, so that nobody's own package of that name can ever clash with
-ours. So far it holds the version; clients of sandboxes and of netstackd's sockets come here.
+ours. `sentrio.net` (to be imported by that name) has sockets of a netstackd; clients of sandboxes come here.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def mac_of(spec: InterfaceSpec) -> bytes:
     except OSError:
         machine = os.uname().nodename.encode()
     link = spec.link
-    seed = "\0".join((spec.name, link.kind, link.device, link.netns, link.path)).encode()
+    end = ("listen",) if link.listen else ()  # the two ends of a unix link differ
+    seed = "\0".join((spec.name, link.kind, link.device, link.netns, link.path, *end)).encode()
     digest = blake2s(seed, key=machine[:32], digest_size=6).digest()
     return bytes((digest[0] & 0xFC | 0x02,)) + digest[1:]
 

@@ -28,6 +28,9 @@ def test_the_commands_run_as_written(world: World, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "netstackd"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m services.netstackd "$@"\n')
     program.chmod(0o755)
+    python = tmp_path / "bin" / "python3"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     path = f"export PATH={tmp_path / 'bin'}:$PATH\n"
     try:
         done = world.run("bash", "-e", "-u", "-o", "pipefail", "-c", path + script, check=False, timeout=200)
@@ -39,6 +42,8 @@ def test_the_commands_run_as_written(world: World, tmp_path: Path) -> None:
                 os.kill(int(pid), 9)
             world.run("ip", "netns", "del", name, check=False)
     assert done.out.count("hello from home") == 2
+    assert "hello from a program" in done.out and "db: Connection refused" in done.out
+    assert "10.0.2.40/24" in done.out
     assert "2 received" in done.out and "home goes out" in done.out
     assert "drop by the policy of chain input" in done.out and "forward rule" in done.out
     assert "destination becomes 192.168.8.2:80" in done.out
