@@ -51,12 +51,12 @@ netstackd to client, notifications
                                         it had and our FIN is acknowledged, or it is over. The id may be used again
     network [snapshot]
 
-Data socket of a stream: AF_UNIX SOCK_STREAM, non-blocking at both ends. shutdown(SHUT_WR) of either end is a FIN in that
-direction, in order with the data. End of file without a preceding `error` is an orderly FIN, and netstackd keeps its end
-open until `close`. The end of the control connection is ECONNRESET for every stream; as the sockets of a process that
-dies close in any order, an end of file with POLLHUP is to be believed only when the control connection still answers
-(or, while the client has not shut down its own direction, not at all). netstackd leaves data where it is when it has no
-room: back-pressure and readiness are those of the host's socket.
+Data socket of a stream: AF_UNIX SOCK_STREAM, non-blocking at both ends. shutdown(SHUT_WR) of either end is a FIN in
+that direction, in order with the data. End of file without a preceding `error` is an orderly FIN, and netstackd keeps
+its end open until `close`. The end of the control connection is ECONNRESET for every stream; as the sockets of a
+process that dies close in any order, an end of file with POLLHUP is to be believed only when the control connection
+still answers (or, while the client has not shut down its own direction, not at all). netstackd leaves data where it
+is when it has no room: back-pressure and readiness are those of the host's socket.
 
 Data socket of everything else: AF_UNIX SOCK_SEQPACKET, each message with the header of datagrams.py in front. What a
 client sends on it netstackd sends out at once; an error of that sending (EACCES, ENETUNREACH, EMSGSIZE, EPERM) comes as
