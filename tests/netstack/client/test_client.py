@@ -124,7 +124,7 @@ def test_errors_are_those_of_the_socket_api(two: Two, backend: str) -> None:
             stream = await other.connect_tcp("10.7.0.1", 80)
             accepted = await listener.accept()
             await accepted.send(b"never read")
-            await anyio.sleep(0.2)
+            await anyio.wait_readable(stream._data.extra(SocketAttribute.raw_socket))
             await stream.aclose()  # with unread data: a reset
             with pytest.raises(anyio.BrokenResourceError) as broken:
                 await accepted.receive()
