@@ -114,10 +114,10 @@ class TCPStream(ByteStream):
         self._closed = True
         self._connection.forget(self._number)
         try:
+            await self._data.aclose()
+        finally:
             with anyio.CancelScope(shield=True):
                 await self._connection.notify("close", self._number)
-        finally:
-            await self._data.aclose()
 
     async def set_option(self, level: int, name: int, value: int | bytes) -> None:
         """setsockopt(2). OSError."""

@@ -16,6 +16,7 @@ MAX_DISTINCT_CALLS: Final = 30
 
 _FIONBIO: Final = 0x5421
 _SIOCGIFNAME: Final = 0x8910
+_SIOCOUTQ: Final = 0x5411
 _SOL_SOCKET: Final = 1
 _AF_UNIX: Final = 1
 
@@ -32,6 +33,7 @@ SEALED: Final = (
     Row("epoll_ctl", "what is waited for"),
     Row("accept4", "clients of the control socket, peers of listening unix links, of published ports"),
     Row("ioctl", "making an accepted socket non-blocking", (Argument(1, Compare.EQ, _FIONBIO),)),
+    Row("ioctl", "whether a client left data unread when it closed", (Argument(1, Compare.EQ, _SIOCOUTQ),)),
     Row("ioctl", "the interpreter names the interface of each tagged frame", (Argument(1, Compare.EQ, _SIOCGIFNAME),)),
     Row(
         "setsockopt",

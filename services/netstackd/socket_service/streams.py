@@ -15,6 +15,7 @@ emptied and then our FIN waits for its acknowledgement; DEAD after an error, unt
 from __future__ import annotations
 
 import errno
+import fcntl
 import select
 import socket
 from collections import deque
@@ -41,6 +42,8 @@ CONNECTED: Final = 2
 CLOSING: Final = 3
 DEAD: Final = 4
 GONE: Final = 5
+
+_SIOCOUTQ: Final = 0x5411  # linux/sockios.h; of a Unix socket: what the other end has not read
 
 _EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -423,6 +426,10 @@ class Stream:
         if self._data is not None:
             if (self._readable or self._urgent) and not self._collected_all and not endpoint.send_shutdown:
                 return
+            if not self._ended and _unread(self._fd):
+                self.session.service.count("ResetsByUnreadData")
+                self._reset()
+                return
             self._close_data()
             self._let_go()
         elif _ACKED >> endpoint.state & 1:
@@ -473,3 +480,10 @@ class Stream:
         if self.state != GONE:
             self.state = GONE
             self.session.forget(self.number)
+
+
+def _unread(fd: int) -> bool:
+    """Whether the client has left data unread in its data socket, which it may not have closed yet."""
+    left = bytearray(4)
+    fcntl.ioctl(fd, _SIOCOUTQ, left)
+    return any(left)

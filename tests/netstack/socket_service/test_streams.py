@@ -127,6 +127,14 @@ def test_data_socket_closed_with_unread_data_resets(pair: Pair) -> None:
     assert pair.server.receive(pair.there, 1) == b""
 
 
+def test_close_with_unread_data_in_a_data_socket_that_is_still_open_resets(pair: Pair) -> None:
+    pair.server.write(pair.there, b"never read")
+    pair.world.turn(10)
+    pair.client.notify("close", 7)
+    assert pair.server.event("error") == [pair.number, errno.ECONNRESET]
+    assert pair.client.event("gone") == [7]
+
+
 def test_data_for_a_closed_data_socket_resets(pair: Pair) -> None:
     pair.client.notify("close", 7)
     pair.here.close()
