@@ -654,7 +654,12 @@ def sys_setsockopt(task: Task, fd: int, level: int, name: int, value: int, lengt
 
 
 ROWS: Final = (
-    Row("socket", sys_socket, "int int int", note="AF_UNIX; AF_INET and AF_INET6 (TCP, UDP) on the loopback"),
+    Row(
+        "socket",
+        sys_socket,
+        "int int int",
+        note="AF_UNIX, AF_NETLINK, AF_INET and AF_INET6 (TCP, UDP); with a network ICMP, raw and AF_PACKET too",
+    ),
     Row("socketpair", sys_socketpair, "int int int ptr"),
     Row("bind", sys_bind, "fd ptr int"),
     Row("listen", sys_listen, "fd int"),

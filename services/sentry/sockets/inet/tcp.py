@@ -345,6 +345,8 @@ class TcpSocket(ByteStream, InetSocket):
         self.deadline = None
         if self.state == tcp.TCP_SYN_SENT:
             self._stop_waiting()
+            if self.far is not None:
+                self.far.abort()
             self.reset(errno.ETIMEDOUT)
 
     def _stop_waiting(self) -> None:

@@ -227,8 +227,14 @@ def test_groups_are_told_what_changed() -> None:
     guest.service.say("network", changed)
     guest.news()
     assert guest.told() == []
+    guest.service.close()
+    guest.news()
+    lost = [kind for kind, _ in guest.told()]
+    assert lost.count(rt.RTM_NEWLINK) == 1 and rt.RTM_DELROUTE in lost
+    guest.restart()
+    assert [kind for kind, _ in guest.told()].count(rt.RTM_NEWROUTE) == 2
     guest.close(guest.fd)
-    guest.service.say("network", snapshot())
+    guest.service.say("network", changed)
     guest.news()
 
 

@@ -68,6 +68,16 @@ def test_a_connect_that_fails_gives_the_reason_and_may_be_tried_again(error: int
     assert guest.service.asked("connect")[0][1][0] != number
 
 
+def test_a_connect_that_takes_too_long_is_given_up_on_both_sides() -> None:
+    guest = FarGuest()
+    fd = guest.socket()
+    assert guest.connect(fd) is None
+    (number,) = guest.provider.sockets
+    guest.kernel.clock.advance(127_000_000_001)
+    assert guest.wake() == -errno.ETIMEDOUT
+    assert guest.service.asked("abort") == [("abort", [number])]
+
+
 def test_own_addresses_are_the_loopback() -> None:
     guest = FarGuest()
     listener, _ = guest.listening()

@@ -87,6 +87,7 @@ class NetstackProvider:
             self.network.makers = Makers(PingSocket, RawSocket)
             families = self.kernel.part(SocketFamilies).rows
             families[so.AF_PACKET] = Family(create_packet_socket, None)
+        self.network.changed()
         self._watch()
 
     def restarted(self, fd: int) -> None:
@@ -145,6 +146,7 @@ class NetstackProvider:
         sockets, self.sockets = self.sockets, {}
         for each in sockets.values():
             each.lost()
+        self.network.changed()
 
     @property
     def connection(self) -> Client:
