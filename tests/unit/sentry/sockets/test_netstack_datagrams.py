@@ -11,6 +11,7 @@ from protocol.abi import in_h
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.netstack import datagrams as dg
+from services.sentry.sockets.inet.netstack import datagrams as far_datagrams
 from services.sentry.syscalls import sockets as sk
 from tests.unit.sentry.sockets.fake_service import GATEWAY, OWN, OWN6, PEER, FarGuest
 
@@ -219,6 +220,10 @@ def test_groups_are_joined_by_the_route_and_told() -> None:
     assert guest.receive(fd, 10) == b"heard"
     assert guest.option(fd, 0, in_h.IP_DROP_MEMBERSHIP, GROUP + bytes(4)) == 0
     assert guest.service.asked("set") == [("set", [number, 0, in_h.IP_DROP_MEMBERSHIP, value])]
+    late = guest.socket(DGRAM)
+    assert guest.option(late, 0, in_h.IP_ADD_MEMBERSHIP, GROUP + bytes(4)) == 0
+    assert guest.bind(late, 5001) == 0
+    assert guest.service.asked("set") == [("set", [opened(guest, late), 0, in_h.IP_ADD_MEMBERSHIP, value])]
 
 
 def test_options_set_before_and_after_opening_are_told() -> None:
@@ -281,7 +286,8 @@ def test_messages_that_make_no_sense_are_dropped(raw: bytes) -> None:
     assert guest.receive(fd, 10) == b"good"
 
 
-def test_a_filter_decides_what_comes_in_and_how_much_of_it() -> None:
+def test_a_filter_decides_what_comes_in_and_how_much_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(far_datagrams, "_MOST", 32)
     guest = FarGuest()
     fd = guest.socket(DGRAM)
     # bytes to `take` if the first byte behind the UDP header is 'y'
@@ -292,9 +298,13 @@ def test_a_filter_decides_what_comes_in_and_how_much_of_it() -> None:
     assert guest.option(fd, so.SOL_SOCKET, so.SO_ATTACH_FILTER, value) == 0
     assert guest.bind(fd, 5000) == 0
     number = opened(guest, fd)
+    assert guest.receive(fd, 100) is None
     for _ in range(100):
         arrive(guest, number, b"no")
     arrive(guest, number, b"yes, some")
+    guest.news()
+    assert [guest.wake() for _ in range(4)] == [None, None, None, 3]  # others are served in between
+    arrive(guest, number, b"yes, more")
     guest.news()
     assert guest.poll(fd) & po.POLLIN and guest.receive(fd, 100) == b"yes"
     assert not guest.poll(fd) & po.POLLIN

@@ -533,6 +533,22 @@ def test_nonsense_ends_the_conversation(message: tuple[str, list[object]]) -> No
     assert guest.wake() == -errno.ENETUNREACH
 
 
+def test_descriptors_nobody_asked_for_are_closed() -> None:
+    guest = FarGuest()
+    before = len(os.listdir("/proc/self/fd"))
+    ours, theirs = socket.socketpair()
+    guest.service.answers["set"] = codec.Fd(os.dup(theirs.fileno()))
+    fd, data, _ = guest.connected()
+    assert guest.option(fd, 6, tcp.TCP_NODELAY, 1) == 0
+    guest.service.asked()
+    guest.news()
+    guest.close(fd)
+    guest.service.asked()
+    for each in (ours, theirs, data):
+        each.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_events_about_strangers_change_nothing() -> None:
     guest = FarGuest()
     for message in (("error", 77, 5), ("gone", 77), ("urgent", 77, 1, 1)):
