@@ -166,3 +166,45 @@ link, where = server.accept(); print(where[0], flush=True); link.sendall(b"hello
     assert second.out == "hello 10.0.2.16\n"
     assert any_host.end(first).out == "up\n10.0.2.16\n"
     any_host.assert_nothing_runs()
+
+
+def test_nginx_serves_a_published_port_and_the_gateway_answers_pings(any_host: Any, peer: Any) -> None:
+    port = free_port()
+    conf = any_host.home / "nginx.conf"
+    places = "".join(f"{name}_temp_path /tmp/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    site = 'server { listen 8080; location / { return 200 "from nginx\\n"; } }'
+    conf.write_text(
+        f"daemon off; pid /tmp/nginx.pid; error_log stderr; events {{}} http {{ access_log off; {places} {site} }}"
+    )
+    conf.chmod(0o644)
+    script = f"ping -c 1 -W 10 10.0.2.2 > /dev/null && echo up; exec nginx -c {conf}"
+    process = any_host.start("do", "--network", "netstack", "-p", f"{port}:8080", "--", "sh", "-c", script)
+    any_host.wait_for_text(process, "up")
+    client = f"""
+import time, urllib.request
+for turn in range(200):
+    try:
+        print(urllib.request.urlopen("http://{peer.own}:{port}/", timeout=20).read().decode(), end=""); break
+    except OSError:
+        time.sleep(0.05)
+"""
+    assert peer(client) == "from nginx\n"
+    process.send_signal(signal.SIGTERM)
+    any_host.end(process)
+    any_host.assert_nothing_runs()
+
+
+def test_curl_fetches_from_elsewhere(any_host: Any, peer: Any) -> None:
+    server = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.send_header("Content-Length", "6"); self.end_headers()
+        self.wfile.write(b"there\\n")
+    def log_message(self, *_): pass
+server = http.server.ThreadingHTTPServer((sys.argv[1], 7105), Handler); print("up", flush=True); server.serve_forever()
+"""
+    peer.serve(server, peer.address)
+    where = f"http://{peer.address}:7105/"
+    done = any_host(*_DO, "curl", "-s", "-m", "20", where)
+    assert done.out == "there\n", done
