@@ -65,6 +65,7 @@ def test_snapshot_is_of_the_shape_that_clients_check(world: World) -> None:
     assert ("10.0.2.15", 24) in values(snapshot)
     defaults = [route for route in snapshot["routes"] if not route["length"]]
     assert [route["gateway"] for route in defaults if len(route["destination"]) == 4] == [bytes((10, 0, 2, 2))]
+    assert {route["table"] for route in snapshot["routes"]} == {254}
     assert snapshot["names"] == ["box"]
     assert snapshot["servers"][0] == bytes((10, 0, 2, 2))
 
