@@ -53,6 +53,7 @@ _SLOTS_LENGTH: Final = layout.SLOTS_PER_REGION * layout.SLOT_SIZE
 _USER_END: Final = 0x7FFF_FFFF_F000
 _ZERO_NOTIF: Final = bytes(80)
 _LATER: Final = 1  # answered already, or not yet
+_AGAIN: Final = 2  # see `hand_in`
 _SETFD, _ADDFD_SEND = 1, 2  # flags of ADDFD: a number of our choice; answer the notification with it
 _PID_MAX: Final = 1 << 22
 _NO_FD: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -824,14 +825,16 @@ class SystrapPlatform:
         only_files = args == HAND_IN
         refused = self.hand_in(ident, known.expected_files(), only_files)
         if refused:
-            return refused
+            return _LATER if refused == _AGAIN else refused
         known.advance()
         return _LATER if only_files else None
 
     def hand_in(self, ident: int, files: Sequence[tuple[int, int]], answer: bool = False) -> int:
         """Put host files into the table of the process that waits in notification `ident`, under numbers of our choice.
 
-        `answer`: it goes on with the last one, whose number is its call's result. 0, or a negative errno.
+        `answer`: it goes on with the last one, whose number is its call's result. 0, or a negative errno; _AGAIN: its
+        call was answered with 0 and without that file, for a signal came, and is made again by the stub. (The host
+        notes the answer first, and does not take it back.)
         """
         for k, (host_fd, number) in enumerate(files):
             flags = _SETFD | (_ADDFD_SEND if answer and k == len(files) - 1 else 0)
@@ -840,6 +843,8 @@ class SystrapPlatform:
                 added = lib.sentrio_ioctl(self.listener, _ADDFD, ffi.from_buffer(request))
                 if added != -errno.EINTR:
                     break
+                if flags & _ADDFD_SEND:
+                    return _AGAIN
             if added < 0:
                 return int(added)
         return 0
