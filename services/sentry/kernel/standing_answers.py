@@ -9,8 +9,9 @@ takes it back first: an event of any guest, a task that was woken, a timer, a de
 A thread that was just copying it when it was taken back has asked before what happened then, and gets what was true; a
 guest that learns of what happened asks after that. Nothing need be known of what may change an answer, only that
 
-- the call is answered from state of this kernel, none of which moves with time or with the host: an epoll's files are
-  `steady` (vfs/open_file.py), an inode keeps its struct stat (`Inode.shown`);
+- the call is answered from state of this kernel, none of which moves with time, with the host, or with what guests do
+  by themselves (write through a window, map memory): an epoll's files are `steady` (vfs/open_file.py), and an inode
+  keeps its struct stat (`Inode.shown`, which one that has windows does not);
 - answering it changes nothing: no edge or one-shot event is among an epoll's, and nothing is left over for the next.
 
 That is little use to a program that does other calls between, and costs it next to nothing; it is much to one that asks
