@@ -18,6 +18,7 @@ Client to netstackd (R: the answer of a request)
                                         "shared": true beside it when the namespace's addresses are other programs' too
     network []                          R snapshot; from then on `network [snapshot]` comes when anything in it changed
     neighbours []                       R [[interface, address, mac, state NUD_*]]
+    counters []                         R [[interface, *COUNTERS]]: what has passed through its interfaces until now
     open [id, family, type, protocol]   R nil for a stream, else Fd of the data socket
     bind [id, addr]                     R local addr
     connect [id, addr | nil]            stream: R nil at once, then `connected` or `error`. Datagram: R local addr; nil
@@ -148,6 +149,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "hello": (_NUMBER, _optional(_name)),
     "network": (),
     "neighbours": (),
+    "counters": (),
     "open": (_CLIENT_ID, _NUMBER, _NUMBER, _NUMBER),
     "bind": (_ID, is_address),
     "connect": (_ID, _optional(is_address)),
@@ -174,7 +176,12 @@ EVENTS: Final[dict[str, tuple[Check, ...]]] = {
 }
 
 #: Methods whose first parameter is the socket that they are about.
-ABOUT_SOCKET: Final = frozenset(CALLS) - {"hello", "network", "neighbours", "sockets", "configure"}
+ABOUT_SOCKET: Final = frozenset(CALLS) - {"hello", "network", "neighbours", "counters", "sockets", "configure"}
+
+#: Of each interface in the answer to `counters`, in this order; named as in struct rtnl_link_stats64 (linux/if_link.h).
+COUNTERS: Final = (
+    "rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped",
+)  # fmt: skip
 
 _BYTES: Final[Check] = lambda value: isinstance(value, bytes) and len(value) in (4, 16)  # noqa: E731
 _LENGTH: Final = _integer(0, 128)

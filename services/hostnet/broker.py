@@ -225,6 +225,9 @@ class Broker:
     def _do_neighbours(self) -> list[Any]:
         return []
 
+    def _do_counters(self) -> list[list[int]]:
+        return self._host.counters()
+
     def _do_open(self, number: int, family: int, kind: int, protocol: int) -> Fd | None:
         if number in self._sockets:
             raise Refused(errno.EEXIST, f"socket {number} is open")

@@ -48,11 +48,7 @@ _ROOT = Credentials.for_user(0, 0)
 def import_filesystems() -> None:
     """Import every file system now: nothing can be imported once the root is empty."""
     for row in TYPES.values():
-        try:
-            importlib.import_module(f"services.sentry.filesystems.{row.module}")
-        except ModuleNotFoundError as error:
-            if "filesystems" not in str(error):
-                raise
+        importlib.import_module(f"services.sentry.filesystems.{row.module}")
 
 
 # --- mounts ---

@@ -58,6 +58,7 @@ class Session:
             "hello": self._hello,
             "network": self._network,
             "neighbours": lambda: snapshot.neighbours(self.stack),
+            "counters": lambda: snapshot.counters(self.stack),
             "open": self._open,
             "bind": lambda number, address: self._socket(number).bind(address),
             "connect": lambda number, address: self._socket(number).connect(address),

@@ -1,9 +1,10 @@
-"""What a namespace's network looks like, in the numbers of rtnetlink: for `network` and `neighbours`."""
+"""What a namespace's network looks like, in the numbers of rtnetlink: for `network`, `neighbours`, `counters`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from protocol.netstack.messages import COUNTERS
 from services.netstackd.network import routes as r
 from services.netstackd.network.interface import ETHERNET, LOOPBACK, VLAN, Interface
 
@@ -110,4 +111,13 @@ def neighbours(stack: Stack) -> list[list[Any]]:
         [entry.iface.index, _bytes(table.version, entry.address), entry.link, NUD[entry.state]]
         for table in (stack.neighbours4, stack.neighbours6)
         for entry in table
+    ]
+
+
+def counters(stack: Stack) -> list[list[int]]:
+    """[index, what has passed] of every interface but the loopback."""
+    return [
+        [iface.index, *(getattr(iface.link.counters if iface.link is not None else iface, name) for name in COUNTERS)]
+        for iface in stack.interfaces.values()
+        if iface.kind != LOOPBACK
     ]

@@ -1,12 +1,12 @@
 """File system types by name: what mount(2) and the container's mount list can ask for.
 
 A row names a module and a constructor `(kernel, source, flags, options) -> Superblock`; the module is imported at first
-use. EINVAL of a constructor: a bad option; ENODEV: the type does not exist.
+use, or before by boot.import_filesystems: a sealed Sentry cannot look for one. So every row has a module, and what is
+not there is no row. EINVAL of a constructor: a bad option; ENODEV: the type does not exist.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["TYPES", "Constructor", "FilesystemType", "make_superblock", "preload"]
+__all__ = ["TYPES", "Constructor", "FilesystemType", "make_superblock"]
 
 Constructor: TypeAlias = "Callable[[Kernel, bytes, int, bytes], Superblock]"
 
@@ -38,17 +38,8 @@ TYPES: Final[dict[bytes, FilesystemType]] = {
     b"proc": FilesystemType("proc"),
     b"sysfs": FilesystemType("sysfs"),
     b"devpts": FilesystemType("devpts"),
-    b"mqueue": FilesystemType("mqueue"),
-    b"cgroup2": FilesystemType("cgroupfs"),
     b"overlay": FilesystemType("overlay"),
 }
-
-
-def preload() -> None:
-    """Import every module of the table that exists: after a service is sealed nothing can be imported any more."""
-    for row in TYPES.values():
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(f"services.sentry.filesystems.{row.module}")
 
 
 def make_superblock(kernel: Kernel, type_name: bytes, source: bytes, flags: int, options: bytes) -> Superblock:
@@ -56,9 +47,6 @@ def make_superblock(kernel: Kernel, type_name: bytes, source: bytes, flags: int,
     row = TYPES.get(type_name)
     if row is None:
         raise LinuxError(errno.ENODEV)
-    try:
-        module = importlib.import_module(f"services.sentry.filesystems.{row.module}")
-    except ModuleNotFoundError:
-        raise LinuxError(errno.ENODEV, f"no module for {type_name!r}") from None
+    module = importlib.import_module(f"services.sentry.filesystems.{row.module}")
     constructor = cast("Constructor", getattr(module, row.constructor))
     return constructor(kernel, source, flags, options)

@@ -100,6 +100,18 @@ def test_changes_are_told_and_take_effect(world: World) -> None:
     assert not told["interfaces"][0]["flags"] & 1
 
 
+def test_what_passed_an_interface_is_counted(world: World) -> None:
+    client = world.client(world.namespace("one"))
+    client.call("open", 1, socket.AF_INET, socket.SOCK_STREAM, 0)
+    client.call("connect", 1, address("10.0.2.2", 1))
+    assert client.event("error") == [1, errno.ECONNREFUSED]
+    ((index, *values),) = client.call("counters")
+    counted = dict(zip(m.COUNTERS, values, strict=True))
+    assert index == 2 and counted["rx_packets"] >= 2 and counted["tx_packets"] >= 2  # a question for the MAC, a SYN
+    assert counted["tx_bytes"] >= 14 + 60 and counted["rx_bytes"] >= 14 + 40
+    assert not counted["rx_errors"] and not counted["tx_dropped"]
+
+
 def test_the_routers_own_namespace_may_be_used_and_not_changed(world: World) -> None:
     world.namespace("one", keep=True)
     client = world.client(world.router.namespaces.root)

@@ -8,12 +8,13 @@ import random
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protocol.abi import socket_h as so
-from protocol.netstack.messages import check_snapshot_untrusted
+from protocol.netstack.messages import COUNTERS, check_snapshot_untrusted
 from protocol.rpc.codec import Fd, Notification, Response
 from protocol.rpc.connection import RpcConnection
 from protocol.sealing.rows import distinct_calls
@@ -130,6 +131,16 @@ def test_listening_and_connecting_hand_over_host_sockets(client: Client) -> None
     assert client.event("accepted")[0] == 1
     for link in links:
         link.close()
+
+
+def test_counters_are_those_of_the_hosts_interfaces(client: Client) -> None:
+    snapshot = {each["index"]: each["name"] for each in client.call("network")["interfaces"]}
+    counted = client.call("counters")
+    assert {row[0] for row in counted} == set(snapshot)
+    for index, *values in counted:
+        for name, value in zip(COUNTERS, values, strict=True):
+            shown = int(Path(f"/sys/class/net/{snapshot[index]}/statistics/{name}").read_text())
+            assert shown - 1_000_000 <= value <= shown, (snapshot[index], name)  # traffic goes on meanwhile
 
 
 def test_a_port_that_the_sentry_chose_and_the_host_has_taken_is_replaced(client: Client) -> None:

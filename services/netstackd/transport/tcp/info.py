@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from services.netstackd.transport.tcp.endpoint import Endpoint
 
 MAX_U32 = 0xFFFFFFFF
+_HEADERS4 = 40  # of IP and TCP without options, of which a path's size for TCP is without
+_HEADERS6 = 60
 INFINITE_SSTHRESH = 0x7FFFFFFF  # TCP_INFINITE_SSTHRESH
 
 
@@ -48,10 +50,10 @@ def snapshot(endpoint: Endpoint, now: int) -> dict[str, int]:
         "sacked": segments(endpoint.sacked_bytes),
         "lost": segments(endpoint.lost_bytes),
         "retrans": segments(endpoint.retrans_bytes),
-        "last_data_sent": (now - endpoint.last_data_sent) // 1_000_000,
-        "last_data_recv": (now - endpoint.last_data_received) // 1_000_000,
+        "last_data_sent": (now - (endpoint.last_data_sent or endpoint.started_at)) // 1_000_000,
+        "last_data_recv": (now - (endpoint.last_data_received or endpoint.started_at)) // 1_000_000,
         "last_ack_recv": (now - endpoint.last_receive) // 1_000_000,
-        "pmtu": endpoint.route.mss_for_path(),
+        "pmtu": endpoint.route.mss_for_path() + (_HEADERS4 if len(endpoint.route.peer) == 8 else _HEADERS6),
         "rcv_ssthresh": endpoint.rcvbuf >> 1,
         "rtt": rtt.srtt // 1000,
         "rttvar": rtt.rttvar // 1000,

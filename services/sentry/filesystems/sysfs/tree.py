@@ -1,4 +1,5 @@
-"""What stands in sysfs: tables of path -> text for a kernel's number of processors, memory and devices.
+"""What stands in sysfs: tables of path -> text for a kernel's number of processors, memory and devices; network
+interfaces are in net.py.
 
 Values without a newline get one. Paths are relative to /sys. Sources: Linux Documentation/ABI/.
 """
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from services.sentry.devices.registry import DEVICES
-from services.sentry.filesystems.proc.net import devices_of
 from services.sentry.filesystems.proc.task.status import cpu_list, cpu_mask
 
 if TYPE_CHECKING:
@@ -27,14 +27,12 @@ DIRECTORIES: Final = (
     b"class/hwmon",
     b"class/mem",
     b"class/misc",
-    b"class/net",
     b"class/power_supply",
     b"class/thermal",
     b"class/tty",
     b"dev/block",
     b"dev/char",
     b"devices/platform",
-    b"devices/virtual/net",
     b"firmware",
     b"fs/cgroup",
     b"fs/fuse/connections",
@@ -129,37 +127,6 @@ def _processor(number: int, count: int) -> Iterator[tuple[bytes, bytes]]:
         yield cache + b"shared_cpu_list", _text(cpu_list(mask))
 
 
-def _network(kernel: Kernel) -> Iterator[tuple[bytes, bytes]]:
-    """Documentation/ABI/testing/sysfs-class-net."""
-    counters = (
-        (b"bytes", 0), (b"packets", 1), (b"errors", 2), (b"dropped", 3), (b"fifo_errors", 4), (b"frame_errors", 5),
-        (b"compressed", 6),
-    )  # fmt: skip
-    for index, device in enumerate(devices_of(kernel), 1):
-        loopback = device.name == b"lo"
-        base = b"devices/virtual/net/%b/" % device.name
-        for name, value in (
-            (b"addr_len", b"6"),
-            (b"address", b"00:00:00:00:00:00" if loopback else b"02:00:00:00:00:%02x" % index),
-            (b"broadcast", b"00:00:00:00:00:00" if loopback else b"ff:ff:ff:ff:ff:ff"),
-            (b"carrier", b"1"),
-            (b"dev_id", b"0x0"),
-            (b"flags", b"0x9" if loopback else b"0x1003"),
-            (b"ifindex", b"%d" % index),
-            (b"iflink", b"%d" % index),
-            (b"link_mode", b"0"),
-            (b"mtu", b"65536" if loopback else b"1500"),
-            (b"operstate", b"unknown" if loopback else b"up"),
-            (b"tx_queue_len", b"1000"),
-            (b"type", b"772" if loopback else b"1"),
-            (b"uevent", b"INTERFACE=%b\nIFINDEX=%d" % (device.name, index)),
-        ):
-            yield base + name, value
-        for name, position in counters:
-            yield base + b"statistics/rx_" + name, b"%d" % device.received[position]
-            yield base + b"statistics/tx_" + name, b"%d" % device.sent[position if position < 5 else 0]
-
-
 def files(kernel: Kernel) -> Iterator[tuple[bytes, bytes]]:
     """Every (path, text), in no particular order; the kernel's facts as they are now."""
     yield from _CONSTANTS.items()
@@ -177,7 +144,6 @@ def files(kernel: Kernel) -> Iterator[tuple[bytes, bytes]]:
     total = kernel.memory_bytes // 1024
     yield node + b"meminfo", b"Node 0 MemTotal:       %8d kB\nNode 0 MemFree:        %8d kB" % (total, total)
     yield node + b"numastat", b"numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\nother_node 0"
-    yield from _network(kernel)
     for (major, minor, _), device in DEVICES.items():
         if major == 1:
             yield b"devices/virtual/mem/%b/dev" % device.name, b"%d:%d" % (major, minor)
@@ -185,9 +151,6 @@ def files(kernel: Kernel) -> Iterator[tuple[bytes, bytes]]:
 
 def symlinks(kernel: Kernel) -> Iterator[tuple[bytes, bytes]]:
     """Every (path, target)."""
-    for interface in devices_of(kernel):
-        yield b"class/net/" + interface.name, b"../../devices/virtual/net/" + interface.name
-        yield b"devices/virtual/net/%b/subsystem" % interface.name, b"../../../../class/net"
     yield b"class/tty/tty", b"../../devices/virtual/tty/tty"
     for number in range(kernel.cpu_count):
         yield b"bus/cpu/devices/cpu%d" % number, b"../../../devices/system/cpu/cpu%d" % number

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from protocol.abi import rtnetlink_h as rt
 
-__all__ = ["Interface", "InterfaceAddress", "Neighbour", "RouteEntry"]
+__all__ = ["NOTHING_COUNTED", "Interface", "InterfaceAddress", "LinkCounters", "Neighbour", "RouteEntry"]
 
 
 class InterfaceAddress(NamedTuple):
@@ -26,6 +26,22 @@ class Neighbour(NamedTuple):
     address: bytes
     hardware: bytes
     state: int
+
+
+class LinkCounters(NamedTuple):
+    """What has passed through an interface; in the order of protocol.netstack.messages.COUNTERS."""
+
+    rx_bytes: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_dropped: int = 0
+    tx_bytes: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_dropped: int = 0
+
+
+NOTHING_COUNTED: Final = LinkCounters()
 
 
 class RouteEntry(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import rtnetlink_h as rt
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import LOOPBACK4, LOOPBACK6, Endpoint, is_multicast
-from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, Neighbour, RouteEntry
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, LinkCounters, Neighbour, RouteEntry
 from services.sentry.sockets.inet.provider import Route
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class Loopback:
 
     def neighbours(self) -> list[Neighbour]:
         return []
+
+    def counters(self) -> dict[int, LinkCounters]:
+        """Data goes from socket to socket: there are no packets."""
+        return {}
 
     def configure(self, verb: str, values: dict[str, object]) -> None:
         """It stays as it is. EOPNOTSUPP: it was to be another; that it be up is no change."""

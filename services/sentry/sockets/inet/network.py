@@ -24,7 +24,7 @@ from services.sentry.sockets.inet.ports import PortTable
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.kernel import Kernel
-    from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
+    from services.sentry.sockets.inet.interfaces import Interface, LinkCounters, Neighbour, RouteEntry
     from services.sentry.sockets.inet.provider import Provider, Route
     from services.sentry.sockets.inet.raw import RawSocket
     from services.sentry.sockets.inet.tcp import TcpSocket
@@ -163,6 +163,10 @@ class InetNetwork:
 
     def neighbours(self) -> list[Neighbour]:
         return [each for provider in self.providers for each in provider.neighbours()]
+
+    def counters(self) -> dict[int, LinkCounters]:
+        """Interface index -> what has passed through it until now."""
+        return {index: found for provider in self.providers for index, found in provider.counters().items()}
 
     def configure(self, verb: str, values: dict[str, object]) -> None:
         """Change what the provider of the interface has, or, without one, the last. EOPNOTSUPP: it cannot be."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.addresses import Endpoint
-    from services.sentry.sockets.inet.interfaces import Interface, Neighbour, RouteEntry
+    from services.sentry.sockets.inet.interfaces import Interface, LinkCounters, Neighbour, RouteEntry
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
     from services.sentry.sockets.packet.endpoint import PacketSocket
@@ -53,6 +53,9 @@ class Provider(Protocol):
 
     def neighbours(self) -> list[Neighbour]:
         """Link-layer addresses that are known."""
+
+    def counters(self) -> dict[int, LinkCounters]:
+        """Interface index -> what has passed through it; one that counts nothing may be missing."""
 
     def configure(self, verb: str, values: dict[str, object]) -> None:
         """Change interfaces, routes or neighbours (CONFIGURE in protocol/netstack/messages.py). EOPNOTSUPP and such."""

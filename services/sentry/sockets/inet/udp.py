@@ -530,6 +530,12 @@ class UdpSocket(InetSocket):
                     found.append((_IPV6, in_h.IPV6_HOPLIMIT, I32.pack(datagram.hops)))
                 if get((_IPV6, in_h.IPV6_RECVTCLASS)):
                     found.append((_IPV6, in_h.IPV6_TCLASS, I32.pack(datagram.traffic)))
+                # What RFC 2292 called them: ping(8) still asks so.
+                if get((_IPV6, in_h.IPV6_2292PKTINFO)):
+                    info = in_h.IN6_PKTINFO.pack(address, datagram.interface)
+                    found.append((_IPV6, in_h.IPV6_2292PKTINFO, info))
+                if get((_IPV6, in_h.IPV6_2292HOPLIMIT)):
+                    found.append((_IPV6, in_h.IPV6_2292HOPLIMIT, I32.pack(datagram.hops)))
         return tuple(found)
 
     # --- readiness and options ---

@@ -199,17 +199,21 @@ class NetlinkSocket(Socket):
             self._put(error(request, 0))
 
     def _put_dump(self, request: Request, replies: Iterable[Reply]) -> None:
-        """NLM_F_MULTI messages, several to a datagram, and NLMSG_DONE in one of its own."""
+        """NLM_F_MULTI messages, several to a datagram; NLMSG_DONE, with the errno if it failed, in one of its own."""
         held = bytearray()
-        for reply in replies:
-            packed = message(reply, request, nl.NLM_F_MULTI)
-            if held and len(held) + len(packed) > _DUMP_BYTES:
-                self._put(bytes(held))
-                held.clear()
-            held += packed
+        failed = 0
+        try:
+            for reply in replies:
+                packed = message(reply, request, nl.NLM_F_MULTI)
+                if held and len(held) + len(packed) > _DUMP_BYTES:
+                    self._put(bytes(held))
+                    held.clear()
+                held += packed
+        except LinuxError as failure:
+            failed = failure.errno
         if held:
             self._put(bytes(held))
-        self._put(message(Reply(nl.NLMSG_DONE, I32.pack(0)), request, nl.NLM_F_MULTI))
+        self._put(message(Reply(nl.NLMSG_DONE, I32.pack(-failed)), request, nl.NLM_F_MULTI))
 
     def told(self, group: int, reply: Reply) -> None:
         """A message to a group it is in. ENOBUFS for the next receive when too many wait (netlink_overrun)."""

@@ -18,6 +18,7 @@ from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32, U32
 from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet.interfaces import NOTHING_COUNTED, LinkCounters
 from services.sentry.sockets.netlink.changes import CHANGES
 from services.sentry.sockets.netlink.messages import Reply, Request, attributes_untrusted, packed
 
@@ -37,9 +38,9 @@ _TENTATIVE: Final = rt.IFA_F_TENTATIVE
 _NDMSG: Final = struct.Struct("<B3xiHBB")
 _NDA_DST: Final = 1
 _NDA_LLADDR: Final = 2
-#: struct rtnl_link_stats and rtnl_link_stats64: 24 and 25 counters, none of which is kept.
-_STATS: Final = bytes(24 * 4)
-_STATS64: Final = bytes(25 * 8)
+#: struct rtnl_link_stats64 and rtnl_link_stats: 8 counters that there are, and 17 or 16 that nothing adds to.
+_STATS64: Final = struct.Struct("<8Q136x")
+_STATS: Final = struct.Struct("<8I64x")
 _FR_ACT_TO_TBL: Final = 1
 _FRA_PRIORITY: Final = 6
 _FRA_SUPPRESS_PREFIXLEN: Final = 14
@@ -78,7 +79,16 @@ def _operating(interface: Interface) -> int:
     return _OPERSTATE_UP if interface.flags & rt.IFF_RUNNING else _OPERSTATE_DOWN
 
 
-def link_reply(interface: Interface, kind: int = rt.RTM_NEWLINK) -> Reply:
+def _statistics(found: LinkCounters) -> tuple[int, ...]:
+    """In the order of struct rtnl_link_stats64 (linux/if_link.h)."""
+    return (
+        found.rx_packets, found.tx_packets, found.rx_bytes, found.tx_bytes,
+        found.rx_errors, found.tx_errors, found.rx_dropped, found.tx_dropped,
+    )  # fmt: skip
+
+
+def link_reply(interface: Interface, kind: int = rt.RTM_NEWLINK, counters: LinkCounters = NOTHING_COUNTED) -> Reply:
+    statistics = _statistics(counters)
     body = rt.IFINFOMSG.pack(so.AF_UNSPEC, interface.kind, interface.ifindex, interface.flags, 0)
     attributes = (
         (rt.IFLA_IFNAME, interface.name + b"\0"),
@@ -92,8 +102,8 @@ def link_reply(interface: Interface, kind: int = rt.RTM_NEWLINK) -> Reply:
         (rt.IFLA_CARRIER, bytes((int(bool(interface.flags & rt.IFF_LOWER_UP)),))),
         (rt.IFLA_ADDRESS, interface.hardware),
         (rt.IFLA_BROADCAST, bytes(6) if interface.flags & rt.IFF_LOOPBACK else b"\xff" * 6),
-        (rt.IFLA_STATS64, _STATS64),
-        (rt.IFLA_STATS, _STATS),
+        (rt.IFLA_STATS64, _STATS64.pack(*statistics)),
+        (rt.IFLA_STATS, _STATS.pack(*(number & 0xFFFFFFFF for number in statistics))),
         (rt.IFLA_QDISC, _NOQUEUE),
     )
     return Reply(kind, body + packed(attributes))
@@ -101,8 +111,10 @@ def link_reply(interface: Interface, kind: int = rt.RTM_NEWLINK) -> Reply:
 
 def _links(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
     """All of a dump; one by index or IFLA_IFNAME else. ENODEV."""
+    counters = network.counters()
     if dump:
-        yield from map(link_reply, network.interfaces())
+        for interface in network.interfaces():
+            yield link_reply(interface, counters=counters.get(interface.ifindex, NOTHING_COUNTED))
         return
     if len(body) < rt.IFINFOMSG.size:
         raise LinuxError(errno.EINVAL)
@@ -116,7 +128,7 @@ def _links(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
         raise LinuxError(errno.EINVAL)
     if found is None:
         raise LinuxError(errno.ENODEV)
-    yield link_reply(found)
+    yield link_reply(found, counters=counters.get(found.ifindex, NOTHING_COUNTED))
 
 
 # --- addresses ---
@@ -199,10 +211,11 @@ def route_reply(route: RouteEntry, kind: int = rt.RTM_NEWROUTE) -> Reply:
 
 
 def _routes(network: InetNetwork, body: bytes, dump: bool) -> Iterator[Reply]:
-    if len(body) < rt.RTMSG.size:
-        raise LinuxError(errno.EINVAL)
+    """A dump needs no more than the family, as busybox's `ip` sends it (inet_dump_fib); EINVAL: too short."""
     family = body[0]
     if not dump:
+        if len(body) < rt.RTMSG.size:
+            raise LinuxError(errno.EINVAL)
         yield _one_route(network, family, attributes_untrusted(body[rt.RTMSG.size :]))
         return
     for size, number in ((4, so.AF_INET), (16, so.AF_INET6)):

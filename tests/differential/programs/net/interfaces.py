@@ -93,6 +93,21 @@ def of_loopback(body):
 
 
 show("route", ask(26, bytes(12)), 12, (15, 1, 7, 4), of_loopback)
+for kind in (18, 22, 26, 30):  # a dump needs no more than a family, as busybox sends it
+    answer = ask(kind, b"\2\0\0\0")
+    print("short dump", kind, answer[-1][0], kind == 30 or len(answer) > 1)
+show("short question", ask(26, b"\2\0\0\0", 5), 12, (), lambda body: True)
+for kind, body in ((18, bytes(20)), (22, bytes(60)), (20, struct.pack("BBBxI48s", 2, 33, 0, 0xFFF, b""))):
+    show(f"sockets {kind}", ask(kind, body, protocol=4), 4, (), lambda body: True)
+with socket.create_server(("127.0.0.1", 0)) as made:
+    port = struct.pack("!H", made.getsockname()[1])
+    for name, kind, body in (
+        ("now", 20, struct.pack("BBBxI48s", 2, 6, 0, 0xFFF, b"")),
+        ("wide", 20, struct.pack("BBBxI48sHHI", 2, 200, 0, 0xFFF, b"", 8, 3, 6)),
+        ("old", 18, struct.pack("BBBB48sII", 2, 0, 0, 0, b"", 0xFFF, 0)),
+        ("another state", 18, struct.pack("BBBB48sII", 2, 0, 0, 0, b"", 0x2, 0)),
+    ):
+        print("listener", name, sum(body[4:6] == port for got, _, body in ask(kind, body, protocol=4) if got == kind))
 show("acknowledged", ask(18, struct.pack("BxHiII", 0, 0, 1, 0, 0), 5), 16, (3,), lambda body: True)
 show(
     "to 127.0.0.9",

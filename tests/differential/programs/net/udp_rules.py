@@ -158,7 +158,7 @@ wild.sendmsg([b"z"], [(0, 8, info)], 0, a.getsockname())
 print(a.recvmsg(10, 512)[3][0])
 say("bad ttl", lambda: b.sendmsg([b"y"], [(0, 2, struct.pack("i", 0))], 0, a.getsockname()))
 a, b = bound(socket.AF_INET6, "::1"), bound(socket.AF_INET6, "::1")
-for name in (49, 51, 66):
+for name in (49, 51, 66, 2, 8):  # the last two are those of RFC 2292
     a.setsockopt(41, name, 1)
 b.setsockopt(41, 16, 9)
 b.sendto(b"x", a.getsockname())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import re
 import stat
@@ -11,6 +12,7 @@ import pytest
 
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.proc.sysctl.values import number
+from services.sentry.filesystems.registry import TYPES, make_superblock
 from tests.unit.sentry.proc.machine import BASE, Machine, errno_of
 
 
@@ -177,6 +179,14 @@ def test_processors_are_listed_for_the_c_library(machine: Machine) -> None:
     assert machine.read(b"/proc/stat").count(b"cpu") == 3
     assert machine.names(b"/sys/class/net") == [b"lo"]
     assert machine.read(b"/sys/class/net/lo/mtu") == b"65536\n"
+
+
+def test_every_file_system_that_can_be_mounted_has_a_module(machine: Machine) -> None:
+    """A sealed Sentry that looked for one that is not there would be killed."""
+    for name, row in TYPES.items():
+        module = importlib.import_module(f"services.sentry.filesystems.{row.module}")
+        assert callable(getattr(module, row.constructor)), name
+    assert errno_of(make_superblock, machine.kernel, b"mqueue", b"none", 0, b"") == errno.ENODEV
 
 
 def test_device_nodes_have_their_numbers_and_modes(machine: Machine) -> None:

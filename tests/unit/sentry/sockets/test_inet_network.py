@@ -15,7 +15,7 @@ from protocol.abi import tcp_h as tcp
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet import network
 from services.sentry.sockets.inet.addresses import Endpoint
-from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, Neighbour, RouteEntry
+from services.sentry.sockets.inet.interfaces import Interface, InterfaceAddress, LinkCounters, Neighbour, RouteEntry
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.inet.ports import DUAL_ANY, PortTable, overlap
 from services.sentry.sockets.inet.provider import Route
@@ -280,6 +280,9 @@ class Far:
 
     def neighbours(self) -> list[Neighbour]:
         return []
+
+    def counters(self) -> dict[int, LinkCounters]:
+        return {}
 
     def configure(self, verb: str, values: dict[str, object]) -> None:
         raise LinuxError(errno.EOPNOTSUPP)

@@ -16,7 +16,9 @@ from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.errors import ProtocolViolation
 from services.sentry.errors import LinuxError
+from services.sentry.filesystems.proc import net as devices
 from services.sentry.filesystems.proc.net import inet as proc
+from services.sentry.filesystems.registry import make_superblock
 from services.sentry.sockets.inet.netstack.routing import Network
 from services.sentry.sockets.netlink.messages import attribute, attributes_untrusted
 from services.sentry.syscalls import fcntl_ioctl as fi
@@ -168,6 +170,48 @@ def test_neighbours_are_asked_for() -> None:
         b"10.0.2.2         0x1         0x2         02:00:00:00:00:02     *        eth0",
         b"93.184.216.34    0x1         0x0         00:00:00:00:00:00     *        eth0",
     ]
+
+
+def test_counters_are_asked_for() -> None:
+    guest = Netlink()
+    guest.service.answers["counters"] = [[2, 1 << 33, 2, 3, 4, 5, 6, 7, 8], [2], ["nonsense"] * 9, 7]
+    links = {rt.IFINFOMSG.unpack_from(body)[2]: attributes_untrusted(body[16:]) for body in guest.dump(rt.RTM_GETLINK)}
+    assert struct.unpack("<25Q", links[2][rt.IFLA_STATS64])[:9] == (2, 6, 1 << 33, 5, 3, 7, 4, 8, 0)
+    assert struct.unpack("<24I", links[2][rt.IFLA_STATS])[:8] == (2, 6, 0, 5, 3, 7, 4, 8)
+    assert not any(links[1][rt.IFLA_STATS64])
+    eth0 = devices.FILES[b"dev"](guest.task).splitlines()[3].split()
+    assert eth0[:5] + eth0[9:13] == [b"eth0:", b"%d" % (1 << 33), b"2", b"3", b"4", b"5", b"6", b"7", b"8"]
+
+
+def test_sysfs_shows_the_interfaces_there_are_now() -> None:
+    guest = Netlink()
+    guest.service.answers["counters"] = [[2, 11, 12, 13, 14, 15, 16, 17, 18]]
+    top = make_superblock(guest.kernel, b"sysfs", b"sysfs", 0, b"").root.inode
+    assert top is not None
+
+    def find(path: bytes) -> Any:
+        node = top
+        for name in path.split(b"/"):
+            node = node.lookup(name)
+        return node
+
+    def text(name: bytes) -> Any:
+        return find(b"devices/virtual/net/eth0/" + name).text(guest.task)
+
+    def names(path: bytes) -> list[bytes]:
+        return [entry[0] for _, entry in find(path).entries(0)]
+
+    assert names(b"class/net") == names(b"devices/virtual/net") == [b"lo", b"eth0"]
+    assert find(b"class/net/eth0").readlink() == b"../../devices/virtual/net/eth0"
+    assert (text(b"address"), text(b"mtu"), text(b"flags")) == (MAC.hex(":").encode() + b"\n", b"1500\n", b"0x1003\n")
+    assert (text(b"statistics/rx_packets"), text(b"statistics/tx_dropped")) == (b"12\n", b"18\n")
+    mtu = find(b"devices/virtual/net/eth0/mtu")
+    guest.service.say("network", snapshot(interfaces=[], routes=[]))
+    guest.news()
+    assert names(b"class/net") == [b"lo"]
+    with pytest.raises(LinuxError) as caught:
+        mtu.text(guest.task)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_changes_go_to_the_service() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.filesystems.proc.access import files_of
 from services.sentry.filesystems.proc.net import inet
+from services.sentry.sockets.inet.interfaces import NOTHING_COUNTED
 from services.sentry.sockets.inet.network import InetNetwork
 from services.sentry.sockets.unix.endpoint import CONNECTED, LISTENING, UnixSocket
 
@@ -15,26 +16,13 @@ if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
 
-__all__ = ["FILES", "Device", "devices_of", "open_tables"]
-
-
-class Device(NamedTuple):
-    """One network device with its eight receive and eight transmit counters, in the order of /proc/net/dev."""
-
-    name: bytes
-    received: tuple[int, ...] = (0,) * 8
-    sent: tuple[int, ...] = (0,) * 8
+__all__ = ["FILES", "open_tables"]
 
 
 def open_tables(kernel: Kernel) -> list[FdTable]:
     """Every descriptor table in use, once."""
     found = {id(task.files): files_of(task) for task in kernel.tasks.values()}
     return [table for table in found.values() if table is not None]
-
-
-def devices_of(kernel: Kernel) -> list[Device]:
-    """The devices, the loopback first. Data on the loopback is no packet and is not counted."""
-    return [Device(interface.name) for interface in kernel.part(InetNetwork).interfaces()]
 
 
 def dev(reader: Task) -> bytes:
@@ -44,10 +32,15 @@ def dev(reader: Task) -> bytes:
         "|bytes    packets errs drop fifo colls carrier compressed\n"
     )
     lines = []
-    for device in devices_of(reader.kernel):
-        received = "{:8d} {:7d} {:4d} {:4d} {:4d} {:5d} {:10d} {:9d}".format(*device.received)
-        sent = "{:8d} {:7d} {:4d} {:4d} {:4d} {:5d} {:7d} {:10d}".format(*device.sent)
-        lines.append(f"{device.name.decode():>6}: {received} {sent}\n")
+    network = reader.kernel.part(InetNetwork)
+    counters = network.counters()
+    for interface in network.interfaces():
+        of = counters.get(interface.ifindex, NOTHING_COUNTED)
+        received = (
+            f"{of.rx_bytes:8d} {of.rx_packets:7d} {of.rx_errors:4d} {of.rx_dropped:4d}    0     0          0         0"
+        )
+        sent = f"{of.tx_bytes:8d} {of.tx_packets:7d} {of.tx_errors:4d} {of.tx_dropped:4d}    0     0       0          0"
+        lines.append(f"{interface.name.decode():>6}: {received} {sent}\n")
     return (head + "".join(lines)).encode()
 
 

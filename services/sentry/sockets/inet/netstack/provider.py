@@ -18,10 +18,10 @@ from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.control.msgpack_subset import Fd
 from protocol.errors import ProtocolViolation
-from protocol.netstack.messages import MAX_CLIENT_ID, VERSION
+from protocol.netstack.messages import COUNTERS, MAX_CLIENT_ID, VERSION
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.addresses import Endpoint, is_multicast
-from services.sentry.sockets.inet.interfaces import Neighbour
+from services.sentry.sockets.inet.interfaces import LinkCounters, Neighbour
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel, is_usable
 from services.sentry.sockets.inet.netstack.client import FIRST_PATIENCE_NS, Client, Transport, close_fds
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
@@ -45,6 +45,8 @@ __all__ = ["NetstackProvider"]
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _MAX_NEIGHBOURS: Final = 4096
+_MAX_INTERFACES: Final = 256
+_MAX_COUNTER: Final = (1 << 64) - 1
 #: What is left to files, and to connections that arrive while there is no room for them.
 _OTHER_DESCRIPTORS: Final = 512
 
@@ -259,6 +261,15 @@ class NetstackProvider:
         except LinuxError:
             return []
 
+    def counters(self) -> dict[int, LinkCounters]:
+        """Asked for each time, as neighbours are."""
+        if self.client is None:
+            return {}
+        try:
+            return _counters_untrusted(self.client.call("counters"))
+        except LinuxError:
+            return {}
+
     def configure(self, verb: str, values: dict[str, object]) -> None:
         self.connection.call("configure", verb, values)
         self.connection.receive()
@@ -311,6 +322,15 @@ def _neighbours_untrusted(value: object) -> list[tuple[int, bytes, bytes, int]]:
             case [int() as index, bytes() as address, bytes() as hardware, int() as state] if len(address) in (4, 16):
                 found.append((index, address, hardware[:32], state & 0xFFFF))
     return found[:_MAX_NEIGHBOURS]
+
+
+def _counters_untrusted(value: object) -> dict[int, LinkCounters]:
+    """The answer to `counters`; what makes no sense is left out, and numbers are those of 64 bits."""
+    found: dict[int, LinkCounters] = {}
+    for each in value[:_MAX_INTERFACES] if isinstance(value, list) else ():
+        if isinstance(each, list) and len(each) == 1 + len(COUNTERS) and all(type(number) is int for number in each):
+            found[each[0]] = LinkCounters(*(number & _MAX_COUNTER for number in each[1:]))
+    return found
 
 
 def as_endpoint(value: Sequence[Any]) -> Endpoint:
