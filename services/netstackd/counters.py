@@ -294,7 +294,6 @@ NAMES: Final[tuple[str, ...]] = (
     "SlirpPublishedFlows",
     "DropSlirpDestination",
     "DropSlirpTableFull",
-    "DropSlirpNoConnector",
     "DropSlirpHostError",
     "DropSlirpPingRefused",
     "DropSlirpQueueFull",

@@ -183,7 +183,7 @@ def test_default_spec_is_honoured_whole() -> None:
         ("process.selinuxLabel", "x", "process.selinuxLabel"),
         ("process.user.username", "x", "process.user.username"),
         ("hooks.startContainer", [{"path": "/x"}], "hooks.startContainer"),
-        ("linux.namespaces", [{"type": "network", "path": "/x"}], "linux.namespaces[0].path"),
+        ("linux.namespaces", [{"type": "ipc", "path": "/x"}], "linux.namespaces[0].path"),
         ("mounts", [{"destination": "/c", "type": "cgroup"}], "mounts[0]"),
         ("mounts", [{"destination": "/c", "source": "/", "options": ["rbind", "idmap"]}], "mounts[0].options"),
         ("invented", 1, "invented"),

@@ -362,6 +362,14 @@ def test_forward_policy_by_incoming_interface() -> None:
     n.r.stack.add_rule(4, Rule(50, None, kind=kinds.PROHIBIT, iif="left"))
     inject(n, datagram(4))
     assert n.r.count("DropRouteProhibit") == 1
+    assert n.left.input_cache4  # remembered, for the cache is that interface's
+
+
+def test_forward_policy_by_mark_is_decided_for_each_packet() -> None:
+    n = net()
+    n.r.stack.add_rule(4, Rule(50, None, kind=kinds.PROHIBIT, mark=7, mark_mask=0xFF))
+    inject(n, datagram(4))
+    assert n.r.count("DropRouteProhibit") == 0
     assert not n.left.input_cache4  # nothing is remembered by addresses alone when other things decide
 
 

@@ -6,6 +6,7 @@ import errno
 import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +29,14 @@ from tests.unit.sentry.sockets.fake_service import GATEWAY, MAC, OWN, OWN6, PEER
 LINK_LOCAL = bytes.fromhex("fe80") + bytes(13)
 
 
-def test_a_sandbox_without_a_network_imports_nothing_of_it() -> None:
+def test_a_sandbox_without_a_network_imports_nothing_of_it(tmp_path: Path) -> None:
     names = "[name for name in sys.modules if 'netstack' in name or name.endswith(('inet.raw', 'packet.endpoint'))]"
     script = (
         f"import sys, services.sentry.app; from services.sentry.syscalls import table; table.build(); print({names})"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
     assert found.stdout == "[]\n"
 
 
