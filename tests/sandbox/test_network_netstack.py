@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import time
 from typing import Any
 
@@ -141,6 +142,94 @@ time.sleep(30)
     done = any_host.end(process)
     assert len(done.said) == 1 and "netstackd ended unexpectedly: killed by signal 9" in done.said[0], done
     any_host.assert_nothing_runs()
+
+
+#: Speaks to an echo server: a line every 10 ms on one connection, while another is full in both directions. At the end
+#: of its standard input it says how that went.
+STEADY = """
+import socket, sys, threading, time
+def connect(): return socket.create_connection((sys.argv[1], 7107), 20)
+ended, lost, poured = threading.Event(), [], 0
+def pour(link):
+    try:
+        while True: link.sendall(b"x" * 4095 + b"\\n")
+    except OSError as error: lost.append(error)
+def drain(link):
+    global poured
+    try:
+        while data := link.recv(65536): poured += len(data)
+        lost.append("end")
+    except OSError as error: lost.append(error)
+load = connect()
+for work in (pour, drain): threading.Thread(target=work, args=(load,), daemon=True).start()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+link, rounds, longest = connect(), 0, 0.0
+while not ended.is_set():
+    begun = time.monotonic()
+    link.sendall(b"line\\n")
+    assert link.recv(5, socket.MSG_WAITALL) == b"LINE\\n"
+    longest = max(longest, time.monotonic() - begun)
+    rounds += 1
+    if rounds == 5: print("up", flush=True)
+    time.sleep(0.01)
+print("rounds", rounds, "poured", poured > 100000, "lost", lost, "longest", round(longest, 3))
+"""
+
+
+def test_a_killed_netstackd_takes_nothing_of_another_sandbox(any_host: Any, peer: Any) -> None:
+    peer.serve(ECHO, peer.address, "7107")
+    options = ("do", "--network", "netstack", "--", "python3", "-uc", STEADY, peer.address)
+    victim, other = (any_host.start(*options, stdin=subprocess.PIPE) for _ in range(2))
+    for process in (victim, other):
+        any_host.wait_for_text(process, "up")
+    os.kill(any_host.children(victim.pid)[2], signal.SIGKILL)
+    done = any_host.end(victim)
+    victim.stdin.close()
+    assert done.status == 1 and "ConnectionResetError: [Errno 104]" in done.err, done
+    time.sleep(0.5)
+    other.communicate(b"", timeout=60)
+    done = any_host.end(other)
+    words = done.out.split()
+    assert int(words[2]) > 20 and words[3:7] == ["poured", "True", "lost", "[]"], done
+    assert float(words[8]) < 5, done
+    assert done.said == []
+    any_host.assert_nothing_runs()
+
+
+def test_an_idle_connection_and_a_waiting_datagram_socket_hear_of_it_too(host: Any, peer: Any) -> None:
+    """Nobody reads when it happens: poll(2) tells, a write gives the error, a datagram socket goes on."""
+    peer.serve(ECHO, peer.address, "7108")
+    udp = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); sock.bind((sys.argv[1], 7109)); print("up", flush=True)
+while True: sock.sendto(*sock.recvfrom(100))
+"""
+    peer.serve(udp, peer.address)
+    code = """
+import errno, select, socket, sys, time
+def connect(): return socket.create_connection((sys.argv[1], 7108), 20)
+polled, written, half = connect(), connect(), connect()
+half.shutdown(socket.SHUT_WR)
+asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); asked.connect((sys.argv[1], 7109))
+poll = select.poll(); poll.register(polled, select.POLLIN | select.POLLRDHUP)
+print("up", flush=True)
+((_, bits),) = poll.poll(30000)
+print(bits == select.POLLIN | select.POLLRDHUP | select.POLLERR | select.POLLHUP, bits)
+print(errno.errorcode[polled.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)], polled.recv(1))
+for turn in range(2):
+    try: written.sendall(b"x"); print("sent")
+    except OSError as error: print(errno.errorcode[error.errno])
+asked.settimeout(0.5)
+for turn in range(60):
+    try:
+        asked.send(b"x"); print(asked.recv(9)); break
+    except OSError: time.sleep(0.1)
+"""
+    process = host.start(*_DO, "python3", "-uc", code, peer.address)
+    host.wait_for_text(process, "up")
+    os.kill(host.children(process.pid)[2], signal.SIGKILL)
+    done = host.end(process)
+    assert done.out.split("\n")[1:-1] == ["True 8217", "ECONNRESET b''", "ECONNRESET", "EPIPE", "b'x'"], done
 
 
 @pytest.mark.parametrize("victim", ["monitor", "sentry"])

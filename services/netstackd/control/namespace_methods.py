@@ -118,9 +118,9 @@ class NamespaceMethods:
         ]
         if any(not isinstance(row.get("fd"), Fd) for row in wanted["interfaces"]):
             raise MethodError("namespace_add: an interface without a descriptor")
-        for (about, addresses), row in zip(abouts, wanted["interfaces"], strict=True):
-            rows.append(LinkRow(adopt(about, row["fd"].number), addresses))
         try:
+            for (about, addresses), row in zip(abouts, wanted["interfaces"], strict=True):
+                rows.append(LinkRow(adopt(about, row["fd"].number), addresses))
             return self._router.namespaces.add_with_links(name, rows, routes, neighbours, **common)
         except Exception:
             for link_row in rows:
