@@ -131,6 +131,8 @@ def test_packets_go_over_the_link_to_a_permanent_neighbour_and_back(world: World
 def test_what_cannot_be_added_is_refused_and_the_descriptor_stays_the_callers(world: World, wire: Wire) -> None:
     add(world, "one", connect=False, keep=True)
     good = about(wire)
+    world.turn(3)
+    driven = set(world.router.loop._queued)
     for name, options, code in (
         ("one", {"interfaces": [good]}, errno.EEXIST),
         ("two", {"interfaces": [good], "routes": [{"to": "192.0.2.1/32", "interface": "no"}]}, errno.ENODEV),
@@ -144,6 +146,8 @@ def test_what_cannot_be_added_is_refused_and_the_descriptor_stays_the_callers(wo
         assert code is None or refused.value.errno == code, (name, options)  # type: ignore[union-attr]
         os.fstat(wire.given)
         assert set(world.router.namespaces.all) == {"root", "one"}
+    world.turn(3)
+    assert set(world.router.loop._queued) == driven  # no stack of a namespace that is none
     assert wire.given not in world.router.namespaces.descriptors()
     client_of(world, add(world, "two", interfaces=[good]), "two")
     assert wire.given in world.router.namespaces.descriptors()

@@ -215,6 +215,10 @@ def test_sysfs_shows_the_interfaces_there_are_now() -> None:
     with pytest.raises(LinuxError) as caught:
         mtu.text(guest.task)
     assert caught.value.errno == errno.EINVAL
+    for path in (b"class/net/eth0", b"devices/virtual/net/eth0"):
+        with pytest.raises(LinuxError) as caught:
+            find(path)
+        assert caught.value.errno == errno.ENOENT
 
 
 def test_changes_go_to_the_service() -> None:
