@@ -98,8 +98,8 @@ def serve():
         link, _ = server.accept(); link.sendall(b"served"); link.close()
 threading.Thread(target=serve, daemon=True).start()
 link = socket.create_connection((sys.argv[1], 7104), 20)
-link.sendall(b"a\\n"); print(link.recv(9).decode().strip(), "up", flush=True)
 load = socket.create_connection((sys.argv[1], 7104), 20)
+link.sendall(b"a\\n"); print(link.recv(9).decode().strip(), "up", flush=True)
 def pour():
     try:
         while True: load.sendall(b"x" * 999 + b"\\n")

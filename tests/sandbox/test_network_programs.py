@@ -148,7 +148,8 @@ def test_ping_ip_and_ss_show_the_network(any_host: Any, peer: Any) -> None:
                           ("ping -c 1 -W 10 -s 4000 10.0.2.2", 4008)):  # fmt: skip
         answer = flat[command][1]
         assert answer.startswith(f"{size} bytes from ") and "icmp_seq=1 ttl=64" in answer, done
-    assert "seq=0 ttl=64" in flat["busybox ping6 -c 1 -W 10 fd00:0:0:2::2"][1], done
+    if any_host.kind != "user":  # it knows raw sockets alone, and those are root's
+        assert "seq=0 ttl=64" in flat["busybox ping6 -c 1 -W 10 fd00:0:0:2::2"][1], done
     assert first("ip route") == "default via 10.0.2.2 dev eth0 proto static"
     assert flat["busybox ip route"] == [
         "default via 10.0.2.2 dev eth0",
