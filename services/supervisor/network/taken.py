@@ -31,6 +31,8 @@ _ETH_P_ALL: Final = 3
 _SOL_PACKET: Final = 263
 _PACKET_ADD_MEMBERSHIP, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 1, 15, 23
 _PACKET_MR_PROMISC: Final = 1
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_BUFFER_BYTES: Final = 8 << 20  # about a hundred large segments, as netstackd's own links
 _RTPROT_KERNEL: Final = 2
 _RT_TABLE_MAIN: Final = 254
 _RTN_UNICAST: Final = 1
@@ -201,6 +203,11 @@ def _packet_socket(name: str, index: int) -> socket.socket:
     try:
         for option in (_PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING):
             sock.setsockopt(_SOL_PACKET, option, 1)
+        for option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+            except PermissionError:
+                pass  # the default buffers do; three large segments fill them
         sock.bind((name, _ETH_P_ALL))
         membership = index.to_bytes(4, "little") + _PACKET_MR_PROMISC.to_bytes(2, "little") + bytes(10)
         sock.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
