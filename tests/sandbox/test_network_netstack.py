@@ -62,7 +62,7 @@ def test_a_published_port_leads_into_the_sandbox(any_host: Any, peer: Any) -> No
     code = """
 import socket
 server = socket.create_server(("", 8080)); print("up", flush=True)
-for _ in range(3):
+while True:
     link, where = server.accept()
     link.sendall(b"inside " + link.recv(100)); link.close()
 """
@@ -79,6 +79,7 @@ for text in (b"one", b"two"):
     with socket.create_connection(("127.0.0.1", port), 20) as link:
         link.sendall(b"near")
         assert link.recv(100) == b"inside near"
+    process.send_signal(signal.SIGTERM)
     any_host.end(process)
     any_host.assert_nothing_runs()
 
@@ -249,15 +250,17 @@ def test_nothing_is_left_when_a_part_is_killed(any_host: Any, victim: str) -> No
 
 def test_two_sandboxes_of_a_named_network_reach_each_other(any_host: Any) -> None:
     server = """
-import socket
+import socket, time
 server = socket.create_server(("", 8080)); print("up", flush=True)
 link, where = server.accept(); print(where[0], flush=True); link.sendall(b"hello " + where[0].encode()); link.close()
+time.sleep(60)
 """
     first = any_host.start("do", "--network-name", "lan", "--hostname", "one", "--", "python3", "-uc", server)
     any_host.wait_for_text(first, "up")
     client = "import socket; print(socket.create_connection(('10.0.2.15', 8080), 20).recv(99).decode())"
     second = any_host("do", "--network-name", "lan", "--hostname", "two", "--", "python3", "-c", client)
     assert second.out == "hello 10.0.2.16\n"
+    first.send_signal(signal.SIGTERM)
     assert any_host.end(first).out == "up\n10.0.2.16\n"
     any_host.assert_nothing_runs()
 
