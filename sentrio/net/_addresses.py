@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import anyio
+from anyio.abc import SocketAttribute
 
 Host = str | IPv4Address | IPv6Address
 
@@ -35,3 +36,17 @@ def to_tuple(address: Sequence[Any]) -> tuple[str, int]:
         return "::", port
     host = str(ip_address(raw))
     return f"{host}%{scope}" if scope else host, port
+
+
+def attributes(local: list[Any], remote: list[Any] | None) -> dict[Any, Callable[[], Any]]:
+    """The extra attributes of a socket with these addresses."""
+    family = socket.AF_INET if len(local[0]) == 4 else socket.AF_INET6
+    made: dict[Any, Callable[[], Any]] = {
+        SocketAttribute.family: lambda: family,
+        SocketAttribute.local_address: lambda: to_tuple(local),
+        SocketAttribute.local_port: lambda: local[1],
+    }
+    if remote is not None:
+        made[SocketAttribute.remote_address] = lambda: to_tuple(remote)
+        made[SocketAttribute.remote_port] = lambda: remote[1]
+    return made

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
-from anyio.abc import SocketAttribute, UnreliableObjectStream
+from anyio.abc import UnreliableObjectStream
 from anyio.lowlevel import checkpoint
 
 from protocol.errors import ProtocolViolation
 from protocol.netstack import datagrams as d
-from sentrio.net._addresses import resolve, to_tuple
+from sentrio.net._addresses import attributes, resolve, to_tuple
 from sentrio.net._connection import Connection, failure
 
 Packet = tuple[bytes, tuple[str, int]]
@@ -112,19 +112,16 @@ class _Datagrams:
             anyio.notify_closing(data)
             data.close()
 
-    def attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """For `extra_attributes`."""
-        local, remote = self._local, self._remote
-        family = socket.AF_INET if len(local[0]) == 4 else socket.AF_INET6
-        made: dict[Any, Callable[[], Any]] = {
-            SocketAttribute.family: lambda: family,
-            SocketAttribute.local_address: lambda: to_tuple(local),
-            SocketAttribute.local_port: lambda: local[1],
-        }
-        if remote is not None:
-            made[SocketAttribute.remote_address] = lambda: to_tuple(remote)
-            made[SocketAttribute.remote_port] = lambda: remote[1]
-        return made
+    async def aclose(self) -> None:
+        """Close; what was sent leaves."""
+        if self._data is not None:
+            self._close()
+        await checkpoint()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """family, local_address and local_port of anyio.abc.SocketAttribute; connected, the remote ones as well."""
+        return attributes(self._local, self._remote)
 
 
 class UDPSocket(_Datagrams, UnreliableObjectStream[Packet]):
@@ -145,17 +142,6 @@ class UDPSocket(_Datagrams, UnreliableObjectStream[Packet]):
         """The same."""
         await self.send((data, (host, port)))
 
-    async def aclose(self) -> None:
-        """Close; what was sent leaves."""
-        if self._data is not None:
-            self._close()
-        await checkpoint()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """family, local_address and local_port of anyio.abc.SocketAttribute."""
-        return self.attributes()
-
 
 class ConnectedUDPSocket(_Datagrams, UnreliableObjectStream[bytes]):
     """As anyio.abc.ConnectedUDPSocket: items are bytes."""
@@ -167,14 +153,3 @@ class ConnectedUDPSocket(_Datagrams, UnreliableObjectStream[bytes]):
     async def send(self, item: bytes) -> None:
         """Send a datagram to the peer. OSError."""
         await self.send_message(d.TO_PEER, item)
-
-    async def aclose(self) -> None:
-        """Close; what was sent leaves."""
-        if self._data is not None:
-            self._close()
-        await checkpoint()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        """As UDPSocket's, and remote_address, remote_port."""
-        return self.attributes()

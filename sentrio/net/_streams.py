@@ -15,22 +15,8 @@ from anyio.abc import ByteStream, Listener, SocketAttribute, TaskGroup, UNIXSock
 from anyio.lowlevel import checkpoint
 
 from protocol.rpc.codec import Fd
-from sentrio.net._addresses import to_tuple
+from sentrio.net._addresses import attributes
 from sentrio.net._connection import Connection, failure
-
-
-def _names(local: list[Any], remote: list[Any] | None) -> dict[Any, Callable[[], Any]]:
-    """The extra attributes of a socket with these addresses."""
-    family = socket.AF_INET if len(local[0]) == 4 else socket.AF_INET6
-    attributes: dict[Any, Callable[[], Any]] = {
-        SocketAttribute.family: lambda: family,
-        SocketAttribute.local_address: lambda: to_tuple(local),
-        SocketAttribute.local_port: lambda: local[1],
-    }
-    if remote is not None:
-        attributes[SocketAttribute.remote_address] = lambda: to_tuple(remote)
-        attributes[SocketAttribute.remote_port] = lambda: remote[1]
-    return attributes
 
 
 class Fate:
@@ -62,7 +48,7 @@ class TCPStream(ByteStream):
         self._number = number
         self._fate = fate
         self._data = data
-        self._names = _names(local, remote)
+        self._names = attributes(local, remote)
         self._closed = False
 
     def _reason(self, usual: int) -> int:
@@ -265,4 +251,4 @@ class TCPListener(Listener[TCPStream]):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         """family, local_address and local_port of anyio.abc.SocketAttribute."""
-        return _names(self._local, None)
+        return attributes(self._local, None)

@@ -48,16 +48,82 @@ Key = tuple[int, int, int, int]
 
 
 class Flow:
-    """What the table needs of one."""
+    """What the table needs of one, and its way out: what waits for the host's socket, and what comes and goes by it."""
 
+    stack: Stack
     host: HostSocket | None
     answered: bool
     last: int  # when something passed
     over: bool
+    _table: FlowTable
+    _waiting: list[bytes]
+
+    def opened(self, result: HostSocket | int) -> None:
+        """The host's socket, or the errno why there is none (EACCES: net.ipv4.ping_group_range forbids echoes)."""
+        if isinstance(result, int):
+            if not self.over:
+                self._failed(result)
+                self._table.remove(self)
+            return
+        if self.over:
+            result.close()
+            return
+        self.host = result
+        result.watch(self._host_ready)
+        waiting, self._waiting = self._waiting, []
+        for data in waiting:
+            self._emit_outside(data)
 
     def end(self) -> None:
         """Give up the host's socket and the place in the stack."""
+        if self.host is not None:
+            self.host.close()
+            self.host = None
+        self._waiting.clear()
+
+    def to_guest(self, data: bytes) -> None:
+        """A datagram from outside."""
         raise NotImplementedError
+
+    def _failed(self, number: int) -> None:
+        """The host says that a datagram did not arrive: so do we."""
+        raise NotImplementedError
+
+    def _to_outside(self, data: bytes | memoryview) -> bool:
+        """A datagram from inside. False when it waits for nothing, as the queue is full."""
+        if self.host is not None:
+            self._emit_outside(data)
+        elif len(self._waiting) < WAITING:
+            self._waiting.append(bytes(data))
+        else:
+            self.stack.counters.values[_QUEUE] += 1
+            return False
+        return True
+
+    def _emit_outside(self, data: bytes | memoryview) -> None:
+        host = self.host
+        if host is None:
+            return
+        try:
+            host.send(data)
+        except BlockingIOError:
+            self.stack.counters.values[_QUEUE] += 1
+        except OSError as error:
+            self._failed(error.errno or errno.EIO)
+
+    def _host_ready(self, events: int) -> None:
+        for _ in range(BATCH):
+            host = self.host
+            if host is None:
+                return
+            try:
+                data = host.receive(_LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._failed(error.errno or errno.EIO)
+                return
+            self.to_guest(data)
 
 
 class FlowTable:
@@ -158,22 +224,6 @@ class UdpFlow(UdpSocket, Flow):
         """The flow that a datagram from inside begins."""
         return cls(stack, table, packet.version, (packet.src, packet.dst, packet.sport, packet.dport))
 
-    def opened(self, result: HostSocket | int) -> None:
-        """The host's socket, or the errno why there is none."""
-        if isinstance(result, int):
-            if not self.over:
-                self._failed(result)
-                self._table.remove(self)
-            return
-        if self.over:
-            result.close()
-            return
-        self.host = result
-        result.watch(self._host_ready)
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self._emit_outside(data)
-
     def enqueue(self, packet: Packet) -> bool:
         """A datagram from inside. False when it waits for nothing, as the queue is full."""
         self._table.touch(self, self.begun_outside)
@@ -184,39 +234,9 @@ class UdpFlow(UdpSocket, Flow):
         taken = True
         for at in range(start, max(end, start + 1), max(step, 1)):
             data = view[at : min(at + step, end)]
-            if self.host is not None:
-                self._emit_outside(data)
-            elif len(self._waiting) < WAITING:
-                self._waiting.append(bytes(data))
-            else:
-                self.stack.counters.values[_QUEUE] += 1
+            if not self._to_outside(data):
                 taken = False
         return taken
-
-    def _emit_outside(self, data: bytes | memoryview) -> None:
-        host = self.host
-        if host is None:
-            return
-        try:
-            host.send(data)
-        except BlockingIOError:
-            self.stack.counters.values[_QUEUE] += 1
-        except OSError as error:
-            self._failed(error.errno or errno.EIO)
-
-    def _host_ready(self, events: int) -> None:
-        for _ in range(BATCH):
-            host = self.host
-            if host is None:
-                return
-            try:
-                data = host.receive(_LARGEST)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._failed(error.errno or errno.EIO)
-                return
-            self.to_guest(data)
 
     def to_guest(self, data: bytes) -> None:
         """A datagram from outside."""
@@ -247,10 +267,7 @@ class UdpFlow(UdpSocket, Flow):
 
     def end(self) -> None:
         """See Flow."""
-        if self.host is not None:
-            self.host.close()
-            self.host = None
-        self._waiting.clear()
+        Flow.end(self)
         self.close()
 
 
@@ -264,7 +281,7 @@ class EchoFlow(Flow):
         self.version = packet.version
         self.inner, self.outer = packet.src, packet.dst
         self.ident = int.from_bytes(packet.head[packet.l4 + 4 : packet.l4 + 6], "big")
-        self._stack = stack
+        self.stack = stack
         self._table = table
         self._on_over = over
         self._waiting: list[bytes] = []
@@ -279,64 +296,21 @@ class EchoFlow(Flow):
         """A request from inside; its identifier is the host kernel's business outside."""
         self._table.touch(self, False)
         self._quote = packet
-        message = bytes(memoryview(packet.head)[packet.l4 : packet.end])
-        if self.host is not None:
-            self._emit_outside(message)
-        elif len(self._waiting) < WAITING:
-            self._waiting.append(message)
-        else:
-            self._stack.counters.values[_QUEUE] += 1
+        self._to_outside(memoryview(packet.head)[packet.l4 : packet.end])
 
-    def opened(self, result: HostSocket | int) -> None:
-        """The host's socket, or the errno why there is none: EACCES where net.ipv4.ping_group_range forbids."""
-        if isinstance(result, int):
-            if not self.over:
-                self._failed(result)
-                self._table.remove(self)
-            return
-        if self.over:
-            result.close()
-            return
-        self.host = result
-        result.watch(self._host_ready)
-        waiting, self._waiting = self._waiting, []
-        for message in waiting:
-            self._emit_outside(message)
+    def to_guest(self, data: bytes) -> None:
+        """An answer from outside."""
+        if len(data) >= 8:
+            self._table.touch(self, True)
+            self._reply(int.from_bytes(data[6:8], "big"), data[8:])
 
     def _failed(self, number: int) -> None:
         refused = number in (errno.EACCES, errno.EPERM)
-        self._stack.counters.values[_PING_REFUSED if refused else _HOST_ERROR] += 1
-        send_unreachable(self._stack, quotable(self._quote), number)
-
-    def _emit_outside(self, message: bytes) -> None:
-        host = self.host
-        if host is None:
-            return
-        try:
-            host.send(message)
-        except BlockingIOError:
-            self._stack.counters.values[_QUEUE] += 1
-        except OSError as error:
-            self._failed(error.errno or errno.EIO)
-
-    def _host_ready(self, events: int) -> None:
-        for _ in range(BATCH):
-            host = self.host
-            if host is None:
-                return
-            try:
-                message = host.receive(_LARGEST)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._failed(error.errno or errno.EIO)
-                return
-            if len(message) >= 8:
-                self._table.touch(self, True)
-                self._reply(int.from_bytes(message[6:8], "big"), message[8:])
+        self.stack.counters.values[_PING_REFUSED if refused else _HOST_ERROR] += 1
+        send_unreachable(self.stack, quotable(self._quote), number)
 
     def _reply(self, sequence: int, data: bytes) -> None:
-        stack = self._stack
+        stack = self.stack
         way = stack.routing(self.version).output(self.inner, self.outer)
         if way.error:
             return
@@ -351,10 +325,7 @@ class EchoFlow(Flow):
 
     def end(self) -> None:
         """See Flow."""
-        if self.host is not None:
-            self.host.close()
-            self.host = None
-        self._waiting.clear()
+        super().end()
         self._on_over(self)
 
 
