@@ -168,9 +168,12 @@ class Dispatcher:
             if not 0 < kind < 3 or task is None or nr >= size:
                 serve_other(context, kind, nr)
                 return
-            if context.awaiting and (not context.left(kind) or context.kept):
-                serve_other(context, kind, nr)
-                return
+            kept = 0
+            if context.awaiting:
+                if not context.left(kind):
+                    serve_other(context, kind, nr)
+                    return
+                kept = context.kept
             mm = task.mm
             handler, count = (plain if kind == 1 else every)[nr]
             if handler is None or mm is None:
@@ -219,6 +222,7 @@ class Dispatcher:
                 and (outcome >= 0 or not -517 < outcome < -511)
                 and not task.signal_pending
                 and context.owner is task
+                and not kept
             ):
                 data = mm.pending
                 if data is None:
@@ -423,6 +427,7 @@ class Dispatcher:
 
         context: Any = task.context
         context.resume_with_ops(outcome.ops, outcome.result, done)
+        outcome.note()
 
     def _finish(self, task: Task, thunk: Callable[[], Outcome]) -> None:
         """What a StubOp posted is done: evaluate what follows from it."""

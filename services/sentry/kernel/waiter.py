@@ -143,11 +143,13 @@ class StubOp(Wait):
 class FinalOps:
     """Operations of the platform with which a call ends: `result` when all succeed, else what `failed(results)` gives.
 
-    So the thread may go back to the guest by itself when it has carried them out. `settled()` runs when that is known
-    (before anything else that the thread asks for), at the latest when the call ends.
+    So the thread may go back to the guest by itself when it has carried them out. `beside()` runs once they are posted,
+    before anything else is served: what is to be recorded at once takes no time of the guest's then. `settled()` runs
+    when it is known that they succeeded (before anything else that the thread asks for), at the latest when the call
+    ends.
     """
 
-    __slots__ = ("failed", "ops", "result", "settled")
+    __slots__ = ("beside", "failed", "ops", "result", "settled")
 
     def __init__(
         self,
@@ -155,19 +157,32 @@ class FinalOps:
         result: int,
         failed: Callable[[list[int]], Outcome],
         settled: Callable[[], None] | None = None,
+        beside: Callable[[], None] | None = None,
     ) -> None:
         self.ops = ops
         self.result = result
         self.failed = failed
         self.settled = settled
+        self.beside = beside
+
+    def note(self) -> None:
+        """Do what is to be done `beside` the operations, if that is still to be done."""
+        beside, self.beside = self.beside, None
+        if beside is not None:
+            beside()
 
     def posted(self, context: Any) -> StubOp:
         """The same for a thread that must not go back by itself: it reports, then the call ends."""
-        ops = self.ops
-        return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: self.end(results))))
+
+        def start(complete: Complete) -> None:
+            self.note()
+            context.run_ops(self.ops, lambda results: complete(lambda: self.end(results)))
+
+        return StubOp(start)
 
     def end(self, results: list[int]) -> Outcome:
         """The call's outcome, by what the operations gave."""
+        self.note()
         if len(results) < len(self.ops) or -4096 < results[-1] < 0:
             return self.failed(results)
         if self.settled is not None:

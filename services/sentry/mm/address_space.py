@@ -272,6 +272,12 @@ class AddressSpace(UserMemory):
         result: int | None = None,
     ) -> StubOp | FinalOps:
         """mmap(2) at exactly `addr` (chosen before), replacing what is there. `length` is whole pages."""
+        end = addr + length
+        replaced = 0
+        for area in self.vmas.overlapping(addr, end):
+            if area.reserved:
+                raise LinuxError(errno.ENOMEM)
+            replaced += min(area.end, end) - max(area.start, addr)
         backing: Backing | None = None
         shared = flags & 3 != mm_h.MAP_PRIVATE
         max_write = True
@@ -283,26 +289,18 @@ class AddressSpace(UserMemory):
                 max_write = backing.max_prot_write and file.writable
                 if prot & mm_h.PROT_WRITE and not max_write:
                     raise LinuxError(errno.EPERM if file.writable else errno.EACCES)  # sealed, or open for reading
-        replaced = 0
-        for area in self.vmas.overlapping(addr, addr + length):
-            replaced += min(area.end, addr + length) - max(area.start, addr)
         private_data = not shared and bool(prot & mm_h.PROT_WRITE)
         self.check_limits((length - replaced) // PAGE, rlimits, private_data)
         op = self.map_op(addr, length, prot, flags, backing, offset)
         if file is not None:
             file.add_reference()
-        # While the host maps it, no other thread's mmap may be given the range; what it replaces stays until then.
-        at_once = not replaced or self.alone()
-        if at_once:
+
+        def record() -> None:
             self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
 
         def failed(results: list[int]) -> Outcome:
             error = LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
-            if not at_once:
-                if file is not None:
-                    file.close_reference()
-                raise error
-            self.forget(addr, addr + length)
+            self.forget(addr, end)
             if replaced:  # what was there is forgotten, so it must go
 
                 def unmapped(_: list[int]) -> Outcome:
@@ -312,14 +310,19 @@ class AddressSpace(UserMemory):
             raise error
 
         def mapped(results: list[int]) -> Outcome:
-            if results[-1] != addr:
-                return failed(results)
-            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
-            return addr if result is None else result
+            if results[-1] == addr:
+                record()
+                return addr if result is None else result
+            if file is not None:
+                file.close_reference()
+            raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
 
-        if at_once:
-            return FinalOps([op], addr if result is None else result, failed)
-        return self.perform(context, [op], mapped)
+        # While the host maps it, no other thread's mmap may be given the range; what it replaces stays until then.
+        if replaced and not self.alone():
+            return self.perform(context, [op], mapped)
+        if self.granted is not None:  # before the change is recorded, the thread runs
+            self.granted.revoke()
+        return FinalOps([op], addr if result is None else result, failed, beside=record)
 
     def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
         """The host's mmap for it."""
@@ -342,24 +345,30 @@ class AddressSpace(UserMemory):
         max_write: bool = True,
     ) -> None:
         """Note a mapping that the host has made. Takes over one reference on `file`."""
-        self.forget(addr, addr + length)
+        end = addr + length
+        self.close_windows()
+        vmas = self.vmas
+        met = vmas.overlapping(addr, end)
+        if met:
+            self._uncount(met, addr, end)
         token = object() if shared and file is None else None
-        area = Vma(
-            addr,
-            addr + length,
-            prot,
-            shared=shared,
-            file=file,
-            backing=backing,
-            offset=offset,
-            name=name,
-            max_write=max_write,
-            token=token,
+        vmas.insert(
+            Vma(
+                addr,
+                end,
+                prot,
+                shared=shared,
+                file=file,
+                backing=backing,
+                offset=offset,
+                name=name,
+                max_write=max_write,
+                token=token,
+            )
         )
-        self.vmas.insert(area)
-        self.total_pages += length // PAGE
+        self._total_pages += length // PAGE
         if not shared and prot & mm_h.PROT_WRITE:
-            self.data_pages += length // PAGE
+            self._data_pages += length // PAGE
 
     def populate(self, records: Sequence[Record]) -> None:
         """Note private mappings that the host makes of an empty address space. Takes over one reference on each file.
@@ -383,14 +392,19 @@ class AddressSpace(UserMemory):
         """Note that [start, end) is unmapped."""
         self.close_windows()
         areas = self.vmas.overlapping(start, end)
-        if not areas:
-            return
+        if areas:
+            self._uncount(areas, start, end)
+            self.vmas.remove(start, end)
+
+    def _uncount(self, areas: Sequence[Vma], start: int, end: int) -> None:
+        """What of `areas` lies in [start, end), which they all meet, is about to go."""
         for area in areas:
+            pages = (min(end, area.end) - max(start, area.start)) // PAGE
+            self._total_pages -= pages
             if area.prot & mm_h.PROT_EXEC and self.patcher.seen:
                 self.patcher.forget(start, end)
             if not area.shared and area.prot & mm_h.PROT_WRITE:
-                self.data_pages -= (min(end, area.end) - max(start, area.start)) // PAGE
-        self.total_pages -= self.vmas.remove(start, end) // PAGE
+                self._data_pages -= pages
 
     def unmap(self, context: Any, addr: int, length: int) -> Outcome:
         """munmap(2)."""
@@ -405,24 +419,48 @@ class AddressSpace(UserMemory):
     def protect(self, context: Any, addr: int, length: int, prot: int, rlimits: Any) -> Outcome:
         """mprotect(2). ENOMEM: a hole; EACCES: a shared mapping of a file that is not open for writing."""
         end = addr + length
-        if end < addr or end > ADDRESS_END or not self.vmas.covered(addr, end):
+        if end < addr or end > ADDRESS_END:
             raise LinuxError(errno.ENOMEM)
-        for area in self.vmas.overlapping(addr, end):
+        areas = self.vmas.overlapping(addr, end)
+        at = addr
+        for area in areas:
+            if area.start > at:
+                break
+            at = area.end
+        if at < end:
+            raise LinuxError(errno.ENOMEM)
+        for area in areas:
             if area.reserved:
                 raise LinuxError(errno.EACCES)
             if prot & mm_h.PROT_WRITE and not area.max_write:
                 raise LinuxError(errno.EACCES)
+        op = Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0))
+        self.close_windows()
 
         def protected() -> None:
-            self.close_windows()
-            for area in self.vmas.isolate(addr, end):
-                if not area.shared:
-                    self.data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)
-                area.prot = prot
-            self.vmas.merge_around(addr, end)
+            self._set_protection(addr, end, prot)
 
+        if not self.alone():
+            return self._final(context, op, protected)
+        before = [(max(area.start, addr), min(area.end, end), area.prot) for area in areas]
+
+        def failed(results: list[int]) -> Outcome:
+            for start, stop, former in before:
+                self._set_protection(start, stop, former)
+            raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
+
+        if self.granted is not None:
+            self.granted.revoke()
+        return FinalOps([op], 0, failed, beside=protected)
+
+    def _set_protection(self, start: int, end: int, prot: int) -> None:
+        """Note that [start, end), all mapped, has another protection."""
         self.close_windows()
-        return self._final(context, Op(_NR_MPROTECT, (addr, length, prot, 0, 0, 0)), protected)
+        for area in self.vmas.isolate(start, end):
+            if not area.shared:
+                self._data_pages += (bool(prot & 2) - bool(area.prot & 2)) * (area.length // PAGE)
+            area.prot = prot
+        self.vmas.merge_around(start, end)
 
     def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:
         """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so."""
@@ -471,9 +509,10 @@ class AddressSpace(UserMemory):
         prot = mm_h.PROT_READ | mm_h.PROT_WRITE
         op = self.map_op(old_end, new_end - old_end, prot, mm_h.MAP_PRIVATE, None, 0)
 
-        self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")  # at once, as in map()
-
         before, self.brk = self.brk, wanted
+
+        def record() -> None:
+            self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")  # at once, as in map()
 
         def failed(results: list[int]) -> Outcome:
             self.forget(old_end, new_end)
@@ -481,7 +520,9 @@ class AddressSpace(UserMemory):
                 self.brk = before
             return self.brk
 
-        return FinalOps([op], wanted, failed)
+        if self.granted is not None:  # before the change is recorded, the thread runs
+            self.granted.revoke()
+        return FinalOps([op], wanted, failed, beside=record)
 
     def remap(
         self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any

@@ -97,6 +97,11 @@ class Vma:
             self.file.add_reference()
         return copy
 
+    def begin_at(self, start: int) -> None:
+        """Give up what lies below `start`, which is inside."""
+        self.offset += start - self.start
+        self.start = start
+
     def drop(self) -> None:
         """The area is gone: give its reference on the file back."""
         backing = self.backing
@@ -207,16 +212,36 @@ class VmaSet:
         return start >= end
 
     def insert(self, area: Vma) -> Vma:
-        """Add an area (its range must be free), merged with its neighbours where they are one."""
+        """Add an area, in place of what is mapped there; merged with its neighbours where they are one."""
         self._own()
-        insort(self.areas, area, key=_start_of)
-        k = bisect_right(self.areas, area.start, key=_start_of) - 1
-        if k + 1 < len(self.areas) and self.areas[k + 1].continues(area):
+        areas = self.areas
+        start, end = area.start, area.end
+        k = bisect_right(areas, start, key=_start_of)
+        if k and areas[k - 1].end > start:
+            below = areas[k - 1]
+            if below.end > end:
+                areas.insert(k, below.part(end, below.end))
+                below.end = end
+            if below.start < start:
+                below.end = start
+            else:
+                k -= 1
+        stop = k
+        while stop < len(areas) and areas[stop].start < end:
+            stop += 1
+        if stop > k and areas[stop - 1].end > end:
+            stop -= 1
+            areas[stop].begin_at(end)
+        gone = areas[k:stop]
+        areas[k:stop] = (area,)
+        for each in gone:
+            each.drop()
+        if k + 1 < len(areas) and areas[k + 1].continues(area):
             self._merge(k)
-        if k > 0 and area.continues(self.areas[k - 1]):
+        if k and area.continues(areas[k - 1]):
             k -= 1
             self._merge(k)
-        return self.areas[k]
+        return areas[k]
 
     def fill(self, areas: Sequence[Vma]) -> None:
         """As `insert` of each."""

@@ -75,7 +75,8 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
             raise LinuxError(errno.EPERM)
         if flags & mm_h.MAP_FIXED_NOREPLACE and not mm.vmas.is_free(addr, addr + size):
             raise LinuxError(errno.EEXIST)
-        mm.check_range(addr, size)
+        if addr + size > ADDRESS_END:
+            raise LinuxError(errno.ENOMEM)
     elif flags & mm_h.MAP_32BIT:
         found = mm.vmas.gap_below(size, 0x4000_0000, _LOW_END)
         if found is None:
@@ -86,9 +87,8 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
     outcome = mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
     if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags):
         local = mm.local_maps
-        if (
-            local is not None and type(outcome) is FinalOps
-        ):  # the call site is patched: the next ones need not come here
+        if local is not None and type(outcome) is FinalOps:
+            outcome.note()  # the call site is patched: the next ones need not come here
             local.grant(task.context, addr, size, prot, task.group.rlimits)
     return outcome
 

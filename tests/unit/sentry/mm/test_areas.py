@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import FinalOps
@@ -136,6 +139,7 @@ def test_replacement_that_fails_leaves_a_hole() -> None:
     replaced = BASE + 4096
     outcome: Any = mm.map(None, replaced, 2 * 4096, 1, 0x12, limits, file)
     assert (type(outcome), file.refs) == (FinalOps, 1)
+    outcome.note()
     then: list[Any] = []
     posted: list[Any] = []
     context: Any = SimpleNamespace(run_ops=lambda ops, done: (posted.extend(ops), done([0])))
@@ -147,6 +151,63 @@ def test_replacement_that_fails_leaves_a_hole() -> None:
     assert [(op.nr, op.args[:2]) for op in posted] == [(11, (replaced, 2 * 4096))]
     assert [(area.start - BASE) // 4096 for area in mm.vmas] == [0, 3]
     assert (mm.total_pages, file.refs) == (4, 0)
+
+
+def test_change_is_recorded_beside_the_host_and_once() -> None:
+    mm = _space()
+    limits = [(INFINITY, INFINITY)] * 16
+    outcome: Any = mm.map(None, BASE + 4096, 4096, 1, 0x32, limits)
+    assert [area.prot for area in mm.vmas] == [3]
+    outcome.note()
+    assert [area.prot for area in mm.vmas] == [3, 1, 3]
+    mm.record(BASE + 4096, 4096, 5, False, None, None, 0)  # what happened since is not undone by the end of the call
+    assert outcome.end([BASE + 4096]) == BASE + 4096
+    assert [area.prot for area in mm.vmas] == [3, 5, 3]
+
+
+def test_protection_that_the_host_refuses_is_as_before() -> None:
+    mm = _space()
+    mm.record(BASE + 4096, 4096, 1, False, None, None, 0)
+    outcome: Any = mm.protect(None, BASE, 5 * 4096, 0, [(INFINITY, INFINITY)] * 16)
+    outcome.note()
+    assert ([(area.length // 4096, area.prot) for area in mm.vmas], mm.data_pages) == ([(5, 0), (1, 3)], 1)
+    with pytest.raises(LinuxError) as failed:
+        outcome.end([-12])
+    assert failed.value.errno == 12
+    assert [(area.length // 4096, area.prot) for area in mm.vmas] == [(1, 3), (1, 1), (4, 3)]
+    assert (mm.total_pages, mm.data_pages) == (6, 5)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 11), st.integers(1, 6), st.sampled_from((0, 1, 3)), st.booleans()),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_area_takes_the_place_of_what_is_there(steps: list[tuple[int, int, int, bool]]) -> None:
+    """Against a table of pages: protection and where in the file; counts of pages and references."""
+    mm = AddressSpace()
+    file: Any = _File()
+    backing = Backing(3, 0, True, file)
+    table: dict[int, tuple[int, int]] = {}
+    for start, pages, prot, of_file in steps:
+        at = BASE + start * 4096
+        if of_file:
+            mm.record(at, pages * 4096, prot, False, file.add_reference(), backing, 7 * 4096)
+        else:
+            mm.record(at, pages * 4096, prot, False, None, None, 0)
+        table.update({start + page: (prot, 7 + page if of_file else -1) for page in range(pages)})
+    seen: dict[int, tuple[int, int]] = {}
+    for area in mm.vmas:
+        for page in range(area.length // 4096):
+            of = area.offset // 4096 + page if area.file is not None else -1
+            assert seen.setdefault((area.start - BASE) // 4096 + page, (area.prot, of)) == (area.prot, of)
+    assert seen == table
+    assert mm.total_pages == len(table)
+    assert mm.data_pages == sum(prot == 3 for prot, _ in table.values())
+    assert file.refs == sum(area.file is not None for area in mm.vmas)
+    assert all(not high.continues(low) for low, high in pairwise(mm.vmas))
 
 
 def _record(start: int, pages: int, prot: int, file: Any = None, offset: int = 0, name: bytes = b"") -> Record:

@@ -78,6 +78,7 @@ class Guest:
         """mmap(2) the long way."""
         outcome = sys_mmap(self.task, addr, length, prot, flags, -1, 0)
         assert isinstance(outcome, FinalOps)
+        outcome.note()
         return outcome.result
 
     def areas(self) -> list[tuple[int, int, int]]:
