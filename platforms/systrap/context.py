@@ -41,6 +41,9 @@ _FP_MAGIC1: Final = 0x46505853
 _FXSAVE_SIZE: Final = 512
 _POINTER: Final = struct.Struct("<Q")
 _MAGIC_AND_SIZE: Final = struct.Struct("<II")
+_PID_I, _TID_I, _PPID_I = (
+    offset // 4 for offset in (layout.PUBLISHED_PID, layout.PUBLISHED_TID, layout.PUBLISHED_PPID)
+)
 _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_SS
 
 
@@ -101,6 +104,8 @@ class SystrapContext:
         "_first_row",
         "_kept_file",
         "_flags_i",
+        "_ids_address",
+        "_ids_i",
         "_leaving",
         "_numbers",
         "_op_count_i",
@@ -149,7 +154,7 @@ class SystrapContext:
         self.platform = platform
         self.space = space
         self.index = index
-        self.at = space.slot_offset(index)
+        self.at, self._ids_i, self._ids_address = space.places(index)
         self.slot_addr = layout.STUB_BASE + layout.SLOTS + index * layout.SLOT_SIZE
         self.state_i = (self.at + layout.STATE) // 4
         self.waiting_i = (self.at + layout.WAITING) // 4
@@ -198,6 +203,19 @@ class SystrapContext:
         self._op_rows = 0
         self._done: Callable[[Any], None] | None = None  # takes the results
         self.on_started: Callable[[], None] | None = None
+
+    def begin_anew(self) -> None:
+        """Its host thread waited for another task, and is that one's now: what the former left is forgotten."""
+        self.orig_rax = -1
+        self.has_full_frame = True
+        self.dead = self.killed = self.in_guest = False
+        self.parked = True
+        self.cpu_ns = 0
+        self._regs = None
+        u64 = self.u64
+        u64[(self.at + layout.PUBLISHED) // 8] = 0
+        u64[self.mask_i] = 0
+        self.platform.u32[self._flags_i] = 0
 
     # --- registers ---
     def has_frame(self) -> bool:
@@ -616,19 +634,13 @@ class SystrapContext:
         self.platform.active.pop(self, None)
         if self.kept:
             self._let_go()
-        kept = self.space.keep(self)
-        if not kept:
-            self.platform.arena.u32[self._command_i] = layout.COMMAND_EXIT
-            self._release(layout.RESUME)
-        self.space.forget(self, kept)
-
-    def hold(self) -> None:
-        """Have the held host thread leave its frames and wait for another task."""
-        self._release(layout.PARK)
-
-    def _release(self, state: int) -> None:
+        kept = self.space.forget(self)
         u32 = self.platform.u32
-        u32[self.state_i] = state
+        if kept:  # it leaves its frames, and waits for another task
+            u32[self.state_i] = layout.PARK
+        else:
+            u32[self._command_i] = layout.COMMAND_EXIT
+            u32[self.state_i] = layout.RESUME
         if u32[self.waiting_i]:
             lib.sentrio_futex_wake(self.state_pointer)
         if self.entry:
@@ -654,28 +666,28 @@ class SystrapContext:
         self.parked = True
         self.space.kill_process(self.tgid)
 
-    def set_start(self, stack: int | None, fs_base: int | None) -> None:
-        """For a context that was prepared and has not started: its stack pointer and FS base."""
-        arena = self.platform.arena
-        at = self._ucontext_at()
-        if stack is not None and at >= 0:
-            struct.pack_into("<Q", arena.map, at + _UC_GREGS + 15 * 8, stack)
+    def return_in_child(self, stack: int, fs_base: int | None) -> None:
+        """For a held copy of another thread: it goes on behind the same call, which gives 0, on a stack of its own (0:
+        the other's) and with an FS base of its own (None: the other's).
+        """
+        rip = self.rip_i  # the registers lie in the order of _REG_NAMES
+        u64 = self.u64
+        u64[rip - 3] = 0
+        if stack:
+            u64[rip - 1] = stack & _MASK
         if fs_base is not None:
             self.fs_base = fs_base
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         """Let the thread read these without asking (its patched call sites do). Call again when one changes."""
-        chunk, within = divmod(self.index, layout.SLOTS_PER_REGION)
-        regions = self.space.regions
-        if not regions or next(iter(regions)) != chunk:
+        entry = self._ids_i
+        if entry < 0:
             return  # the header of a later region is not mapped
-        arena = self.platform.arena
-        offset = within * layout.HEADER_ENTRY
-        entry = (regions[chunk] * layout.REGION_SIZE + offset) // 4
-        arena.u32[entry + layout.PUBLISHED_PID // 4] = pid
-        arena.u32[entry + layout.PUBLISHED_TID // 4] = tid
-        arena.u32[entry + layout.PUBLISHED_PPID // 4] = ppid
-        arena.u64[(self.at + layout.PUBLISHED) // 8] = layout.STUB_BASE + layout.HEADER + offset
+        u32 = self.platform.u32
+        u32[entry + _PID_I] = pid
+        u32[entry + _TID_I] = tid
+        u32[entry + _PPID_I] = ppid
+        self.u64[(self.at + layout.PUBLISHED) // 8] = self._ids_address
 
     def first_argument(self) -> int:
         """Of the call being served, as its slot says now."""
@@ -711,8 +723,8 @@ class SystrapContext:
         where = layout.STUB_BASE + layout.HEADER + layout.FILE_ROWS if allowed else 0
         self.platform.arena.u64[(self.at + layout.FILE_TABLE) // 8] = where
 
-    def cpu_time_ns(self) -> int:
+    def cpu_time_ns(self, patience_ns: int = 0) -> int:
         """CPU time this thread used; with several threads in the process an estimate (account_cpu)."""
         if self.tgid and not self.dead:
-            self.space.account_cpu(self.tgid)
+            self.space.account_cpu(self.tgid, patience_ns)
         return self.cpu_ns

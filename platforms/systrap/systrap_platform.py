@@ -38,6 +38,9 @@ _RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE: Final = 1
 _NOTIF: Final = struct.Struct("<QIIiIQ6Q")
 _NO_WINDOW: Final = bytes(layout.OPS)
+_POINTER: Final = struct.Struct("<Q")
+_STACK: Final = struct.Struct("<QiiQ")  # stack_t
+_REGS_END: Final = layout.REGS + 23 * 8
 _CLONE_ROWS: Final = struct.Struct("<16Q")
 _RESP: Final = struct.Struct("<QqiI")
 _ADDFD_STRUCT: Final = struct.Struct("<QIIII")
@@ -61,6 +64,7 @@ _NOTIFICATIONS_AT_ONCE: Final = 16  # then others have their turn: a guest may m
 _BUSY_NS: Final = 3_000_000
 _MAX_WARNINGS: Final = 100
 _FREED_SLOTS_TRIED: Final = 4
+_CPU_LOOK_NS: Final = 1_000_000  # how old the split of CPU time may be when a thread begins or ends
 _MAX_IDLE: Final = 16  # host threads of an address space that wait for another task
 _log = Log("platform")
 
@@ -72,6 +76,7 @@ class SystrapAddressSpace:
     """
 
     __slots__ = (
+        "_cpu_looked_ns",
         "_free",
         "_idle",
         "_next",
@@ -96,15 +101,25 @@ class SystrapAddressSpace:
         self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
         self.retired = False
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
-        self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task: `keep`
+        self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
         self._numbers: list[int] = []  # descriptors for files to be handed in: those given back,
         self._next_number = layout.DONATED_FD  # and the first that never was in use
+        self._cpu_looked_ns = 0  # when a thread began or ended and this was brought up to date
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
-    def slot_offset(self, index: int) -> int:
+    def places(self, index: int) -> tuple[int, int, int]:
+        """Of a slot: its offset in the arena; where its ids are published, an index into u32, and the guest's address.
+
+        -1 and 0: it has no such place, for only the first region's header is mapped.
+        """
         chunk, within = divmod(index, layout.SLOTS_PER_REGION)
-        return self.regions[chunk] * layout.REGION_SIZE + (within + 1) * layout.SLOT_SIZE
+        region = self.regions[chunk] * layout.REGION_SIZE
+        at = region + (within + 1) * layout.SLOT_SIZE
+        if next(iter(self.regions)) != chunk:
+            return at, -1, 0
+        ids = within * layout.HEADER_ENTRY
+        return at, (region + ids) // 4, layout.STUB_BASE + layout.HEADER + ids
 
     @property
     def used_slots(self) -> int:
@@ -163,12 +178,18 @@ class SystrapAddressSpace:
         self.regions[chunk] = region
         self._next = chunk * layout.SLOTS_PER_REGION
 
-    def account_cpu(self, tgid: int) -> None:
+    def account_cpu(self, tgid: int, patience_ns: int = 0) -> None:
         """Give the CPU time that host process `tgid` used since the last look to its contexts that ran.
 
         The host tells a thread's own time only to its own process, a whole process's to everyone: with more than one
-        thread the split is an estimate, equal shares among those that were not parked.
+        thread the split is an estimate, equal shares among those that were not parked. `patience_ns`: a look that is no
+        older will do.
         """
+        if patience_ns:
+            now = time.monotonic_ns()
+            if now - self._cpu_looked_ns < patience_ns:
+                return
+            self._cpu_looked_ns = now
         total = int(lib.sentrio_thread_time(tgid, 1))
         used = total - self.cpu_seen_ns.get(tgid, 0)
         if used <= 0:
@@ -179,19 +200,6 @@ class SystrapAddressSpace:
             self.cpu_seen_ns[tgid] = total
             for context in sharing:
                 context.cpu_ns += used // len(sharing)
-
-    def keep(self, context: SystrapContext) -> bool:
-        """Whether the host thread of an ending `context` is to wait for another task: `take_idle` gives it one.
-
-        That is much cheaper than a new one. A leader always stays: a process whose leader is gone has no memory that
-        could be reached by its process id, and thread ids are used again without our being asked: a guest could have
-        had us write into another guest's memory.
-        """
-        if self.retired or (len(self._idle) >= _MAX_IDLE and context.tid != context.tgid):
-            return False
-        context.hold()
-        self._idle.append(context)
-        return True
 
     def take_idle(self) -> SystrapContext | None:
         """An ended context whose host thread has left its old frames; it is the caller's now."""
@@ -204,13 +212,23 @@ class SystrapAddressSpace:
             idle.appendleft(context)
         return None
 
-    def forget(self, context: SystrapContext, kept: bool = False) -> None:
-        """`context` ended; `kept`: its slot is not free, for its host thread stays."""
+    def forget(self, context: SystrapContext, gone: bool = False) -> bool:
+        """`context` ended. Whether its host thread, if it is not `gone`, is to wait for another task: `take_idle`.
+
+        That is much cheaper than a new one. A leader always stays: a process whose leader is gone has no memory that
+        could be reached by its process id, and thread ids are used again without our being asked: a guest could have
+        had us write into another guest's memory.
+        """
+        tid = context.tid
         self.contexts.pop(context, None)
-        if self.platform.by_tid.get(context.tid) is context:
-            del self.platform.by_tid[context.tid]
-        if not kept:
-            self._free.append((context.index, context.tgid, context.tid))
+        by_tid = self.platform.by_tid
+        if by_tid.get(tid) is context:
+            del by_tid[tid]
+        if gone or self.retired or (len(self._idle) >= _MAX_IDLE and tid != context.tgid):
+            self._free.append((context.index, context.tgid, tid))  # whoever takes the slot sees to it that it is gone
+            return False
+        self._idle.append(context)
+        return True
 
     def kill_process(self, tgid: int) -> None:
         """SIGKILL. To each thread: one that ended by itself, were it the leader, would not take the others along."""
@@ -487,26 +505,22 @@ class SystrapPlatform:
 
     def _copy_frame(self, source: SystrapContext, target: SystrapContext) -> None:
         """Give `target` the signal frame that `source` is held in, moved to the same place of its own slot."""
-        arena = self.arena
-        offset = arena.u64[(source.at + layout.UCONTEXT) // 8] - source.slot_addr
+        u64 = self.u64
+        offset = u64[(source.at + layout.UCONTEXT) // 8] - source.slot_addr
         if not layout.STACK <= offset <= layout.SLOT_SIZE - 304:
             return
-        arena.map[target.at + offset : target.at + layout.SLOT_SIZE] = bytes(
-            arena.view[source.at + offset : source.at + layout.SLOT_SIZE]
-        )
-        moved = target.slot_addr - source.slot_addr
+        arena_map, view = self.arena_map, self.arena.view
         at = target.at + offset
-        fp = struct.unpack_from("<Q", arena.map, at + 224)[0]
+        view[at : target.at + layout.SLOT_SIZE] = view[source.at + offset : source.at + layout.SLOT_SIZE]
+        (fp,) = _POINTER.unpack_from(arena_map, at + 224)
         if fp:
-            struct.pack_into("<Q", arena.map, at + 224, (fp + moved) & 0xFFFFFFFFFFFFFFFF)
-        struct.pack_into(
-            "<QiiQ", arena.map, at + 16, target.slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK
-        )
-        struct.pack_into("<Q", arena.map, at + 296, 0)  # no host signal stays blocked
-        arena.u64[(target.at + layout.UCONTEXT) // 8] = target.slot_addr + offset
-        regs = bytes(arena.view[source.at + layout.REGS : source.at + layout.REGS + 184])
-        arena.map[target.at + layout.REGS : target.at + layout.REGS + 184] = regs
-        arena.u64[(target.at + layout.FS_BASE) // 8] = arena.u64[(source.at + layout.FS_BASE) // 8]
+            moved = target.slot_addr - source.slot_addr
+            _POINTER.pack_into(arena_map, at + 224, (fp + moved) & 0xFFFFFFFFFFFFFFFF)
+        _STACK.pack_into(arena_map, at + 16, target.slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
+        _POINTER.pack_into(arena_map, at + 296, 0)  # no host signal stays blocked
+        u64[(target.at + layout.UCONTEXT) // 8] = target.slot_addr + offset
+        view[target.at + layout.REGS : target.at + _REGS_END] = view[source.at + layout.REGS : source.at + _REGS_END]
+        u64[(target.at + layout.FS_BASE) // 8] = u64[(source.at + layout.FS_BASE) // 8]
 
     def new_space(self, finish: Callable[[SystrapContext | None, int], None]) -> None:
         """An empty address space with one held context, forked from the pristine process.
@@ -591,25 +605,18 @@ class SystrapPlatform:
         `finish(result)`: its host thread's id, or -errno; inside collect().
         """
         space = parent.space
-        space.account_cpu(parent.tgid)
+        space.account_cpu(parent.tgid, _CPU_LOOK_NS)
         context = self._prepare(space, space.take_slot(), fresh=False)
         return self._clone(parent, context, _THREAD_FLAGS, finish, new_space=False, held=True, copy=True)
 
     def reuse_thread(self, parent: SystrapContext) -> SystrapContext | None:
         """As `add_thread`, at once and without a host call, when a host thread waits for a task. `parent` is held."""
         space = parent.space
-        ended = space.take_idle()
-        if ended is None:
+        context = space.take_idle()
+        if context is None:
             return None
-        space.account_cpu(parent.tgid)
-        context = SystrapContext(self, space, ended.index)
-        context.tid, context.tgid = ended.tid, ended.tgid
-        context.kept_off = ended.kept_off
-        context.has_full_frame = True
-        arena = self.arena
-        arena.u64[(context.at + layout.PUBLISHED) // 8] = 0
-        arena.u64[context.mask_i] = 0
-        arena.u32[(context.at + layout.FLAGS) // 4] = 0
+        space.account_cpu(parent.tgid, _CPU_LOOK_NS)
+        context.begin_anew()
         self._copy_frame(parent, context)
         space.contexts[context] = None
         self.by_tid[context.tid] = context
@@ -745,7 +752,7 @@ class SystrapPlatform:
         if child.new_space:
             context.space.release()
         else:
-            context.space.forget(context)
+            context.space.forget(context, gone=True)
         child.finish(result)
 
     def fail_children_of(self, parent: SystrapContext) -> None:
@@ -1051,7 +1058,7 @@ class SystrapPlatform:
             for context in [c for c in space.contexts if c.tgid == pid]:
                 context.dead = True
                 self.active.pop(context, None)
-                space.forget(context)
+                space.forget(context, gone=True)
                 self.fail_children_of(context)
                 self.lost.append(context)
             space.pids.discard(pid)

@@ -312,13 +312,14 @@ class ScriptedContext:
     def use_rows(self, allowed: bool) -> None:
         """Nor this."""
 
-    def set_start(self, stack: int | None, fs_base: int | None) -> None:
-        if stack is not None:
+    def return_in_child(self, stack: int, fs_base: int | None) -> None:
+        self._kept.rax = 0
+        if stack:
             self._kept.rsp = stack
         if fs_base is not None:
             self.fs_base = fs_base
 
-    def cpu_time_ns(self) -> int:
+    def cpu_time_ns(self, patience_ns: int = 0) -> int:
         return 0
 
 

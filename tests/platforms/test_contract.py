@@ -214,7 +214,57 @@ def spare_that_ends_unused_leaves_nothing(harness: Any) -> None:
     raise AssertionError("its process is still there")
 
 
+# --- systrap's own: host threads that wait for another task ---
+def ended_thread_is_the_next_one(harness: Any) -> None:
+    parent = contract.begin(harness, Call(56), Call(39))
+    done: list[int] = []
+    first = harness.platform.add_thread(parent, done.append)
+    contract._pump(harness, lambda: bool(done))
+    first.owner = "first"
+    first.kill()
+    assert first.dead
+    assert harness.platform.counts()["contexts"] == 2  # this process and the pristine one: it is nobody's
+    again = None
+    for _ in range(1000):
+        again = harness.platform.reuse_thread(parent)
+        if again is not None:
+            break
+        time.sleep(0.001)  # it leaves its frames first
+    assert again is first
+    assert (again.dead, again.owner, again.tid) == (False, None, done[0])
+    again.return_in_child(CODE + 160, CODE)
+    again.resume_registers()
+    assert contract.collect(harness) is again
+    assert (again.nr, again.regs.rbx, again.regs.rsp, again.fs_base) == (39, 0, CODE + 160, CODE)
+    parent.resume(7)
+    assert contract.collect(harness) is parent
+    assert (parent.nr, parent.regs.rbx, parent.regs.rsp) == (39, 7, CODE + 64)
+    again.exit()
+    parent.exit()
+
+
+def cpu_time_is_looked_at_when_the_last_look_is_too_old(harness: Any) -> None:
+    context = contract.begin(harness, Call(39), Spin())
+    context.resume(0)
+    space, tgid = context.space, context.tgid
+    space.account_cpu(tgid, 1)
+    time.sleep(0.02)
+    before = context.cpu_ns
+    space.account_cpu(tgid, 10_000_000_000)
+    assert context.cpu_ns == before
+    assert context.cpu_time_ns() > before
+    before = context.cpu_ns
+    time.sleep(0.02)
+    space.account_cpu(tgid, 1_000_000)
+    assert context.cpu_ns > before
+    context.interrupt()
+    assert contract.collect(harness) is context
+    context.exit()
+
+
 OWN = (
+    ended_thread_is_the_next_one,
+    cpu_time_is_looked_at_when_the_last_look_is_too_old,
     spare_is_taken_at_once_and_gets_its_files,
     request_takes_the_spare_that_is_being_made,
     spare_that_died_is_replaced,

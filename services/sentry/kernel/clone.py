@@ -12,6 +12,7 @@ of vfork(2). guest_ops lets the child run after `finish` has returned.
 from __future__ import annotations
 
 import errno
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from protocol.abi import capability_h as ch
@@ -77,10 +78,10 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
     EINVAL: flags that exclude each other; EPERM: namespaces without CAP_SYS_ADMIN; EAGAIN: RLIMIT_NPROC or no pid;
     EEXIST: a set_tid in use; EMFILE: no descriptor for CLONE_PIDFD.
     """
-    _check(task, request)
-    kernel = task.kernel
     flags = request.flags
-    tid = _choose_tid(task, request.set_tid)
+    _check(task, flags)
+    kernel = task.kernel
+    tid = _choose_tid(task, request.set_tid) if request.set_tid else kernel.new_tid()
     new_thread = bool(flags & sc.CLONE_THREAD)
     group = task.group if new_thread else _new_group(task, tid, flags)
     child = _new_task(task, tid, group, request)
@@ -124,9 +125,9 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
-def _check(task: Task, request: CloneRequest) -> None:
-    """clone(2), ERRORS; the order is that of Linux kernel/fork.c, copy_process."""
-    flags = request.flags
+@lru_cache(maxsize=64)
+def _check_flags(flags: int) -> None:
+    """Flags that exclude each other. Programs use few sets of them: what was good is remembered."""
     if flags & ~_KNOWN:
         raise LinuxError(errno.EINVAL)
     if flags & sc.CLONE_NEWNS and flags & sc.CLONE_FS or flags & sc.CLONE_NEWUSER and flags & sc.CLONE_FS:
@@ -135,28 +136,28 @@ def _check(task: Task, request: CloneRequest) -> None:
         raise LinuxError(errno.EINVAL)
     if flags & sc.CLONE_SIGHAND and (not flags & sc.CLONE_VM or flags & sc.CLONE_CLEAR_SIGHAND):
         raise LinuxError(errno.EINVAL)
-    if flags & sc.CLONE_PARENT and task.group.is_init:
-        raise LinuxError(errno.EINVAL)
     if flags & sc.CLONE_THREAD and flags & (sc.CLONE_NEWUSER | sc.CLONE_NEWPID | sc.CLONE_PIDFD):
         raise LinuxError(errno.EINVAL)
     if flags & sc.CLONE_PIDFD and flags & sc.CLONE_DETACHED:
         raise LinuxError(errno.EINVAL)
     if flags & sc.CLONE_INTO_CGROUP:
         raise LinuxError(errno.EBADF, "no control group has a descriptor")
+
+
+def _check(task: Task, flags: int) -> None:
+    """clone(2), ERRORS; as Linux kernel/fork.c, copy_process, has them."""
+    _check_flags(flags)
+    if flags & sc.CLONE_PARENT and task.group.is_init:
+        raise LinuxError(errno.EINVAL)
+    cred = task.cred
     if flags & sc.CLONE_NAMESPACES:
         # Namespaces other than the first are not there, as in a kernel built without them.
-        allowed = flags & sc.CLONE_NEWUSER or task.cred.has_cap(ch.CAP_SYS_ADMIN)
+        allowed = flags & sc.CLONE_NEWUSER or cred.has_cap(ch.CAP_SYS_ADMIN)
         raise LinuxError(errno.EINVAL if allowed else errno.EPERM)
-    _check_process_limit(task)
-
-
-def _check_process_limit(task: Task) -> None:
     kernel = task.kernel
-    cred = task.cred
-    limit = task.group.rlimits[rh.RLIMIT_NPROC][0]
     if (
-        kernel.processes_of.get(cred.ruid, 0) >= limit
-        and cred.ruid != 0
+        cred.ruid != 0
+        and kernel.processes_of.get(cred.ruid, 0) >= task.group.rlimits[rh.RLIMIT_NPROC][0]
         and not cred.has_cap(ch.CAP_SYS_RESOURCE)
         and not cred.has_cap(ch.CAP_SYS_ADMIN)
     ):
@@ -168,8 +169,6 @@ def _check_process_limit(task: Task) -> None:
 def _choose_tid(task: Task, wanted: tuple[int, ...]) -> int:
     """clone3(2), "The set_tid array": one pid namespace, so one element."""
     kernel = task.kernel
-    if not wanted:
-        return kernel.new_tid()
     if len(wanted) > 1:
         raise LinuxError(errno.EINVAL)
     tid = wanted[0]
@@ -216,25 +215,12 @@ def _new_task(task: Task, tid: int, group: ThreadGroup, request: CloneRequest) -
     files = task.files.share() if flags & sc.CLONE_FILES else task.files.fork()
     fs = task.fs if flags & sc.CLONE_FS or task.fs is None else task.fs.fork()
     child = Task(task.kernel, tid, group, task.cred, files, fs, task.uts)
-    child.comm = task.comm
-    child.signal_mask = task.signal_mask if task.saved_mask is None else task.saved_mask
-    child.no_new_privs = task.no_new_privs
-    child.timer_slack_ns = task.timer_slack_ns
-    child.tsc_mode = task.tsc_mode
-    child.nice = task.nice
-    child.ioprio = task.ioprio
-    child.affinity = task.affinity
-    child.strace = task.strace
-    if task.sched_reset_on_fork:
-        child.nice = max(0, task.nice)
-    else:
-        child.sched_policy = task.sched_policy
-        child.sched_priority = task.sched_priority
-    if not flags & sc.CLONE_VM or flags & sc.CLONE_VFORK:
+    child.inherit(task)
+    if flags & sc.CLONE_VM and not flags & sc.CLONE_VFORK:
         # Only a child that shares memory without suspending the parent loses it (sigaltstack(2)).
+        child.altstack_flags = sg.SS_DISABLE
+    elif task.altstack_size or task.altstack_flags:
         child.altstack_sp, child.altstack_flags, child.altstack_size = task.altstack
-    else:
-        child.reset_altstack()
     if flags & sc.CLONE_CHILD_CLEARTID:
         child.clear_child_tid = request.child_tid
     if flags & sc.CLONE_VFORK:
@@ -278,9 +264,10 @@ def _publish(task: Task, child: Task, request: CloneRequest, new_thread: bool) -
         if group.stop_count or group.stopped:
             child.stop_pending = True
             group.stop_count += 1
+        if group.shared_pending.signals or child.stop_pending or group.exiting:
+            recalculate(child)
     else:
         _join_family(task, child, request)
-    recalculate(child)
     if flags & sc.CLONE_PARENT_SETTID:
         _store_tid(task, request.parent_tid, child.tid)
     if flags & sc.CLONE_CHILD_SETTID:

@@ -255,7 +255,7 @@ class Dispatcher:
             if outcome.__class__ is Wait:  # as in _complete
                 context.park()
                 park(task, outcome)
-            else:
+            elif outcome is not NO_RETURN or not task.exiting:
                 self._complete(task, outcome)
 
         return serve
@@ -367,10 +367,10 @@ class Dispatcher:
             except Exception as error:  # a bug of ours ends this process, not the sandbox
                 self._bug(task, error)
                 return
-        if self.trace is not None:
+        if self._trace is not None:
             if type(outcome) is FinalOps:
                 outcome = outcome.posted(context)
-            self.trace.call(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
+            self._trace.call(task, self.rows[nr] if nr < len(self.rows) else None, nr, args, outcome)
         if type(outcome) is int and not task.signal_pending:
             context.resume(outcome)
         else:
@@ -393,8 +393,8 @@ class Dispatcher:
     # --- outcomes ---
     def _complete(self, task: Task, outcome: Outcome) -> None:
         """End or park the call of `task` whose handler or continuation gave `outcome`."""
-        if self.trace is not None:
-            self.trace.end(task, outcome)
+        if self._trace is not None:
+            self._trace.end(task, outcome)
         if type(outcome) is int:
             if task.signal_pending or -517 < outcome < -511:  # the internal restart codes are deliver's to translate
                 self.exit_to_user(task, outcome)
@@ -539,7 +539,7 @@ class Dispatcher:
         if mm is None:
             return outcome
         mm.fast = None
-        plain = type(outcome) is int and outcome >= 0 and self.trace is None
+        plain = type(outcome) is int and outcome >= 0 and self._trace is None
         if plain and not task.signal_pending and not task.exiting:
             self.kernel.unpark(task)
             if mm.pending is None:
@@ -560,7 +560,7 @@ class Dispatcher:
 
         False: something else has to be looked at first; mark it runnable, and let its Wait give the result.
         """
-        if task.signal_pending or task.exiting or task.queued or self.trace is not None:
+        if task.signal_pending or task.exiting or task.queued or self._trace is not None:
             return False
         self.kernel.unpark(task)
         task.context.resume(result)  # type: ignore[attr-defined]
@@ -579,8 +579,8 @@ class Dispatcher:
             result = -(wait.restart or errno.EINTR)
             if wait.restart == Restart.BLOCK:
                 task.restart_call = wait.restart_call
-        if self.trace is not None:
-            self.trace.end(task, result)
+        if self._trace is not None:
+            self._trace.end(task, result)
         self.exit_to_user(task, result)
 
     # --- ends ---

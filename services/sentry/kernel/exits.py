@@ -9,7 +9,7 @@ task, from its own system call or from `deliver`; others only ask for it (signal
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.thread_group import ThreadGroup
     from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
 
 __all__ = [
     "begin_exec",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 _COMM_MAX: Final = 15
+_ZERO_WORD: Final = bytes(4)
+_CPU_PATIENCE_NS: Final = 1_000_000  # what a thread used since a look that is no older counts for those that stay
 
 
 def exit_group(task: Task, status: int) -> None:
@@ -60,7 +63,9 @@ def do_exit(task: Task, status: int) -> None:
     group = task.group
     kernel = task.kernel
     context = task.context
-    used_ns = task.cpu_time_ns()  # the platform forgets it when the memory goes
+    mm: Any = task.mm
+    if context is not None:  # the platform forgets it when the memory goes
+        task.past_cpu_ns += context.cpu_time_ns(_CPU_PATIENCE_NS if mm is not None and mm.users > 1 else 0)
     task.exiting = True
     task.exit_code = status
     wait = task.wait
@@ -72,24 +77,32 @@ def do_exit(task: Task, status: int) -> None:
             except LinuxError:  # its memory may be gone: nobody sees the result
                 pass
     task.in_stop = False
-    if len(group.tasks) > 1:
-        retarget_on_exit(task)
-        _leave_stop(task, group)
-    last = all(other.exiting for other in group.tasks.values())
-    if last:
+    for other in group.tasks.values():
+        if not other.exiting:
+            last = False
+            if group.shared_pending.signals:
+                retarget_on_exit(task)
+            if task.stop_pending:
+                _leave_stop(task, group)
+            break
+    else:
+        last = True
         cancel_timers(group)
-    _release_memory(task)
+    _release_memory(task, last)
     task.files.release(task)
-    _leave_children(task, group, last)
+    if group.children:
+        _leave_children(task, group, last)
     task.state = "Z"
-    task.past_cpu_ns = used_ns
-    task.context = None  # type: ignore[assignment]  # gone; nothing touches a task after its exit
-    kernel.uncharge_signals(task.pending.discard(sg.SIGSET_MASK))
-    if task is not group.leader:
-        _forget_thread(task)
+    task.leave_context()  # gone; nothing touches a task after its exit
+    if task.pending.signals:
+        kernel.uncharge_signals(task.pending.discard(sg.SIGSET_MASK))
+    if task is not group.leader:  # it leaves no zombie
+        group.tasks.pop(task.tid, None)
+        group.dead_cpu_ns += task.past_cpu_ns
+        kernel.remove_task(task)
     if last:
         _end_group(kernel, group)
-    else:
+    elif group.thread_gone.entries:
         group.thread_gone.wake(ANY)
     if context is not None:
         context.kill()
@@ -97,8 +110,6 @@ def do_exit(task: Task, status: int) -> None:
 
 def _leave_stop(task: Task, group: ThreadGroup) -> None:
     """A thread that was to stop is leaving instead: the group's stop may be complete without it."""
-    if not task.stop_pending:
-        return
     task.stop_pending = False
     group.stop_count -= 1
     if group.stop_count == 0 and not group.exiting:
@@ -107,35 +118,38 @@ def _leave_stop(task: Task, group: ThreadGroup) -> None:
         group.notify_parent(sg.CLD_STOPPED, group.stop_signal)
 
 
-def _release_memory(task: Task) -> None:
-    """What others learn from this thread's memory, then the memory (kernel/fork.c, mm_release)."""
+def _release_memory(task: Task, last: bool) -> None:
+    """What others learn from this thread's memory, then the memory (kernel/fork.c, mm_release).
+
+    `last`: no other thread of the process is left.
+    """
     mm = task.mm
-    _leave_memory(task)
-    complete_vfork(task, at_once=True)
+    if mm is not None:
+        if last:
+            task.group.note_maxrss(mm)
+        _leave_memory(task, mm)
+    if task.vfork_done is not None:
+        complete_vfork(task, at_once=True)
     if mm is not None:
         task.mm = None  # type: ignore[assignment]  # as in Linux: a dying task has none
         mm.release()
 
 
-def _leave_memory(task: Task) -> None:
+def _leave_memory(task: Task, mm: AddressSpace) -> None:
     """Robust list and clear_child_tid: what a thread does to memory that it is about to leave."""
-    mm = task.mm
-    if mm is not None:
-        task.group.maxrss_kib = max(task.group.maxrss_kib, mm.total_pages * 4)
-        if task.robust_list:
-            exit_robust_list(task)
-        addr = task.clear_child_tid
-        if addr:
-            task.clear_child_tid = 0
-            # Nobody is left to see it when no other task shares the memory.
-            if len(task.group.tasks) > 1 or task.vfork_done is not None or mm.users > 1:
-                try:
-                    mm.write_u32(addr, 0)
-                    mm.flush()  # who is woken looks at it at once
-                except LinuxError:
-                    pass
-                else:
-                    futex_wake_address(mm, addr, 1, task.kernel.futexes)
+    if task.robust_list:
+        exit_robust_list(task)
+    addr = task.clear_child_tid
+    # Nobody is left to see it when no other task shares the memory.
+    if addr and (mm.users > 1 or task.vfork_done is not None):
+        try:
+            mm.write(addr, _ZERO_WORD)
+            mm.flush()  # who is woken looks at it at once
+        except LinuxError:
+            pass
+        else:
+            futex_wake_address(mm, addr, 1, task.kernel.futexes)
+    task.clear_child_tid = 0
 
 
 def complete_vfork(task: Task, at_once: bool = False) -> None:
@@ -157,19 +171,9 @@ def complete_vfork(task: Task, at_once: bool = False) -> None:
     queue.wake(ANY)
 
 
-def _forget_thread(task: Task) -> None:
-    """A thread other than the leader leaves no zombie."""
-    group = task.group
-    group.tasks.pop(task.tid, None)
-    group.dead_cpu_ns += task.past_cpu_ns
-    task.kernel.remove_task(task)
-
-
 # --- children ---------------------------------------------------------------------------------------------------------
 def _leave_children(task: Task, group: ThreadGroup, last: bool) -> None:
     """Parent-death signals for children this very thread made; new parents for all when the process ends."""
-    if not group.children:
-        return
     survivor = None if last else next(other for other in group.tasks.values() if not other.exiting)
     for child in list(group.children.values()):
         if child.parent_thread is task:
@@ -339,7 +343,10 @@ def begin_exec(task: Task) -> None:
     The caller replaces `task.context` at once, and `task.mm` and releases the old one afterwards. Descriptors and
     signal handlers become the task's own.
     """
-    _leave_memory(task)
+    mm = task.mm
+    if mm is not None:
+        task.group.note_maxrss(mm)
+        _leave_memory(task, mm)
     task.past_cpu_ns = task.cpu_time_ns()
     task.files.unshared_for(task)
 

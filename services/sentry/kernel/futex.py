@@ -231,6 +231,9 @@ def wait_any(task: Task, words: list[tuple[int, Hashable, int]], deadline_ns: in
 
 def futex_wake_address(mm: AddressSpace, addr: int, count: int, table: FutexTable) -> int:
     """FUTEX_WAKE at `addr` on the kernel's behalf (clear_child_tid, robust lists); 0 when it is not mapped."""
+    if not table.waiters:  # nobody waits for anything
+        table.note_wake()
+        return 0
     try:
         return table.wake(mm.futex_key(addr), count)
     except LinuxError:

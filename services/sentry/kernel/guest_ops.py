@@ -52,32 +52,52 @@ def start_child(
     decides the parent's call: 0, or -errno when the host refused (child.mm and child.context are then None). The child
     goes to the guest with result 0 after `finish` returned.
     """
+    context: Any = parent.context
+    platform = getattr(context, "platform", None)
+    if platform is None:
+        raise LinuxError(errno.EAGAIN, "no platform")
+    if child.group is not parent.group:  # new processes mostly execute a program
+        platform.prepare_space()
+    if share_vm:
+        copy = platform.reuse_thread(context)
+        if copy is not None:  # a host thread waited for this: nothing has to be asked of the host
+            parent.mm.add_user()
+            child.mm = parent.mm
+            _adopt(child, copy, stack, tls)
+            answer = finish(0)
+            _let_go(child)
+            return answer
+    return StubOp(lambda complete: _start(parent, child, share_vm, stack, tls, finish, complete))
 
-    def start(complete: Complete) -> None:
-        context: Any = parent.context
-        if child.group is not parent.group:  # new processes mostly execute a program
-            context.platform.prepare_space()
-        if not share_vm:
-            begin(complete, 0)
-            return
-        copy = context.platform.reuse_thread(context)
-        if copy is None:
-            context.platform.make_room(context, lambda result: begin(complete, result))
-            return
-        parent.mm.add_user()
-        child.mm = parent.mm
-        adopt(copy)
-        complete(lambda: settle(0))
 
-    def adopt(copy: Any) -> None:
-        """Make the new context, a copy of the parent's, the child's."""
-        child.context = copy
-        copy.owner = child
-        copy.regs.rax = 0
-        if stack:
-            copy.regs.rsp = stack
-        if tls is not None:
-            copy.fs_base = tls
+def _adopt(child: Task, copy: Any, stack: int, tls: int | None) -> None:
+    """Make the new context, a copy of the parent's, the child's."""
+    child.context = copy
+    copy.owner = child
+    copy.return_in_child(stack, tls)
+
+
+def _let_go(child: Task) -> None:
+    """All is told: the child goes to the guest."""
+    publish(child)
+    child.share_mask()
+    if child.signal_pending or child.stop_pending:
+        child.kernel.mark_runnable(child)
+    else:
+        context: Any = child.context
+        context.resume_registers()
+
+
+def _start(
+    parent: Task,
+    child: Task,
+    share_vm: bool,
+    stack: int,
+    tls: int | None,
+    finish: Callable[[int], Outcome],
+    complete: Complete,
+) -> None:
+    """Have the platform clone a host thread or process; `complete` gets the parent's outcome."""
 
     def settle(result: int) -> Outcome:
         """The child's guest thread is there, or is not: the parent's outcome."""
@@ -91,27 +111,20 @@ def start_child(
             child.context = None  # type: ignore[assignment]
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
         answer = finish(0)
-        publish(child)
-        child.share_mask()
-        if child.signal_pending or child.stop_pending:
-            parent.kernel.mark_runnable(child)
-        else:
-            context: Any = child.context
-            context.resume_registers()
+        _let_go(child)
         return answer
 
-    def begin(complete: Complete, room: int) -> None:
+    def done(result: int) -> None:
+        if parent.exiting:  # its host process died meanwhile: nobody waits, but the child's fate is to be settled
+            try:
+                settle(result)
+            except LinuxError:
+                pass
+            return
+        complete(lambda: settle(result))
+
+    def begin(room: int) -> None:
         context: Any = parent.context
-
-        def done(result: int) -> None:
-            if parent.exiting:  # its host process died meanwhile: nobody waits, but the child's fate is to be settled
-                try:
-                    settle(result)
-                except LinuxError:
-                    pass
-                return
-            complete(lambda: settle(result))
-
         if room < 0 or context is None:  # no slot, or the parent ended while one was made
             done(room or -errno.EAGAIN)
             return
@@ -130,8 +143,10 @@ def start_child(
         else:
             child.mm = parent.mm.fork()
             child.mm.space = copy.space
-        adopt(copy)
+        _adopt(child, copy, stack, tls)
 
-    if not getattr(parent.context, "platform", None):
-        raise LinuxError(errno.EAGAIN, "no platform")
-    return StubOp(start)
+    if share_vm:
+        context: Any = parent.context
+        context.platform.make_room(context, begin)
+    else:
+        begin(0)

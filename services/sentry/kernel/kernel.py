@@ -166,15 +166,13 @@ class Kernel:
         queues = wait.queues
         if queues:
             queue, mask = queues[0]
-            entry = task.entry
-            entry.mask = mask
-            queue.entries[entry] = None
+            task.mask = mask
+            queue.entries[task] = None
             task.waited_queue = queue
             if len(queues) > 1:
-                for queue, mask in queues[1:]:
-                    extra = WaitEntry(task._woken, mask)
-                    queue.entries[extra] = None
-                    task.extra_entries.append((queue, extra))
+                task.extra_entries = [(queue, WaitEntry(task.callback, mask)) for queue, mask in queues[1:]]
+                for queue, entry in task.extra_entries:
+                    queue.entries[entry] = None
         if wait.deadline_ns is not None:
             task.deadline_handle = self.timers.call_at(wait.deadline_ns, task.deadline_passed)
         if task.signal_pending and (not wait.uninterruptible or task.group.exiting):
@@ -186,12 +184,12 @@ class Kernel:
         task.state = "R"
         queue = task.waited_queue
         if queue is not None:
-            queue.entries.pop(task.entry, None)
+            queue.entries.pop(task, None)
             task.waited_queue = None
             if task.extra_entries:
                 for queue, entry in task.extra_entries:
                     queue.entries.pop(entry, None)
-                task.extra_entries.clear()
+                task.extra_entries = ()
         handle = task.deadline_handle
         if handle is not None:
             handle.cancel()

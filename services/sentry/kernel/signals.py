@@ -285,21 +285,31 @@ class SigAction:
 _DEFAULT: Final = SigAction()
 
 
+_ALL_DEFAULT: Final = [_DEFAULT] * (sg.NSIG + 1)
+
+
 class SignalHandlers:
     """Dispositions of signals 1..64 (index 0 unused), shared by threads and by CLONE_SIGHAND processes.
 
-    `ignored`: mask of signals whose action is SIG_IGN, or SIG_DFL where that means nothing happens.
+    `ignored`: mask of signals whose action is SIG_IGN, or SIG_DFL where that means nothing happens. `changed`: of those
+    that were given an action ever. Copies share `actions` until one of them changes.
     """
 
-    __slots__ = ("actions", "ignored")
+    __slots__ = ("_shared", "actions", "changed", "ignored")
 
     def __init__(self) -> None:
-        self.actions: list[SigAction] = [_DEFAULT] * (sg.NSIG + 1)
+        self.actions = _ALL_DEFAULT
         self.ignored = IGNORED_BY_DEFAULT
+        self.changed = 0
+        self._shared = True
 
     def set(self, signo: int, action: SigAction) -> None:
+        if self._shared:
+            self._shared = False
+            self.actions = self.actions.copy()
         self.actions[signo] = action
         mask = 1 << (signo - 1)
+        self.changed |= mask
         if action.handler == sg.SIG_IGN or (action.handler == sg.SIG_DFL and mask & IGNORED_BY_DEFAULT):
             self.ignored |= mask
         else:
@@ -307,14 +317,19 @@ class SignalHandlers:
 
     def copy(self) -> SignalHandlers:
         made = SignalHandlers()
-        made.actions = self.actions.copy()
+        made.actions = self.actions
         made.ignored = self.ignored
+        made.changed = self.changed
+        self._shared = True
         return made
 
     def reset_for_exec(self) -> SignalHandlers:
         """A copy in which handlers became defaults and what was ignored stays so (execve(2))."""
         made = SignalHandlers()
-        for signo in range(1, sg.NSIG + 1):
+        left = self.changed & self.ignored
+        while left:
+            signo = (left & -left).bit_length()
+            left &= left - 1
             if self.actions[signo].handler == sg.SIG_IGN:
                 made.set(signo, SigAction(sg.SIG_IGN))
         return made

@@ -10,7 +10,7 @@ kernel.tasks).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from protocol.abi import signal_h as sg
@@ -81,12 +81,19 @@ class GuestContext(Protocol):
     def fpstate_size(self) -> int:
         """The length of what `fpstate` gives."""
 
+    def cpu_time_ns(self, patience_ns: int = 0) -> int:
+        """CPU time that the thread used. `patience_ns`: how old that may be."""
+
     def set_fpstate(self, image: bytes) -> None:
         """Load such an image (checked by the caller); b'' gives the initial state."""
 
 
-class Task:
-    """See the module. `signal_pending` is what the dispatcher tests; signals.py says when it is true."""
+class Task(WaitEntry):
+    """See the module. `signal_pending` is what the dispatcher tests; signals.py says when it is true.
+
+    A task is its own entry on the first queue that it waits on: nothing is made to wait, and no ring of references is
+    left of it when it ends.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -99,7 +106,6 @@ class Task:
         "context",
         "cred",
         "deadline_handle",
-        "entry",
         "exit_code",
         "exiting",
         "extra_entries",
@@ -192,9 +198,8 @@ class Task:
         self.queued = False
         self.wake_mask = 0
         self.restart_call: Callable[[], Outcome] | None = None
-        self.entry = WaitEntry(self._woken)
         self.waited_queue: WaitQueue | None = None
-        self.extra_entries: list[tuple[WaitQueue, WaitEntry]] = []
+        self.extra_entries: Sequence[tuple[WaitQueue, WaitEntry]] = ()  # on the others
         self.deadline_handle: TimerHandle | None = None
         self.vfork_done: WaitQueue | None = None  # the parent in vfork(2) waits here for exec or exit,
         self.vfork_parent: Task | None = None  # this one
@@ -221,6 +226,23 @@ class Task:
         self.syscall_count = 0
         self.strace: object | None = None
 
+    def inherit(self, parent: Task) -> None:
+        """What a new task has of the one that made it (clone(2)), beside what clone's flags say."""
+        self.comm = parent.comm
+        self._signal_mask = parent.signal_mask if parent.saved_mask is None else parent.saved_mask
+        self.no_new_privs = parent.no_new_privs
+        self.timer_slack_ns = parent.timer_slack_ns
+        self.tsc_mode = parent.tsc_mode
+        self.ioprio = parent.ioprio
+        self.affinity = parent.affinity
+        self.strace = parent.strace
+        if parent.sched_reset_on_fork:
+            self.nice = max(0, parent.nice)
+        else:
+            self.nice = parent.nice
+            self.sched_policy = parent.sched_policy
+            self.sched_priority = parent.sched_priority
+
     # --- what is the group's but reads as the task's ---
     @property
     def personality(self) -> int:
@@ -241,8 +263,8 @@ class Task:
 
     def cpu_time_ns(self) -> int:
         """CPU time this thread used, as far as the platform counts it."""
-        read = getattr(self.context, "cpu_time_ns", None)
-        return self.past_cpu_ns + (int(read()) if read is not None else 0)
+        context: Any = self.context  # None at its end
+        return self.past_cpu_ns + (context.cpu_time_ns() if context is not None else 0)
 
     # --- masks ---
     @property
@@ -270,6 +292,11 @@ class Task:
         context, self._mask_with = self._mask_with, None
         if context is not None and not context.dead:
             self._signal_mask = context.take_mask()
+
+    def leave_context(self) -> None:
+        """The task ended. Its context may be another's from now on, and that one's mask is not ours."""
+        self._mask_with = None
+        self.context = None  # type: ignore[assignment]
 
     def share_mask(self) -> None:
         """Let the stub answer rt_sigprocmask(2) by itself, if nothing is pending. The thread must be held."""
@@ -299,7 +326,10 @@ class Task:
             recalculate(self)
 
     # --- waking ---
-    def _woken(self, mask: int) -> None:
+    exclusive = False
+
+    def callback(self, mask: int) -> None:
+        """A queue that the task waits on was awakened."""
         self.wake_mask |= mask
         if not self.queued:
             self.queued = True

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.posix_timers import CpuLimit, IntervalTimer, PosixTimer
     from services.sentry.kernel.sessions import ProcessGroup, Session
     from services.sentry.kernel.task import Task
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.path_walk import Path
 
 __all__ = ["ThreadGroup"]
@@ -135,6 +136,10 @@ class ThreadGroup:
         for task in self.tasks.values():
             total += task.cpu_time_ns()
         return total
+
+    def note_maxrss(self, mm: AddressSpace) -> None:
+        """A task of this process leaves `mm` for good."""
+        self.maxrss_kib = max(self.maxrss_kib, mm.total_pages * 4)
 
     def live_task(self) -> Task | None:
         """A thread that is not exiting: the leader if it can be."""

@@ -137,7 +137,7 @@ class FakeContext:
     def set_fpstate(self, image: bytes) -> None:
         self.loaded = image
 
-    def cpu_time_ns(self) -> int:
+    def cpu_time_ns(self, patience_ns: int = 0) -> int:
         return self.cpu_ns
 
 

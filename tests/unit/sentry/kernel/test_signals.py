@@ -21,6 +21,7 @@ from services.sentry.kernel.signals import (
     PendingSignals,
     SigAction,
     SigInfo,
+    SignalHandlers,
     force_signal,
     send_signal_group,
     send_signal_task,
@@ -46,6 +47,35 @@ def child_of(machine: Machine, parent: Task, flags: int = 0) -> Task:
     tid = machine.call(parent, pc.sys_clone, flags | (0 if flags & sc.CLONE_THREAD else sg.SIGCHLD), 0, 0, 0, 0)
     assert tid is not None
     return machine.kernel.tasks[tid]
+
+
+# --- dispositions ---
+def test_fork_copies_dispositions_and_neither_side_sees_the_others_changes() -> None:
+    first = SignalHandlers()
+    first.set(sg.SIGUSR1, SigAction(HANDLER))
+    second = first.copy()
+    third = second.copy()
+    second.set(sg.SIGUSR1, SigAction(sg.SIG_IGN))
+    first.set(sg.SIGUSR2, SigAction(HANDLER))
+    assert [each.actions[sg.SIGUSR1].handler for each in (first, second, third)] == [HANDLER, sg.SIG_IGN, HANDLER]
+    assert [each.is_caught(sg.SIGUSR2) for each in (first, second, third)] == [True, False, False]
+    assert [bool(each.ignored >> (sg.SIGUSR1 - 1) & 1) for each in (first, second, third)] == [False, True, False]
+    assert SignalHandlers().masks() == (0, 0)
+
+
+def test_execve_keeps_what_is_ignored_and_resets_the_rest() -> None:
+    handlers = SignalHandlers()
+    handlers.set(sg.SIGHUP, SigAction(sg.SIG_IGN, sg.SA_RESTART))
+    handlers.set(sg.SIGCHLD, SigAction(sg.SIG_IGN))
+    handlers.set(sg.SIGURG, SigAction(HANDLER))  # ignored by default
+    handlers.set(sg.SIGTERM, SigAction(HANDLER))
+    handlers.set(64, SigAction(sg.SIG_IGN))
+    kept = handlers.copy().reset_for_exec()
+    ignored = (1 << (sg.SIGHUP - 1)) | (1 << (sg.SIGCHLD - 1)) | (1 << 63)
+    assert kept.masks() == (ignored, 0)
+    assert kept.ignored == ignored | SignalHandlers().ignored
+    assert kept.actions[sg.SIGHUP].flags == 0
+    assert kept.reset_for_exec().masks() == (ignored, 0)
 
 
 # --- queues ---
