@@ -15,7 +15,8 @@ Values
 
 Client to netstackd (R: the answer of a request)
     hello [version, namespace | nil]    first. R {"version": 1, "namespace": name}. nil: the one this connection is for.
-                                        "shared": true beside it when the namespace's addresses are other programs' too
+                                        "shared": true beside it when the namespace's addresses are other programs' too,
+                                        "rings": true when `rings` is served
     network []                          R snapshot; from then on `network [snapshot]` comes when anything in it changed
     neighbours []                       R [[interface, address, mac, state NUD_*]]
     counters []                         R [[interface, *COUNTERS]]: what has passed through its interfaces until now
@@ -34,6 +35,9 @@ Client to netstackd (R: the answer of a request)
                                         number, times in microseconds)
     urgent [id, byte, offset]           R nil when it has its place: send no further data before that. offset: bytes of
                                         the stream written before it. EPIPE, ENOTCONN
+    rings [id, rx size, tx size, sent, Fd]
+                                        R delivered. A connected stream's bytes move through a memory file from now on
+                                        (below). ENOTCONN, EALREADY; EINVAL: sizes or file; ENOSPC: do without
     close [id]                          no more use: what is in the data socket is still sent, then FIN. Set SO_LINGER
                                         to a time of 0 before for a reset. A data socket closed with unread data in it
                                         resets the connection, as close(2) does
@@ -59,6 +63,13 @@ process that dies close in any order, an end of file with POLLHUP is to be belie
 still answers (or, while the client has not shut down its own direction, not at all). netstackd leaves data where it
 is when it has no room: back-pressure and readiness are those of the host's socket.
 
+Rings of a stream (protocol/rings.py): the client makes the memory file, sealed against changes of its size, of
+`mapping_bytes(rx size, tx size)` bytes; its first ring is what netstackd delivers, its second what the client sends.
+`sent` bytes of the stream the client had written to the data socket before, `delivered` netstackd: each side reads that
+many from there, the rest from the ring. After these, bytes on the data socket are doorbells, of any value: look at the
+rings. One that finds no room there need not be repeated. A FIN is still the data socket's, behind what is in the ring;
+so is the difference between a FIN and a death. `close` with bytes unread in the first ring resets.
+
 Data socket of everything else: AF_UNIX SOCK_SEQPACKET, each message with the header of datagrams.py in front. What a
 client sends on it netstackd sends out at once; an error of that sending (EACCES, ENETUNREACH, EMSGSIZE, EPERM) comes as
 `error`. Closing it closes nothing: `close` does.
@@ -76,6 +87,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from protocol.errors import ProtocolViolation
+from protocol.rings import is_ring_size
 
 VERSION: Final = 1
 MAX_CLIENT_ID: Final = 0x7FFFFFFF
@@ -143,6 +155,7 @@ _INT: Final = _integer(-(1 << 31), (1 << 31) - 1)
 _NUMBER: Final = _integer(0, (1 << 31) - 1)
 _BYTE: Final = _integer(0, 255)
 _OFFSET: Final = _integer(0, MAX_OFFSET)
+_RING: Final[Check] = lambda value: type(value) is int and is_ring_size(value)  # noqa: E731
 
 #: What a client may send: method to the checks of its parameters.
 CALLS: Final[dict[str, tuple[Check, ...]]] = {
@@ -159,6 +172,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "set": (_ID, _NUMBER, _NUMBER, _option),
     "get": (_ID, _NUMBER, _NUMBER),
     "urgent": (_ID, _BYTE, _OFFSET),
+    "rings": (_ID, _RING, _RING, _OFFSET, _anything),
     "close": (_ID,),
     "abort": (_ID,),
     "sockets": (),

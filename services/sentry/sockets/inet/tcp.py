@@ -568,6 +568,15 @@ class TcpSocket(ByteStream, InetSocket):
         return self.unsent_bytes() > 0
 
     # --- sending ---
+    def may_write_far(self) -> bool:
+        return (
+            self.far is not None
+            and self.far.rings is not None
+            and not self.error
+            and not self.shut & SEND_SHUT
+            and self.state in _SENDING
+        )
+
     def check_room(self) -> None:
         peer = self.peer
         assert peer is not None

@@ -37,6 +37,10 @@ class FlatMemory:
         self._check(addr, len(data))
         self.bytes[addr : addr + len(data)] = data
 
+    def read_into(self, addr: int, buffer: memoryview) -> int:
+        buffer[:] = self.read(addr, len(buffer))
+        return len(buffer)
+
     def read_u32(self, addr: int) -> int:
         return int.from_bytes(self.read(addr, 4), "little")
 

@@ -6,6 +6,7 @@ method. The test says what happens in the network: `connect`, `accept`, `say`.
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 from typing import Any
@@ -14,6 +15,7 @@ from protocol.abi import in_h
 from protocol.abi import rtnetlink_h as rt
 from protocol.abi import socket_h as so
 from protocol.netstack.messages import check_call_untrusted
+from protocol.rings import DATA, Consumer, Producer, mapping_bytes
 from protocol.rpc import codec
 from services.sentry.edge.host_poll import HostPoll
 from services.sentry.kernel.kernel import Kernel
@@ -68,6 +70,24 @@ def snapshot(**changes: Any) -> dict[str, Any]:
     return made | changes
 
 
+class Rings:
+    """The service's side of a stream's rings. `delivered`: what it answered."""
+
+    def __init__(self, fd: int, rx: int, tx: int) -> None:
+        memory = memoryview(mmap.mmap(fd, mapping_bytes(rx, tx)))
+        os.close(fd)
+        self.memory = memory
+        self.out = Producer(memory, 0, DATA, rx)
+        self.came = Consumer(memory, 1, DATA + rx, tx)
+
+    def take(self, limit: int = 1 << 30) -> bytes:
+        """What the guest has sent."""
+        count = min(self.came.used(), limit)
+        data = b"".join(self.came.pieces(count))
+        self.came.consumed(count)
+        return data
+
+
 class Service:
     """One connection's other end. sockets: id -> our end of its data socket; ids: in the order of `open`."""
 
@@ -79,6 +99,8 @@ class Service:
         self.refuse: dict[str, int] = {}
         self.answers: dict[str, Any] = {}
         self.data: dict[int, socket.socket] = {}
+        self.rings: dict[int, Rings] = {}
+        self.delivered = 0  # what `rings` answers
         self.families: dict[int, tuple[int, int, int]] = {}
         self.snapshot = snapshot()
         self.silent = False
@@ -89,12 +111,12 @@ class Service:
     def serve(self) -> None:
         while not self.silent and self.ours.fileno() >= 0:
             try:
-                data = self.ours.recv(1 << 16)
+                data, fds, _, _ = socket.recv_fds(self.ours, 1 << 16, 16)
             except BlockingIOError:
                 return
             if not data:
                 return
-            self._decoder.feed(data)
+            self._decoder.feed(data, fds)
             for message in self._decoder.messages_untrusted():
                 assert not isinstance(message, codec.Response)
                 params = list(message.params)
@@ -121,6 +143,9 @@ class Service:
                 result = codec.Fd(self._keep(params[0], ours, theirs))
         elif method in ("bind", "listen"):
             result = [b"", 0, 0]
+        elif method == "rings":
+            self.rings[params[0]] = Rings(params[4].number, params[1], params[2])
+            result = self.delivered
         if number is not None:
             self._send(codec.Response(number, None, result))
         if isinstance(result, codec.Fd):
@@ -194,13 +219,13 @@ GUESTS: list[FarGuest] = []
 class FarGuest(Guest):
     """A guest whose network is a fake service's. Addresses are (port, bytes)."""
 
-    def __init__(self, kernel: Kernel | None = None, *, shared: bool = False) -> None:
+    def __init__(self, kernel: Kernel | None = None, *, shared: bool = False, rings: bool = True) -> None:
         super().__init__(kernel)
         self.kernel.host_poll = HostPoll()
         self.services = [Service()]
         self.provider = NetstackProvider(self.kernel.part(InetNetwork), lambda fd: ServedChannel(fd, self.services[-1]))
         GUESTS.append(self)
-        self.service.answers["hello"] = {"version": 1, "namespace": "fake", "shared": shared}
+        self.service.answers["hello"] = {"version": 1, "namespace": "fake", "shared": shared, "rings": rings}
         self.provider.join(self.service.fd)
         self.service.calls.clear()
 
@@ -231,6 +256,10 @@ class FarGuest(Guest):
             self.service.serve()
 
     # --- calls ---
+    def forget_memory(self) -> None:
+        """Nothing that was put into the guest's memory is needed any more."""
+        self.next = 8192
+
     def socket(self, kind: int = so.SOCK_STREAM, flags: int = 0, domain: int = so.AF_INET, protocol: int = 0) -> int:
         made = self.call(sk.sys_socket, domain, kind | flags, protocol)
         assert made is not None and made >= 0, made

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from protocol.control.msgpack_subset import Fd, Unpacker, pack
+from protocol.control.msgpack_subset import Fd, Unpacker, pack, pack_with_fds
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import EVENTS, check_event_untrusted
 from services.sentry.errors import LinuxError
@@ -36,6 +36,7 @@ class Transport(Protocol):
     fd: int
 
     def send(self, data: bytes | bytearray) -> int: ...
+    def send_with_fd(self, data: bytes, fd: int) -> int: ...
     def receive(self) -> tuple[bytes, list[int]] | None: ...
     def wait(self, *, writing: bool, timeout_ns: int) -> bool: ...
     def close(self) -> None: ...
@@ -106,6 +107,23 @@ class Client:
     def call(self, method: str, *params: object) -> Any:
         """`request` and `answer`."""
         return self.answer(self.request(method, *params))
+
+    def call_with_fd(self, fd: int, method: str, *params: object) -> Any:
+        """As `call`, with a descriptor as the last parameter. ENOBUFS: there was no room to send it at once."""
+        self.flush()
+        self._next = number = (self._next + 1) & 0xFFFFFFFF
+        data, _ = pack_with_fds([0, number, method, [*params, Fd(fd)]])
+        if not self.alive or self._unsent:
+            raise LinuxError(errno.ENOBUFS)
+        try:
+            taken = self.transport.send_with_fd(data, fd)
+        except OSError:
+            taken = 0
+        if not taken:
+            raise LinuxError(errno.ENOBUFS)
+        self._unsent += data[taken:]
+        self._answers[number] = None
+        return self.answer(number)
 
     def flush(self) -> None:
         """Write what was asked. What finds no room waits for the next time, or for `has_unsent`."""

@@ -25,9 +25,10 @@ from services.sentry.sockets.inet.interfaces import LinkCounters, Neighbour
 from services.sentry.sockets.inet.netstack.channel_unsafe import Channel, is_usable
 from services.sentry.sockets.inet.netstack.client import FIRST_PATIENCE_NS, Client, Transport, close_fds
 from services.sentry.sockets.inet.netstack.datagrams import FarDatagrams
+from services.sentry.sockets.inet.netstack.listeners import FarListener
 from services.sentry.sockets.inet.netstack.packets import FarPackets
 from services.sentry.sockets.inet.netstack.routing import NOWHERE, Network
-from services.sentry.sockets.inet.netstack.streams import FarListener, FarStream
+from services.sentry.sockets.inet.netstack.streams import FarStream
 from services.sentry.sockets.inet.network import Makers
 from services.sentry.sockets.inet.provider import Route
 from services.sentry.sockets.inet.raw import PingSocket, RawSocket
@@ -67,6 +68,7 @@ class NetstackProvider:
         self.client: Client | None = None
         self.view: Network = NOWHERE
         self.shared = False
+        self.has_rings = False
         self.sockets: dict[int, FarSocket] = {}
         self.room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
         self._last_id = 0
@@ -80,6 +82,7 @@ class NetstackProvider:
         try:
             greeted = client.answer(greeting, FIRST_PATIENCE_NS)
             self.shared = isinstance(greeted, dict) and greeted.get("shared") is True
+            self.has_rings = isinstance(greeted, dict) and greeted.get("rings") is True
             self.view = Network.from_snapshot_untrusted(client.answer(asked, FIRST_PATIENCE_NS))
         except (LinuxError, ProtocolViolation) as error:
             client.end()

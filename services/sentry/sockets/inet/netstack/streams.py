@@ -7,6 +7,9 @@ has the host tell when there is some.
 
 An end of file is a FIN, unless `error` on the control connection, which is read first, says otherwise. Urgent bytes
 come by the control connection with their place in the stream; `urgent_at` is the place of one that was not reached yet.
+
+A connection that turns out to be busy is given rings (stream_rings.py): then its bytes come and go through shared
+memory, and the host socket only says that there is something to look at, and the end.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
+from protocol.errors import ProtocolViolation
+from protocol.netstack.messages import MAX_OFFSET
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.sockets.base import READABLE, SEND_SHUT
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
@@ -28,6 +33,7 @@ from services.sentry.sockets.inet.netstack.channel_unsafe import (
     wait_for,
 )
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
+from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES, StreamRings
 from services.sentry.sockets.inet.netstack.tcp_info import number_of, pack_untrusted
 
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
     from services.sentry.sockets.inet.netstack.provider import NetstackProvider
     from services.sentry.sockets.inet.tcp import TcpSocket
 
-__all__ = ["FarListener", "FarStream"]
+__all__ = ["FarStream", "open_stream"]
 
 _TCP: Final = 6
 _READ_AHEAD: Final = 65_536
@@ -49,6 +55,7 @@ _WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
 #: what it counts beside the bytes of each write.
 _UNASKED_BYTES: Final = 98_304
 _WRITE_OVERHEAD: Final = 1024
+_DOORBELLS: Final = 4096  # read at once
 
 
 def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int) -> None:
@@ -59,7 +66,7 @@ def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, fami
 
 
 class FarStream:
-    """A connection. fd: the host socket, -1 before and after; received, sent: bytes read from and written to it.
+    """A connection. fd: the host socket, -1 before and after; received, sent: bytes of the stream that came and went.
 
     alive: it may still carry data; closed: the service was told that its id is not needed any more.
     """
@@ -73,8 +80,10 @@ class FarStream:
         "number",
         "provider",
         "received",
+        "rings",
         "sent",
         "socket",
+        "tried",
         "unasked",
         "unsure",
         "urgent_at",
@@ -87,6 +96,8 @@ class FarStream:
         self.fd = -1
         self.alive = True
         self.unsure = self.ending = self.blocked = self.closed = False
+        self.rings: StreamRings | None = None
+        self.tried = False  # to get rings
         self.received = self.sent = self.unasked = 0
         self.urgent_at = -1
         self.urgent_byte = b""
@@ -135,6 +146,8 @@ class FarStream:
         if bits & _COMING:
             self.unsure = True
             woken = READABLE
+            if self.rings is not None and self.received >= self.rings.delivered:
+                woken |= self._hear(self.rings)
             if bits & _ENDS and not self.ending:
                 self._end()
             if self.urgent_at >= 0:
@@ -147,6 +160,17 @@ class FarStream:
             woken |= _WRITABLE
         if woken and socket.queue.entries:
             socket.queue.wake(woken)
+
+    def _hear(self, rings: StreamRings) -> int:
+        """The doorbell rang: it is taken off, and the bit is returned if somebody waited for the room that there is."""
+        try:
+            os.read(self.fd, _DOORBELLS)
+        except OSError:  # nothing, or a reset, which `_end` looks into
+            pass
+        if not self.blocked or not self._has_ring_room(rings):
+            return 0
+        self.blocked = self.socket.no_space = False
+        return _WRITABLE
 
     def _end(self, error: int = 0) -> None:
         """The other side sends no more; the control connection, or else `error`, says if that is more than a FIN."""
@@ -206,6 +230,11 @@ class FarStream:
 
     def _read(self, limit: int) -> bytes:
         """What came, up to `limit` bytes; b"": nothing now, or no more ever."""
+        rings = self.rings
+        if rings is not None:
+            if self.received >= rings.delivered:
+                return self._take(rings, limit)
+            limit = min(limit, rings.delivered - self.received)
         try:
             data = os.read(self.fd, limit)
         except BlockingIOError:
@@ -221,15 +250,49 @@ class FarStream:
             if not self.ending:
                 self._end()
             return b""
-        if len(data) < limit and not self.ending:
+        if len(data) < limit and not self.ending and rings is None:
             self.unsure = False  # more would be an edge
         self.received += len(data)
+        if self.received >= BUSY_BYTES and not self.tried:
+            self._ask_for_rings()
         return data
+
+    def _take(self, rings: StreamRings, limit: int) -> bytes:
+        """As `_read`, from the ring."""
+        try:
+            data = rings.take(limit)
+            if data:
+                self.received += len(data)
+                rings.ring_for_room(self.fd)
+                return data
+        except ProtocolViolation:
+            self._violated()
+        self.unsure = False
+        return b""
+
+    def _take_user(self, rings: StreamRings, mm: AddressSpace, addr: int, count: int) -> int:
+        """As `_take`, to the guest. EFAULT."""
+        try:
+            done = rings.copy_out(mm, addr, count)
+            if done:
+                self.received += done
+                rings.ring_for_room(self.fd)
+                return done
+        except ProtocolViolation:
+            self._violated()
+        self.unsure = False
+        return 0
 
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """read(2) while the inbox is empty: from the host socket to the guest. WouldBlock; the pending error."""
         if self.unsure and self.fd >= 0 and self.urgent_at < 0:
-            data = self._read(min(count, _MAX_READ))
+            rings = self.rings
+            if rings is not None and self.received >= rings.delivered:
+                data, done = b"", self._take_user(rings, mm, addr, count)
+                if done:
+                    return done
+            else:
+                data = self._read(min(count, _MAX_READ))
             if data:
                 try:
                     mm.write(addr, data)
@@ -245,7 +308,16 @@ class FarStream:
 
     def unread_bytes(self) -> int:
         """Beyond the inbox."""
-        return unread_bytes(self.fd) if self.fd >= 0 else 0
+        if self.fd < 0:
+            return 0
+        rings = self.rings
+        if rings is None:
+            return unread_bytes(self.fd)
+        try:
+            return max(rings.delivered - self.received, 0) + rings.rx.used()
+        except ProtocolViolation:
+            self._violated()
+            return 0
 
     # --- urgent data ---
     def urgent(self, byte: int, offset: int) -> None:
@@ -278,6 +350,10 @@ class FarStream:
             raise LinuxError(errno.EPIPE)
         if urgent:
             return self._send_urgent(data)
+        if self.sent >= BUSY_BYTES and not self.tried:
+            self._ask_for_rings()
+        if self.rings is not None:
+            return self._put(self.rings, data)
         if self.blocked:
             raise WouldBlock
         try:
@@ -295,6 +371,37 @@ class FarStream:
         self.unasked += taken + _WRITE_OVERHEAD
         return taken
 
+    def _put(self, rings: StreamRings, data: bytes) -> int:
+        """As `send`, into the ring."""
+        try:
+            taken = rings.put(data, self.fd)
+            if not taken and rings.has_room():  # since a moment ago
+                taken = rings.put(data, self.fd)
+            return self._was_put(taken)
+        except ProtocolViolation:
+            self._violated()
+            raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """As `send`, from guest memory straight into the ring, which there is. EFAULT."""
+        rings = self.rings
+        assert rings is not None
+        try:
+            taken = rings.copy_in(mm, addr, count, self.fd)
+            if not taken and rings.has_room():
+                taken = rings.copy_in(mm, addr, count, self.fd)
+            return self._was_put(taken)
+        except ProtocolViolation:
+            self._violated()
+            raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
+
+    def _was_put(self, taken: int) -> int:
+        if not taken:
+            self.blocked = self.socket.no_space = True
+            raise WouldBlock
+        self.sent += taken
+        return taken
+
     def _send_urgent(self, data: bytes) -> int:
         """What is before the last byte first; the byte has its place when the service has answered."""
         if len(data) > 1:
@@ -306,6 +413,9 @@ class FarStream:
 
     def has_room(self) -> bool:
         """POLLOUT."""
+        if self.rings is not None and self.fd >= 0:
+            self.blocked = not self._has_ring_room(self.rings)
+            return not self.blocked
         if self.blocked:
             return False
         if self.unasked < _UNASKED_BYTES or self.fd < 0:
@@ -315,6 +425,13 @@ class FarStream:
             return True
         self._wait_for_room()
         return False
+
+    def _has_ring_room(self, rings: StreamRings) -> bool:
+        try:
+            return rings.has_room()
+        except ProtocolViolation:
+            self._violated()
+            return True  # to hear of it
 
     def _wait_for_room(self) -> None:
         self.blocked = self.socket.no_space = True
@@ -341,6 +458,43 @@ class FarStream:
             return None
         return found if isinstance(found, dict) else None
 
+    # --- rings ---
+    def _ask_for_rings(self) -> None:
+        """The connection is busy: have its bytes move through shared memory from here on, if the service agrees."""
+        self.tried = True
+        provider = self.provider
+        client = provider.client
+        if client is None or not provider.has_rings or self.ending or not self.alive or self.urgent_at >= 0:
+            return
+        try:
+            rings = StreamRings(self.sent)
+        except OSError:
+            return
+        try:
+            delivered = client.call_with_fd(rings.fd, "rings", self.number, RX_BYTES, TX_BYTES, self.sent)
+        except LinuxError:
+            rings.close()
+            return
+        if self.fd < 0 or not self.alive:  # it ended meanwhile
+            rings.close()
+            return
+        if type(delivered) is not int or not self.received <= delivered <= MAX_OFFSET:
+            rings.close()
+            client.end()
+            return
+        rings.delivered = delivered
+        self.rings = rings
+        self.unsure = True
+        if self.blocked:
+            self.blocked = self.socket.no_space = False
+            self.socket.kernel.host_poll.watch(self.fd, _EDGE, self._ready)
+            self.socket.queue.wake(_WRITABLE)
+
+    def _violated(self) -> None:
+        """The service does not keep to the rules of rings: this connection is over."""
+        self.failed(errno.ECONNRESET)
+        self.abort()
+
     # --- the end ---
     def send_fin(self) -> None:
         """Nothing more is written (shutdown(2))."""
@@ -360,6 +514,9 @@ class FarStream:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             self.provider.give_back(fd)
+        rings, self.rings = self.rings, None
+        if rings is not None:
+            rings.close()
         if not self.closed:
             self.closed = True
             self.provider.notify(method, self.number)
@@ -382,83 +539,3 @@ class FarStream:
         if not self.alive:
             raise LinuxError(errno.ENOTCONN)
         return self.provider.connection.call("get", self.number, level, name)
-
-
-class FarListener:
-    """A listening socket. untold: connections that were accepted and that the service was not told of yet."""
-
-    __slots__ = ("alive", "number", "provider", "socket", "untold")
-
-    unsure = False  # there is nothing to read
-
-    def __init__(self, provider: NetstackProvider, socket: TcpSocket) -> None:
-        self.provider = provider
-        self.socket = socket
-        self.alive = True
-        self.untold = 0
-        self.number = provider.new_id(self)
-        socket.far = self
-
-    def listen(self) -> None:
-        """EADDRINUSE and such."""
-        socket = self.socket
-        open_stream(self.provider, self.number, socket, socket.domain)
-        self.resize()
-
-    def resize(self) -> None:
-        try:
-            self.provider.connection.call("listen", self.number, self.socket.backlog)
-        except LinuxError:
-            self.close()
-            raise
-
-    def accepted(self, number: int, local: Endpoint, remote: Endpoint, fd: int) -> None:
-        """The service: somebody connected. Beyond the backlog, nobody should."""
-        listener = self.socket
-        if number in self.provider.sockets:
-            os.close(fd)
-            return
-        sound = len(local.address) == len(remote.address) != 0
-        if not sound or len(listener.pending) > listener.backlog or not self.alive:
-            os.close(fd)
-            sound = False
-        if not sound or not self.provider.accepts(fd, so.SOCK_STREAM):
-            self.provider.notify("abort", number)
-            self.provider.flush()
-            return
-        server = listener.admitted(local, remote)
-        FarStream(self.provider, server, number).take(fd)
-        listener.offer(server)
-
-    def taken(self) -> None:
-        """One of its connections was accepted. Told one by one while few wait, else by halves of the queue."""
-        self.untold += 1
-        if not self.socket.pending or self.untold * 2 >= self.socket.backlog:
-            self.provider.notify("taken", self.number, self.untold)
-            self.untold = 0
-            self.provider.flush()
-
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """ENOTCONN."""
-        return len(self.socket.read(count))
-
-    def failed(self, error: int) -> None:
-        """What `listen` answers too."""
-
-    def lost(self) -> None:
-        self.alive = False
-
-    def close(self) -> None:
-        if self.alive:
-            self.alive = False
-            self.provider.sockets.pop(self.number, None)
-            self.provider.notify("close", self.number)
-            self.provider.flush()
-
-    def option_changed(self, level: int, name: int) -> None:
-        if self.alive:
-            forward_option(self.provider, self.number, self.socket, level, name)
-
-    def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
-        if self.alive:
-            forward_group(self.provider, self.number, group, interface, joined)

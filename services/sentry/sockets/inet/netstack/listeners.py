@@ -1,0 +1,100 @@
+"""What stands for a listening TCP socket at the socket service."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from protocol.abi import socket_h as so
+from services.sentry.errors import LinuxError
+from services.sentry.sockets.inet.netstack.options import forward_group, forward_option
+from services.sentry.sockets.inet.netstack.streams import FarStream, open_stream
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.sockets.inet.addresses import Endpoint
+    from services.sentry.sockets.inet.netstack.provider import NetstackProvider
+    from services.sentry.sockets.inet.tcp import TcpSocket
+
+__all__ = ["FarListener"]
+
+
+class FarListener:
+    """A listening socket. untold: connections that were accepted and that the service was not told of yet."""
+
+    __slots__ = ("alive", "number", "provider", "socket", "untold")
+
+    unsure = False  # there is nothing to read
+    rings = None
+
+    def __init__(self, provider: NetstackProvider, socket: TcpSocket) -> None:
+        self.provider = provider
+        self.socket = socket
+        self.alive = True
+        self.untold = 0
+        self.number = provider.new_id(self)
+        socket.far = self
+
+    def listen(self) -> None:
+        """EADDRINUSE and such."""
+        socket = self.socket
+        open_stream(self.provider, self.number, socket, socket.domain)
+        self.resize()
+
+    def resize(self) -> None:
+        try:
+            self.provider.connection.call("listen", self.number, self.socket.backlog)
+        except LinuxError:
+            self.close()
+            raise
+
+    def accepted(self, number: int, local: Endpoint, remote: Endpoint, fd: int) -> None:
+        """The service: somebody connected. Beyond the backlog, nobody should."""
+        listener = self.socket
+        if number in self.provider.sockets:
+            os.close(fd)
+            return
+        sound = len(local.address) == len(remote.address) != 0
+        if not sound or len(listener.pending) > listener.backlog or not self.alive:
+            os.close(fd)
+            sound = False
+        if not sound or not self.provider.accepts(fd, so.SOCK_STREAM):
+            self.provider.notify("abort", number)
+            self.provider.flush()
+            return
+        server = listener.admitted(local, remote)
+        FarStream(self.provider, server, number).take(fd)
+        listener.offer(server)
+
+    def taken(self) -> None:
+        """One of its connections was accepted. Told one by one while few wait, else by halves of the queue."""
+        self.untold += 1
+        if not self.socket.pending or self.untold * 2 >= self.socket.backlog:
+            self.provider.notify("taken", self.number, self.untold)
+            self.untold = 0
+            self.provider.flush()
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        """ENOTCONN."""
+        return len(self.socket.read(count))
+
+    def failed(self, error: int) -> None:
+        """What `listen` answers too."""
+
+    def lost(self) -> None:
+        self.alive = False
+
+    def close(self) -> None:
+        if self.alive:
+            self.alive = False
+            self.provider.sockets.pop(self.number, None)
+            self.provider.notify("close", self.number)
+            self.provider.flush()
+
+    def option_changed(self, level: int, name: int) -> None:
+        if self.alive:
+            forward_option(self.provider, self.number, self.socket, level, name)
+
+    def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
+        if self.alive:
+            forward_group(self.provider, self.number, group, interface, joined)

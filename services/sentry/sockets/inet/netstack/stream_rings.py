@@ -1,0 +1,146 @@
+"""The rings of a busy connection: its bytes move through memory that the socket service maps too (protocol/rings.py).
+
+The first ring is what comes (`rx`), the second what goes (`tx`). The host socket that carried the stream until then is
+left with its end, and with doorbells: a byte of any value that says "look at the rings". `delivered` and `before` are
+how many bytes of the stream came and went by the host socket: the ring's first byte is the next one.
+
+The memory is the Sentry's own memfd, which cannot be made shorter, and may be mapped into the guest whose stream it is.
+Whatever the other side writes is a number that is checked, or bytes that are the guest's business.
+Errors: ProtocolViolation, when the other side's positions cannot be.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from typing import TYPE_CHECKING, Final
+
+from platforms.systrap.layout import IN_SIZE
+from protocol.rings import DATA, Consumer, Producer, mapping_bytes
+from services.sentry.errors import LinuxError
+
+if TYPE_CHECKING:
+    from services.sentry.mm.address_space import AddressSpace
+
+__all__ = ["BUSY_BYTES", "RX_BYTES", "TX_BYTES", "StreamRings"]
+
+#: So much passes by the host socket before rings are worth their making.
+BUSY_BYTES: Final = 131_072
+#: Large enough that either side does a few large segments at a time, small enough to stay in a processor's cache.
+RX_BYTES: Final = 1 << 19
+TX_BYTES: Final = 1 << 19
+_F_ADD_SEALS: Final = 1033
+_SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
+_DOORBELL: Final = b"\0"
+
+
+class StreamRings:
+    """See the module. fd: the memfd, for who maps it besides. OSError: the host gives no memory file."""
+
+    __slots__ = ("before", "delivered", "fd", "rx", "tx")
+
+    def __init__(self, before: int) -> None:
+        self.before = before
+        self.delivered = 0
+        self.fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            length = mapping_bytes(RX_BYTES, TX_BYTES)
+            os.ftruncate(self.fd, length)
+            fcntl.fcntl(self.fd, _F_ADD_SEALS, _SEALS)
+            memory = memoryview(mmap.mmap(self.fd, length))
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.rx = Consumer(memory, 0, DATA, RX_BYTES)
+        self.tx = Producer(memory, 1, DATA + RX_BYTES, TX_BYTES)
+
+    def close(self) -> None:
+        """Give the descriptor back; the mapping goes with the last reference to it."""
+        os.close(self.fd)
+
+    # --- what comes ---
+    def take(self, limit: int) -> bytes:
+        """Up to `limit` bytes. b"": none, and the service will ring when there are some."""
+        rx = self.rx
+        count = min(rx.used(), limit)
+        if not count:
+            if rx.arm():
+                return b""
+            count = min(rx.used(), limit)
+        data = b"".join(rx.pieces(count))
+        rx.consumed(count)
+        return data
+
+    def copy_out(self, mm: AddressSpace, addr: int, limit: int) -> int:
+        """As `take`, from the ring to guest memory; how many. EFAULT: not one piece could be written."""
+        rx = self.rx
+        count = min(rx.used(), limit)
+        if not count:
+            if rx.arm():
+                return 0
+            count = min(rx.used(), limit)
+        done = 0
+        for piece in rx.pieces(count):
+            try:
+                mm.write(addr + done, piece)
+            except LinuxError:
+                if not done:
+                    raise
+                break
+            done += len(piece)
+        rx.consumed(done)
+        return done
+
+    def ring_for_room(self, host_socket: int) -> None:
+        """Behind what was taken: wake the service when it waits for room, and half of the ring is free."""
+        rx = self.rx
+        if rx.used() * 2 <= rx.size and rx.take_waiting():
+            _ring(host_socket)
+
+    # --- what goes ---
+    def put(self, data: bytes, host_socket: int) -> int:
+        """How many bytes of `data` found room."""
+        tx = self.tx
+        room = tx.room()
+        if room < len(data):
+            data = data[:room]
+        if data:
+            tx.write(data)
+            if tx.take_waiting():
+                _ring(host_socket)
+        return len(data)
+
+    def copy_in(self, mm: AddressSpace, addr: int, count: int, host_socket: int) -> int:
+        """As `put`, from guest memory to the ring. EFAULT."""
+        if count <= IN_SIZE:  # it may have come along with the call
+            return self.put(mm.read(addr, count), host_socket)
+        tx = self.tx
+        done = 0
+        for piece in tx.space(min(count, tx.room())):
+            try:
+                mm.read_into(addr + done, piece)
+            except LinuxError:
+                if not done:
+                    raise
+                break
+            done += len(piece)
+        if done:
+            tx.produced(done)
+            if tx.take_waiting():
+                _ring(host_socket)
+        return done
+
+    def has_room(self) -> bool:
+        """Whether a third is free, as for SO_SNDBUF; else the service will ring when it is."""
+        tx = self.tx
+        wanted = tx.size // 3
+        return tx.room() >= wanted or not tx.arm(wanted)
+
+
+def _ring(host_socket: int) -> None:
+    """A doorbell. A socket without room for it has one that was not heard yet."""
+    try:
+        os.write(host_socket, _DOORBELL)
+    except OSError:  # BlockingIOError; and of a service that is gone the control connection tells
+        pass

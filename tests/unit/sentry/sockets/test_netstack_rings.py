@@ -1,0 +1,271 @@
+"""A busy connection's rings, against a fake socket service: when they come, both directions, waiting, ends, lies."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+
+import pytest
+
+from protocol.abi import poll_h as po
+from protocol.abi import socket_h as so
+from protocol.rings import HEAD, TAIL
+from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES
+from services.sentry.syscalls.read_write import sys_read, sys_write
+from tests.unit.sentry.sockets.fake_service import FarGuest, Rings
+
+CHUNK = 32768
+
+
+def busy(guest: FarGuest) -> tuple[int, socket.socket, int, Rings]:
+    """A connection that has received enough: (guest's descriptor, the service's end of its data, id, rings)."""
+    fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
+    left = BUSY_BYTES
+    while left:
+        guest.forget_memory()
+        left -= ours.send(bytes(min(left, CHUNK)))
+        guest.news()
+        if not left:
+            guest.service.delivered = BUSY_BYTES
+        while isinstance(got := guest.receive(fd, CHUNK), bytes) and got:
+            pass
+    guest.news()
+    return fd, ours, number, guest.service.rings[number]
+
+
+def deliver(guest: FarGuest, ours: socket.socket, rings: Rings, data: bytes) -> None:
+    rings.out.write(data)
+    if rings.out.take_waiting():
+        ours.send(b"!")
+    guest.news()
+
+
+def test_a_quiet_connection_has_none() -> None:
+    guest = FarGuest()
+    fd, ours, _ = guest.connected(so.SOCK_NONBLOCK)
+    ours.send(b"hello")
+    guest.news()
+    assert guest.receive(fd, 100) == b"hello"
+    assert guest.service.asked("rings") == []
+
+
+@pytest.mark.parametrize("sending", [False, True])
+def test_a_connection_gets_them_once_when_it_is_busy(sending: bool) -> None:
+    guest = FarGuest()
+    fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
+    asked = []
+    for _ in range(20):
+        guest.forget_memory()
+        if sending:
+            assert guest.send(fd, bytes(CHUNK)) == CHUNK
+            while number not in guest.service.rings and _took(ours):
+                pass
+        else:
+            guest.service.delivered += CHUNK if number not in guest.service.rings else 0
+            if number in guest.service.rings:
+                break
+            ours.send(bytes(CHUNK))
+            guest.news()
+            assert guest.receive(fd, CHUNK) == bytes(CHUNK)
+        asked += guest.service.asked("rings")
+    assert len(asked) == 1
+    assert asked[0][1][:4] == [number, RX_BYTES, TX_BYTES, BUSY_BYTES if sending else 0]
+
+
+def _took(ours: socket.socket) -> bool:
+    try:
+        return bool(ours.recv(CHUNK))
+    except BlockingIOError:
+        return False
+
+
+def test_a_service_without_them_is_not_asked() -> None:
+    guest = FarGuest(rings=False)
+    fd, ours, _ = guest.connected(so.SOCK_NONBLOCK)
+    for _ in range(8):
+        guest.forget_memory()
+        ours.send(bytes(CHUNK))
+        guest.news()
+        assert guest.receive(fd, CHUNK) == bytes(CHUNK)
+    assert guest.service.asked("rings") == []
+
+
+def test_a_refusal_leaves_the_host_socket() -> None:
+    guest = FarGuest()
+    guest.service.refuse["rings"] = errno.ENOSPC
+    fd, ours, _ = guest.connected(so.SOCK_NONBLOCK)
+    for _ in range(8):
+        guest.forget_memory()
+        ours.send(bytes(CHUNK))
+        guest.news()
+        assert guest.receive(fd, CHUNK) == bytes(CHUNK)
+    assert guest.send(fd, b"still here") == 10
+    assert ours.recv(100) == b"still here"
+    assert len(guest.service.asked("rings")) == 1
+
+
+def test_bytes_that_were_under_way_come_before_the_ring() -> None:
+    guest = FarGuest()
+    fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
+    for _ in range(BUSY_BYTES // CHUNK - 1):
+        ours.send(bytes(CHUNK))
+        guest.news()
+        assert guest.receive(fd, CHUNK) == bytes(CHUNK)
+    ours.send(bytes(CHUNK) + b"last in the socket")
+    guest.service.delivered = BUSY_BYTES + 18
+    guest.news()
+    assert guest.receive(fd, CHUNK) == bytes(CHUNK)
+    rings = guest.service.rings[number]
+    rings.out.write(b"first in the ring")
+    ours.send(b"!")
+    guest.news()
+    assert guest.poll(fd) & po.POLLIN
+    assert guest.receive(fd, 100) == b"last in the socket"
+    assert guest.receive(fd, 100) == b"first in the ring"
+    assert guest.receive(fd, 100) == -errno.EAGAIN and not guest.poll(fd) & po.POLLIN
+
+
+def test_what_comes_wakes_a_reader_and_arrives_in_order() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    chance = random.Random(1)
+    sent, got = bytearray(), bytearray()
+    for _ in range(400):
+        guest.forget_memory()
+        data = chance.randbytes(min(chance.randrange(1, 40_000), rings.out.room()))
+        sent += data
+        deliver(guest, ours, rings, data)
+        assert guest.poll(fd) & po.POLLIN
+        read = guest.receive(fd, chance.randrange(1, 60_000))
+        assert isinstance(read, bytes)
+        got += read
+    while isinstance(read := guest.receive(fd, 50_000), bytes):
+        got += read
+        guest.forget_memory()
+    assert read == -errno.EAGAIN and got == sent
+    assert not guest.poll(fd) & po.POLLIN
+
+
+def test_a_sleeping_reader_is_woken_by_the_doorbell() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    guest.file(fd).flags &= ~so.SOCK_NONBLOCK
+    at = guest.alloc(100)
+    assert guest.call(sys_read, fd, at, 100) is None
+    deliver(guest, ours, rings, b"good morning")
+    assert guest.wake() == 12 and guest.get(at, 12) == b"good morning"
+
+
+def test_the_service_is_told_of_room_when_half_is_free() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    deliver(guest, ours, rings, bytes(RX_BYTES))
+    assert rings.out.arm()
+    assert guest.receive(fd, RX_BYTES // 4) == bytes(RX_BYTES // 4)
+    assert not _took(ours)
+    assert guest.receive(fd, RX_BYTES // 4) == bytes(RX_BYTES // 4)
+    assert _took(ours)
+
+
+def test_what_goes_arrives_in_order_and_a_full_ring_blocks() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    chance = random.Random(2)
+    sent, got = bytearray(), bytearray()
+    for _ in range(300):
+        guest.forget_memory()
+        data = chance.randbytes(chance.randrange(1, 60_000))
+        at = guest.put(data)
+        done = guest.call(sys_write, fd, at, len(data))
+        assert done is not None
+        if done == -errno.EAGAIN:
+            assert not guest.poll(fd) & po.POLLOUT
+            got += rings.take()
+            assert rings.came.take_waiting()
+            ours.send(b"!")
+            guest.news()
+            assert guest.poll(fd) & po.POLLOUT
+            continue
+        assert done > 0
+        sent += data[:done]
+    got += rings.take()
+    assert got == sent
+
+
+def test_a_sleeping_service_is_woken() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    assert guest.send(fd, b"one") == 3 and not _took(ours)
+    assert rings.take() == b"one" and rings.came.arm()
+    assert guest.send(fd, b"two") == 3 and _took(ours)
+    assert rings.take() == b"two"
+
+
+def test_a_buffer_that_ends_before_the_count_gives_efault_and_loses_nothing() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    deliver(guest, ours, rings, b"kept")
+    assert guest.call(sys_read, fd, 8, 100) == -errno.EFAULT
+    assert guest.call(sys_write, fd, 8, 100_000) == -errno.EFAULT
+    assert guest.receive(fd, 100) == b"kept" and rings.take() == b""
+
+
+def test_the_end_comes_behind_what_is_in_the_ring() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    rings.out.write(b"last words")
+    ours.shutdown(socket.SHUT_WR)
+    guest.news()
+    assert guest.receive(fd, 4) == b"last"
+    assert guest.receive(fd, 100) == b" words"
+    assert guest.receive(fd, 100) == b""
+    assert guest.poll(fd) & po.POLLRDHUP
+
+
+def test_a_reset_leaves_what_came_before_it() -> None:
+    guest = FarGuest()
+    fd, ours, number, rings = busy(guest)
+    rings.out.write(b"before")
+    guest.service.say("error", number, errno.ECONNRESET)
+    ours.close()
+    guest.news()
+    assert guest.receive(fd, 100) == b"before"
+    assert guest.receive(fd, 100) == -errno.ECONNRESET
+
+
+def test_an_urgent_byte_has_its_place_in_the_ring() -> None:
+    guest = FarGuest()
+    fd, ours, number, rings = busy(guest)
+    deliver(guest, ours, rings, b"before")
+    guest.service.say("urgent", number, ord("!"), BUSY_BYTES + 6)
+    deliver(guest, ours, rings, b"after")
+    assert guest.poll(fd) & po.POLLPRI
+    assert guest.receive(fd, 100) == b"before"
+    assert guest.receive(fd, 100, so.MSG_OOB) == b"!"
+    assert guest.receive(fd, 100) == b"after"
+
+
+@pytest.mark.parametrize(("word", "index"), [(TAIL, 0), (HEAD, 1)])
+def test_positions_that_cannot_be_reset_the_connection_alone(word: int, index: int) -> None:
+    guest = FarGuest()
+    fd, ours, number, rings = busy(guest)
+    rings.memory[index * 256 : index * 256 + 256].cast("Q")[word // 8] = 1 << 40
+    ours.send(b"!")
+    guest.news()
+    got = guest.receive(fd, 100) if word == TAIL else guest.send(fd, b"x")
+    assert got in (-errno.ECONNRESET, -errno.EPIPE)
+    assert ("abort", [number]) in guest.service.asked("abort")
+    other, theirs, _ = guest.connected(so.SOCK_NONBLOCK)
+    theirs.send(b"fine")
+    guest.news()
+    assert guest.receive(other, 10) == b"fine"
+
+
+def test_closing_gives_all_descriptors_back() -> None:
+    guest = FarGuest()
+    before = guest.provider.room
+    fd, _, number, _ = busy(guest)
+    guest.close(fd)
+    assert guest.provider.room == before
+    assert guest.service.asked("close") == [("close", [number])]
