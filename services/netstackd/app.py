@@ -424,11 +424,7 @@ class Router:
         if how == "tcp-reset" and packet.proto == PROTO_TCP:
             self.stack.send_reset(packet)
             return
-        v4, v6 = REJECT_CODES[how]
-        if packet.version == 4:
-            self.stack.icmp4.send_unreachable(packet, v4)
-        else:
-            self.stack.icmp6.send_unreachable(packet, v6)
+        self.stack.send_unreachable(packet, REJECT_CODES[how])
 
     def _log_packet(self, prefix: str, packet: Packet, rule: str) -> None:
         from services.netstackd.config.text import address_text

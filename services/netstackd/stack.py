@@ -44,7 +44,8 @@ from services.netstackd.network.arp import Arp
 from services.netstackd.network.dad import Dad
 from services.netstackd.network.forwarding import Forwarding
 from services.netstackd.network.fragments import Reassembly
-from services.netstackd.network.icmp import Icmp4, IcmpError
+from services.netstackd.network.icmp import Icmp, IcmpError
+from services.netstackd.network.icmpv4 import Icmp4
 from services.netstackd.network.icmpv6 import Icmp6
 from services.netstackd.network.interface import ETHERNET, LOOPBACK, Interface
 from services.netstackd.network.ipv4 import Ipv4
@@ -153,6 +154,7 @@ class Stack:
         self.link_output: Final = LinkOutput(self)
         self.forwarding: Final = Forwarding(self)
         self.reassembly: Final = Reassembly(self)
+        self.raw: Final = Raw(self)
         self.ipv4: Final = Ipv4(self)
         self.ipv6: Final = Ipv6(self)
         self.icmp4: Final = Icmp4(self)
@@ -165,7 +167,6 @@ class Stack:
         self.multicast4: Final = Multicast(self, 4)
         self.multicast6: Final = Multicast(self, 6)
         self.udp: Final = Udp(self)
-        self.raw: Final = Raw(self)
         self.ping: Final = Ping(self)
         self.tcp: Final = Demux(self, TcpContext(rng, secret, self.counters, tcp))
 
@@ -595,6 +596,14 @@ class Stack:
         """Tables, rules and decisions of a version."""
         return self.routing4 if version == 4 else self.routing6
 
+    def ip(self, version: int) -> Ipv4 | Ipv6:
+        """IP of a version."""
+        return self.ipv4 if version == 4 else self.ipv6
+
+    def icmp(self, version: int) -> Icmp:
+        """ICMP of a version."""
+        return self.icmp4 if version == 4 else self.icmp6
+
     def add_route(self, route: Route, *, replace: bool = False) -> None:
         """Add a route. NetError: EEXIST, EINVAL, ENETDOWN (an interface is down), ENETUNREACH (a gateway is not on the
         link, and the way does not say `onlink`)."""
@@ -689,10 +698,11 @@ class Stack:
 
     def send_error(self, packet: Packet, kind: int, code: int) -> None:
         """The ICMP error for a packet that a rule rejects, of the packet's own version."""
-        if packet.version == 4:
-            self.icmp4.send_error(packet, kind, code, 0)
-        else:
-            self.icmp6.send_error(packet, kind, code, 0)
+        self.icmp(packet.version).send_error(packet, kind, code, 0)
+
+    def send_unreachable(self, packet: Packet, codes: tuple[int, int]) -> None:
+        """Tell the sender of `packet` that it cannot go on: by one of the codes (ICMP, ICMPv6) that mean the same."""
+        self.icmp(packet.version).send_unreachable(packet, codes[packet.version == 6])
 
     def send_reset(self, packet: Packet) -> None:
         """The TCP reset for a segment that a rule rejects, also when it was to be forwarded."""

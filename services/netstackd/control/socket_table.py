@@ -39,7 +39,7 @@ def socket_rows(stack: Stack, now: int) -> list[Row]:
         rows.append(_time_wait(connection, now) if isinstance(connection, TimeWait) else _connection(connection, now))
     rows += [_datagram("udp", socket) for socket in stack.udp.sockets()]
     rows += [_datagram("ping", socket) for socket in stack.ping.sockets.values()]
-    for table in (stack.raw.sockets4, stack.raw.sockets6):
+    for table in stack.raw.sockets.values():
         rows += [_datagram("raw", socket) for sockets in table.values() for socket in sockets]
     return rows
 

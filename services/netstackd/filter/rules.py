@@ -20,6 +20,7 @@ from protocol.records import record
 from services.netstackd.filter.connection import PROTO_ICMPV6, STATE_NAMES, Direction
 from services.netstackd.filter.match import Classifier, Match
 from services.netstackd.filter.sets import AddressSet
+from services.netstackd.network.icmp import HOST_UNREACHABLE, NO_ROUTE, PORT_UNREACHABLE, PROHIBITED
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_TCP
 
@@ -35,11 +36,11 @@ CHAINS: Final = ("input", "forward", "output")
 
 # How a rule may reject: name -> (ICMPv4 code of type 3, ICMPv6 code of type 1). TCP reset has none.
 REJECT_CODES: Final[dict[str, tuple[int, int]]] = {
-    "port-unreachable": (3, 4),
-    "host-unreachable": (1, 3),
-    "net-unreachable": (0, 0),
-    "admin-prohibited": (13, 1),
-    "tcp-reset": (3, 4),  # of other protocols: a port-unreachable error
+    "port-unreachable": PORT_UNREACHABLE,
+    "host-unreachable": HOST_UNREACHABLE,
+    "net-unreachable": NO_ROUTE,
+    "admin-prohibited": PROHIBITED,
+    "tcp-reset": PORT_UNREACHABLE,  # of other protocols: a port-unreachable error
 }
 
 SECOND: Final = 1_000_000_000

@@ -10,13 +10,12 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.network.fragments import fragment_v4, fragment_v6, unfragmentable_part
+from services.netstackd.network.icmp import NO_ROUTE, PROHIBITED
 from services.netstackd.network.interface import Interface
 from services.netstackd.network.routes import BLACKHOLE, MULTIPATH, PROHIBIT, UNREACHABLE, Destination
 from services.netstackd.storage.packet import TO_HOST, Packet
 from services.netstackd.wire import icmpv4, icmpv6, ipv4_options
 from services.netstackd.wire.numbers import PROTO_ROUTING, PROTO_TCP, is_multicast
-from services.netstackd.wire.offload import complete_checksum
 
 if TYPE_CHECKING:
     from services.netstackd.stack import Stack
@@ -26,15 +25,14 @@ _FORWARDED6: Final = COUNTER["Ip6OutForwDatagrams"]
 _NO_ROUTE4: Final = COUNTER["IpExtInNoRoutes"]
 _NO_ROUTE6: Final = COUNTER["Ip6InNoRoutes"]
 _TOO_BIG6: Final = COUNTER["Ip6InTooBigErrors"]
-_FRAG_OK: Final = COUNTER["IpFragOKs"]
 _FRAG_FAIL: Final = COUNTER["IpFragFails"]
-_FRAG_CREATES: Final = COUNTER["IpFragCreates"]
-_FRAG_OK6: Final = COUNTER["Ip6FragOKs"]
-_FRAG_CREATES6: Final = COUNTER["Ip6FragCreates"]
 _TTL: Final = COUNTER["DropTtlExceeded"]
 _BIG: Final = COUNTER["DropTooBig"]
 _NOT_UNICAST: Final = COUNTER["DropNotUnicast"]
 _DROP_NO_ROUTE: Final = COUNTER["DropNoRoute"]
+
+# What a route of the kind UNREACHABLE says (ICMP, ICMPv6), as Linux does: "host", and as if there were no route.
+_UNREACHABLE_ROUTE: Final = (icmpv4.HOST_UNREACHABLE, icmpv6.NO_ROUTE)
 
 _TTL_TO_CHECKSUM: Final = Struct("!BBH")  # time to live, protocol, header checksum: bytes 8 to 11
 
@@ -53,26 +51,16 @@ class Forwarding:
 
     def refuse(self, packet: Packet, destination: Destination) -> None:
         """There is no way for a packet that was to be forwarded: count, and tell its sender."""
-        count = self._count
         reason = destination.reason
-        count[reason] += 1
+        self._count[reason] += 1
         kind = destination.kind
-        if packet.version == 4:
-            if reason == _DROP_NO_ROUTE:
-                count[_NO_ROUTE4] += 1
-                self._stack.icmp4.send_unreachable(packet, icmpv4.NET_UNREACHABLE)
-            elif kind == UNREACHABLE:
-                self._stack.icmp4.send_unreachable(packet, icmpv4.HOST_UNREACHABLE)
-            elif kind == PROHIBIT:
-                self._stack.icmp4.send_unreachable(packet, icmpv4.ADMIN_PROHIBITED)
-        else:
-            if reason == _DROP_NO_ROUTE:
-                count[_NO_ROUTE6] += 1
-                self._stack.icmp6.send_unreachable(packet, icmpv6.NO_ROUTE)
-            elif kind == UNREACHABLE:
-                self._stack.icmp6.send_unreachable(packet, icmpv6.NO_ROUTE)
-            elif kind == PROHIBIT:
-                self._stack.icmp6.send_unreachable(packet, icmpv6.ADMIN_PROHIBITED)
+        if reason == _DROP_NO_ROUTE:
+            self._count[_NO_ROUTE4 if packet.version == 4 else _NO_ROUTE6] += 1
+            self._stack.send_unreachable(packet, NO_ROUTE)
+        elif kind == UNREACHABLE:
+            self._stack.send_unreachable(packet, _UNREACHABLE_ROUTE)
+        elif kind == PROHIBIT:
+            self._stack.send_unreachable(packet, PROHIBITED)
         assert kind != BLACKHOLE or reason
 
     def forward4(self, packet: Packet, way: Destination) -> None:
@@ -120,7 +108,7 @@ class Forwarding:
         if hook is not None and not hook(packet):
             return
         if fragment:
-            self._send_fragments4(packet, way)
+            stack.ipv4.send_fragments(packet, way, min(way.mtu, packet.fragment_size or way.mtu))
             return
         neighbour = way.neighbour
         if neighbour is not None and neighbour.usable_until > stack.now:
@@ -138,17 +126,9 @@ class Forwarding:
         if largest > way.mtu and (packet.gso_size or packet.head[packet.l3 + 6] & 0x40):
             self._count[_BIG] += 1
             self._count[_FRAG_FAIL] += 1
-            self._stack.icmp4.send_unreachable(packet, icmpv4.FRAGMENTATION_NEEDED, way.mtu)
+            self._stack.icmp4.send_too_big(packet, way.mtu)
             return None
         return size > min(largest, way.mtu)
-
-    def _send_fragments4(self, packet: Packet, way: Destination) -> None:
-        complete_checksum(packet)
-        pieces = fragment_v4(packet, min(way.mtu, packet.fragment_size or way.mtu))
-        self._count[_FRAG_OK] += 1
-        self._count[_FRAG_CREATES] += len(pieces)
-        for piece in pieces:
-            self._link_send(piece, way)
 
     def _redirect4(self, packet: Packet, way: Destination, iface: Interface) -> None:
         """RFC 1812 section 5.2.7.2: it leaves where it came in, and its sender is on that very link."""
@@ -206,23 +186,14 @@ class Forwarding:
         if hook is not None and not hook(packet):
             return
         if fragment and size > fragment:
-            self._send_fragments6(packet, way)
+            # What was put together for the hooks leaves in fragments no larger (nf_defrag_ipv6).
+            stack.ipv6.send_fragments(packet, way, fragment)
             return
         neighbour = way.neighbour
         if neighbour is not None and neighbour.usable_until > stack.now:
             self._link_queue(packet, out, neighbour.header)
         else:
             self._link_send(packet, way)
-
-    def _send_fragments6(self, packet: Packet, way: Destination) -> None:
-        """What came in fragments and was put together for the hooks leaves in fragments no larger (nf_defrag_ipv6)."""
-        complete_checksum(packet)
-        stack = self._stack
-        pieces = fragment_v6(packet, packet.fragment_size, stack.ipv6.next_ident(), unfragmentable_part(packet))
-        self._count[_FRAG_OK6] += 1
-        self._count[_FRAG_CREATES6] += len(pieces)
-        for piece in pieces:
-            self._link_send(piece, way)
 
     def _redirect6(self, packet: Packet, way: Destination, iface: Interface) -> None:
         """RFC 4861 section 8.2: its sender is a neighbour, and there is a better first hop on the link."""

@@ -18,8 +18,8 @@ from services.netstackd.counters import COUNTER
 from services.netstackd.network.neighbours import SECOND
 from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet
 from services.netstackd.storage.timers import Timer
+from services.netstackd.wire import icmpv4, ipv4_options, ipv6_extensions
 from services.netstackd.wire import ipv4 as ipv4_wire
-from services.netstackd.wire import ipv4_options, ipv6_extensions
 from services.netstackd.wire.numbers import PROTO_FRAGMENT, PROTO_HOP_BY_HOP
 
 if TYPE_CHECKING:
@@ -217,10 +217,7 @@ class Reassembly:
         self._refuse(datagram.version, _TIMED_OUT)
         self._count[_COUNTS[datagram.version][3]] += 1
         if datagram.first is not None:
-            if datagram.version == 4:
-                self._stack.icmp4.send_time_exceeded(datagram.first, 1)
-            else:
-                self._stack.icmp6.send_time_exceeded(datagram.first, 1)
+            self._stack.icmp(datagram.version).send_time_exceeded(datagram.first, icmpv4.REASSEMBLY_EXCEEDED)
 
     def _join(self, datagram: _Datagram) -> Packet | None:
         """The whole packet: the first fragment's headers (without the fragment header), all the payload."""

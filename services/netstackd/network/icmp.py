@@ -1,4 +1,6 @@
-"""ICMP for IPv4: answers, errors sent and received (RFC 792, RFC 1122 section 3.2.2, RFC 1812 section 4.3).
+"""ICMP as both versions have it: echoes, errors sent and received (RFC 792, RFC 1122 section 3.2.2, RFC 4443).
+
+`icmpv4.py` and `icmpv6.py` say what is theirs alone: numbers, what is told to whom, what a quote looks like.
 
 Errors are limited as Linux limits them: GLOBAL_RATE a second with a burst of GLOBAL_BURST for the whole stack, and
 one a second with a burst of HOST_BURST for each destination; those that path MTU discovery needs are exempt. What is
@@ -9,18 +11,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.interface import LOOPBACK, Interface
 from services.netstackd.network.neighbours import SECOND
-from services.netstackd.network.path_mtu import plateau_below
-from services.netstackd.network.routes import LOCAL, UNICAST, NextHop, Route
-from services.netstackd.storage.packet import CSUM_NONE, TO_HOST, Packet
-from services.netstackd.wire import icmpv4 as wire
+from services.netstackd.network.routes import LOCAL, UNICAST, Destination
+from services.netstackd.storage.packet import CSUM_NONE, Packet
+from services.netstackd.wire import icmpv4, icmpv6
 from services.netstackd.wire.checksum import ones_sum
-from services.netstackd.wire.icmpv6 import PACKET_TOO_BIG
-from services.netstackd.wire.numbers import IPV4_BROADCAST, PROTO_ICMP, is_multicast
+from services.netstackd.wire.numbers import is_link_local_v6
 
 if TYPE_CHECKING:
     from services.netstackd.stack import Stack
@@ -30,59 +30,19 @@ GLOBAL_BURST: Final = 50  # net.ipv4.icmp_msgs_burst
 HOST_INTERVAL: Final = SECOND  # net.ipv4.icmp_ratelimit
 HOST_BURST: Final = 6
 HOST_LIMIT: Final = 1024  # destinations remembered
-QUOTE_LIMIT_V4: Final = 576  # RFC 1812 section 4.3.2.3: the whole error packet
 REDIRECT_LIFETIME: Final = 600 * SECOND
 REDIRECT_LIMIT: Final = 256
-REDIRECT_METRIC: Final = 0
 
-_IN_MSGS: Final = COUNTER["IcmpInMsgs"]
-_IN_ERRORS: Final = COUNTER["IcmpInErrors"]
-_IN_CSUM: Final = COUNTER["IcmpInCsumErrors"]
-_IN_BY_TYPE: Final = {
-    wire.ECHO_REPLY: COUNTER["IcmpInEchoReps"],
-    wire.DESTINATION_UNREACHABLE: COUNTER["IcmpInDestUnreachs"],
-    wire.REDIRECT: COUNTER["IcmpInRedirects"],
-    wire.ECHO_REQUEST: COUNTER["IcmpInEchos"],
-    wire.TIME_EXCEEDED: COUNTER["IcmpInTimeExcds"],
-    wire.PARAMETER_PROBLEM: COUNTER["IcmpInParmProbs"],
-}
-_OUT_MSGS: Final = COUNTER["IcmpOutMsgs"]
-_OUT_BY_TYPE: Final = {
-    wire.ECHO_REPLY: COUNTER["IcmpOutEchoReps"],
-    wire.DESTINATION_UNREACHABLE: COUNTER["IcmpOutDestUnreachs"],
-    wire.REDIRECT: COUNTER["IcmpOutRedirects"],
-    wire.ECHO_REQUEST: COUNTER["IcmpOutEchos"],
-    wire.TIME_EXCEEDED: COUNTER["IcmpOutTimeExcds"],
-    wire.PARAMETER_PROBLEM: COUNTER["IcmpOutParmProbs"],
-}
-_LIMITED_GLOBAL: Final = COUNTER["IcmpOutRateLimitGlobal"]
-_LIMITED_HOST: Final = COUNTER["IcmpOutRateLimitHost"]
+# Codes of DESTINATION_UNREACHABLE that mean the same: (ICMP, ICMPv6), as Stack.send_unreachable takes them.
+NO_ROUTE: Final = (icmpv4.NET_UNREACHABLE, icmpv6.NO_ROUTE)
+HOST_UNREACHABLE: Final = (icmpv4.HOST_UNREACHABLE, icmpv6.ADDRESS_UNREACHABLE)
+PORT_UNREACHABLE: Final = (icmpv4.PORT_UNREACHABLE, icmpv6.PORT_UNREACHABLE)
+PROHIBITED: Final = (icmpv4.ADMIN_PROHIBITED, icmpv6.ADMIN_PROHIBITED)
+
 _SHORT: Final = COUNTER["DropIcmpShort"]
 _CHECKSUM: Final = COUNTER["DropIcmpChecksum"]
 _BROADCAST_ECHO: Final = COUNTER["DropIcmpBroadcastEcho"]
 _QUOTE: Final = COUNTER["DropIcmpQuote"]
-_UNKNOWN: Final = COUNTER["DropIcmpUnknownType"]
-
-# errno of DESTINATION_UNREACHABLE by code, and whether it ends a connection attempt (net/ipv4/icmp.c,
-# icmp_err_convert).
-UNREACHABLE_ERRORS: Final = (
-    (errno.ENETUNREACH, False),
-    (errno.EHOSTUNREACH, False),
-    (errno.ENOPROTOOPT, True),
-    (errno.ECONNREFUSED, True),
-    (errno.EMSGSIZE, False),
-    (errno.EOPNOTSUPP, False),
-    (errno.ENETUNREACH, True),
-    (errno.EHOSTDOWN, True),
-    (errno.ENONET, True),
-    (errno.ENETUNREACH, True),
-    (errno.EHOSTUNREACH, True),
-    (errno.ENETUNREACH, False),
-    (errno.EHOSTUNREACH, False),
-    (errno.EHOSTUNREACH, True),
-    (errno.EHOSTUNREACH, True),
-    (errno.EHOSTUNREACH, True),
-)
 
 
 class IcmpError:
@@ -126,9 +86,22 @@ class IcmpError:
     @property
     def too_big(self) -> bool:
         """Whether it says that the path's MTU is smaller (RFC 1191, RFC 8201); `info` is that MTU."""
-        if self.version == 4:
-            return self.type == wire.DESTINATION_UNREACHABLE and self.code == wire.FRAGMENTATION_NEEDED
-        return self.type == PACKET_TOO_BIG
+        return is_too_big(self.version, self.type, self.code)
+
+    def set_transport(self, proto: int, quoted: bytes) -> None:
+        """The quoted packet from its transport header on, of which there are eight bytes or more."""
+        self.proto = proto
+        self.quote = quoted
+        self.payload = quoted[8:]
+        self.sport = int.from_bytes(quoted[:2], "big")
+        self.dport = int.from_bytes(quoted[2:4], "big")
+
+
+def is_too_big(version: int, kind: int, code: int) -> bool:
+    """Whether a message is the one that path MTU discovery lives by."""
+    if version == 4:
+        return kind == icmpv4.DESTINATION_UNREACHABLE and code == icmpv4.FRAGMENTATION_NEEDED
+    return kind == icmpv6.PACKET_TOO_BIG
 
 
 class ErrorLimit:
@@ -165,211 +138,233 @@ class ErrorLimit:
         return allowed
 
 
-class Icmp4:
-    """One per stack."""
+class IcmpCounters:
+    """Slots of one version's counters. `names` are those that Linux gives the types behind `In` and `Out`; not every
+    type is counted in both directions."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, prefix: str, names: dict[int, str]) -> None:
+        self.in_messages: Final = COUNTER[f"{prefix}InMsgs"]
+        self.in_errors: Final = COUNTER[f"{prefix}InErrors"]
+        self.in_checksum_errors: Final = COUNTER[f"{prefix}InCsumErrors"]
+        self.out_messages: Final = COUNTER[f"{prefix}OutMsgs"]
+        self.limited_host: Final = COUNTER[f"{prefix}OutRateLimitHost"]
+        self.in_by_type: Final = _slots(f"{prefix}In", names)
+        self.out_by_type: Final = _slots(f"{prefix}Out", names)
+
+
+def _slots(prefix: str, names: dict[int, str]) -> dict[int, int]:
+    return {kind: COUNTER[prefix + name] for kind, name in names.items() if prefix + name in COUNTER}
+
+
+class Icmp:
+    """One per stack and version. What is not implemented here is in the version's own class."""
+
+    version: ClassVar[int]
+    proto: ClassVar[int]
+    counters: ClassVar[IcmpCounters]
+    quote_limit: ClassVar[int]  # bytes of a packet that an error about it quotes
+    echo_request: ClassVar[int]
+    echo_reply: ClassVar[int]
+    destination_unreachable: ClassVar[int]
+    time_exceeded: ClassVar[int]
+
+    def __init__(self, stack: Stack, limit: ErrorLimit) -> None:
         self._stack = stack
         self._count = stack.counters.values
-        self._limit = ErrorLimit(stack, _LIMITED_GLOBAL, _LIMITED_HOST)
-        self.echo_ignore_broadcasts = True
+        self._limit = limit
+        self._routing = stack.routing(self.version)
         self.echo_ignore_all = False
+        self.echo_ignore_groups = False  # requests to groups and to everybody
         self.forwarder: Callable[[Packet], None] | None = None  # takes echo requests to foreign addresses (slirp)
-        self._redirects: list[Route] = []
 
     # -- receiving --
 
     def input(self, packet: Packet) -> None:
         """A message for us."""
         count = self._count
-        count[_IN_MSGS] += 1
+        counters = self.counters
+        count[counters.in_messages] += 1
         head = packet.head
         l4, end = packet.l4, packet.end
         if end - l4 < 8:
             count[_SHORT] += 1
-            count[_IN_ERRORS] += 1
+            count[counters.in_errors] += 1
             return
-        if packet.csum == CSUM_NONE and ones_sum(memoryview(head)[l4:end]) % 65535:
-            count[_CHECKSUM] += 1
-            count[_IN_CSUM] += 1
-            count[_IN_ERRORS] += 1
-            return
+        if packet.csum == CSUM_NONE:
+            pseudo_header = 0 if self.version == 4 else packet.src + packet.dst + self.proto + end - l4
+            if (pseudo_header + ones_sum(memoryview(head)[l4:end])) % 65535:
+                count[_CHECKSUM] += 1
+                count[counters.in_checksum_errors] += 1
+                count[counters.in_errors] += 1
+                return
         kind = head[l4]
         packet.payload = l4 + 8
-        slot = _IN_BY_TYPE.get(kind)
+        slot = counters.in_by_type.get(kind)
         if slot is not None:
             count[slot] += 1
-        if kind == wire.ECHO_REQUEST:
+        if kind == self.echo_request:
             self._answer_echo(packet)
-        elif kind == wire.ECHO_REPLY:
+        elif kind == self.echo_reply:
             self._stack.ping.deliver(packet)
-        elif kind in wire.ERRORS:
-            self._input_error(packet, kind, head[l4 + 1], int.from_bytes(head[l4 + 4 : l4 + 8], "big"))
-        elif kind == wire.TIMESTAMP:
-            self._answer_timestamp(packet)
-        elif kind != wire.TIMESTAMP_REPLY:
-            count[_UNKNOWN] += 1  # RFC 1122 section 3.2.2: silently discarded (raw sockets have had it)
+        else:
+            self._input_other(packet, kind)
+
+    def _input_other(self, packet: Packet, kind: int) -> None:
+        """A message that is no echo."""
+        raise NotImplementedError
 
     def _answer_echo(self, packet: Packet) -> None:
-        """RFC 1122 section 3.2.2.6: everything is returned as it came; to a group only when told to."""
-        group = packet.dst == IPV4_BROADCAST or is_multicast(4, packet.dst) or packet.kind != TO_HOST
-        if self.echo_ignore_all or (group and self.echo_ignore_broadcasts):
+        """RFC 1122 section 3.2.2.6, RFC 4443 section 4.2: everything is returned as it came."""
+        group = self._is_to_group(packet)
+        if self.echo_ignore_all or (group and self.echo_ignore_groups):
             self._count[_BROADCAST_ECHO] += 1
             return
-        if packet.iface is not None and packet.iface.accept_any and self._stack.interface_of(4, packet.dst) is None:
-            if self.forwarder is not None and not group:
-                self.forwarder(packet)
-            return
-        data = bytes(memoryview(packet.head)[packet.payload : packet.end])
-        rest = int.from_bytes(packet.head[packet.l4 + 4 : packet.l4 + 8], "big")
-        message = wire.message(wire.ECHO_REPLY, 0, rest, data)
-        self._reply(packet, wire.ECHO_REPLY, message)
-
-    def _answer_timestamp(self, packet: Packet) -> None:
-        """RFC 1122 section 3.2.2.8; non-standard times (the high bit), as there is no clock of the day here."""
-        if packet.end - packet.l4 < 20 or packet.kind != TO_HOST:
-            self._count[_SHORT] += 1
-            return
-        stamp = (self._stack.now // 1_000_000 & 0x7FFFFFFF | 0x80000000).to_bytes(4, "big")
-        original = bytes(packet.head[packet.l4 + 8 : packet.l4 + 12])
-        rest = int.from_bytes(packet.head[packet.l4 + 4 : packet.l4 + 8], "big")
-        self._reply(packet, wire.TIMESTAMP_REPLY, wire.message(wire.TIMESTAMP_REPLY, 0, rest, original + stamp * 2))
-
-    def _reply(self, packet: Packet, kind: int, message: bytes) -> None:
-        """Send an answer to `packet` from the address it was sent to."""
-        stack = self._stack
-        source = 0 if stack.interface_of(4, packet.dst) is None else packet.dst
-        route = stack.routing4.output(packet.src, source, mark=packet.mark)
-        if route.error or not (source or route.source):
-            return
-        self.counted(kind)
-        stack.ipv4.send(
-            route, source or route.source, packet.src, PROTO_ICMP, message, tos=packet.tos, mark=packet.mark
-        )
-
-    def _input_error(self, packet: Packet, kind: int, code: int, rest: int) -> None:
-        """An error about a packet that we sent: find out which, and tell its transport (RFC 1122 section 3.2.2)."""
-        head = packet.head
-        at, end = packet.payload, packet.end
-        size = (head[at] & 15) * 4 if at < end else 0
-        if end - at < 28 or head[at] >> 4 != 4 or size < 20 or at + size + 8 > end:
-            self._count[_QUOTE] += 1
-            self._count[_IN_ERRORS] += 1
-            return
-        info = rest & 0xFFFF if kind == wire.DESTINATION_UNREACHABLE else rest >> 24
-        error = IcmpError(4, kind, code, info, packet.src, packet.iface)
-        self._read_quote(error, bytes(memoryview(head)[at:end]), size)
-        if kind == wire.REDIRECT:
-            self._input_redirect(packet, error, rest)
-            return
-        foreign = self._stack.interface_of(4, error.src) is None
-        if foreign and not (packet.iface is not None and packet.iface.accept_any):
-            self._count[_QUOTE] += 1  # not about a packet of ours
-            return
-        if kind == wire.DESTINATION_UNREACHABLE:
-            if code > 15:
-                self._count[_QUOTE] += 1
-                return
-            error.errno, error.fatal = UNREACHABLE_ERRORS[code]
-            if code == wire.FRAGMENTATION_NEEDED and error.info == 0:
-                error.info = plateau_below(int.from_bytes(head[at + 2 : at + 4], "big"))
-        elif kind == wire.PARAMETER_PROBLEM:
-            error.errno, error.fatal = errno.EPROTO, True
-        elif kind == wire.SOURCE_QUENCH:
-            return  # RFC 6633: ignored
-        self._stack.icmp_error(error)
-
-    @staticmethod
-    def _read_quote(error: IcmpError, quote: bytes, size: int) -> None:
-        error.proto = quote[9]
-        error.src = int.from_bytes(quote[12:16], "big")
-        error.dst = int.from_bytes(quote[16:20], "big")
-        error.quote = quote[size:]
-        error.payload = quote[size + 8 :]
-        error.sport = int.from_bytes(quote[size : size + 2], "big")
-        error.dport = int.from_bytes(quote[size + 2 : size + 4], "big")
-
-    def _input_redirect(self, packet: Packet, error: IcmpError, gateway: int) -> None:
-        """RFC 1122 section 3.2.2.2: believed when it comes from the gateway in use and names one on the same link."""
         iface = packet.iface
+        if iface is not None and iface.accept_any and not group:
+            if self._stack.interface_of(self.version, packet.dst) is None:
+                if self.forwarder is not None:
+                    self.forwarder(packet)
+                return
+        data = bytes(memoryview(packet.head)[packet.payload : packet.end])
+        self._reply(packet, self.echo_reply, packet.head[packet.l4 + 4 : packet.l4 + 8], data)
+
+    def _is_to_group(self, packet: Packet) -> bool:
+        """Whether an echo request is for more than this host."""
+        raise NotImplementedError
+
+    def _reply(self, packet: Packet, kind: int, rest: bytes | bytearray, data: bytes) -> None:
+        """Send an answer to `packet` from the address it was sent to, an own one where that is a group's."""
+        way, source = self._way_back(packet)
+        if way is not None:
+            number = int.from_bytes(rest, "big")
+            self.send(way, source, packet.src, kind, 0, number, data, tos=packet.tos, mark=packet.mark)
+
+    def _way_back(self, packet: Packet) -> tuple[Destination | None, int]:
+        """(way to the sender of `packet`, address to send from); None where there is no way or address."""
         stack = self._stack
-        if iface is None or not iface.accept_redirects4 or iface.forwarding4:
+        src = packet.src
+        source = 0 if stack.interface_of(self.version, packet.dst) is None else packet.dst
+        oif = packet.iface if self.version == 6 and is_link_local_v6(src) else None
+        way = self._routing.output(src, source, oif, mark=packet.mark)
+        source = source or way.source
+        return (None if way.error or not source else way), source
+
+    def _input_error(self, packet: Packet, kind: int) -> None:
+        """An error about a packet that we sent: find out which, and tell its transport (RFC 1122 section 3.2.2,
+        RFC 4443 section 2.4 (d))."""
+        error = self._read_error(packet, kind)
+        if error is None:
             return
-        current = stack.routing4.output(error.dst)
-        if current.kind != UNICAST or current.out is not iface or current.next_hop != packet.src:
-            return
-        found = stack.routing4.output(gateway)
-        if found.kind != UNICAST or found.out is not iface or found.next_hop != gateway or gateway == packet.src:
-            return
-        if len(self._redirects) >= REDIRECT_LIMIT:
-            stack.remove_route(self._redirects.pop(0), missing_ok=True)
-        expires = stack.now + REDIRECT_LIFETIME
-        route = Route(4, error.dst, 32, (NextHop(iface, gateway),), protocol="redirect", expires=expires)
-        self._redirects.append(route)
-        stack.add_route(route, replace=True)
+        iface = packet.iface
+        ours = self._stack.interface_of(self.version, error.src) is not None
+        if not ours and not (iface is not None and iface.accept_any):
+            self._count[_QUOTE] += 1  # not about a packet of ours
+            self._count[self.counters.in_errors] += 1
+        elif self._classify(error):
+            self._stack.icmp_error(error)
+
+    def _read_error(self, packet: Packet, kind: int) -> IcmpError | None:
+        """A received error with what it quotes; None, and counted, when that tells nothing."""
+        head, l4 = packet.head, packet.l4
+        rest = int.from_bytes(head[l4 + 4 : l4 + 8], "big")
+        error = IcmpError(self.version, kind, head[l4 + 1], self._info(kind, rest), packet.src, packet.iface)
+        if self._read_quote_untrusted(error, bytes(memoryview(head)[packet.payload : packet.end])):
+            return error
+        self._count[_QUOTE] += 1
+        self._count[self.counters.in_errors] += 1
+        return None
+
+    def _info(self, kind: int, rest: int) -> int:
+        """What of the header's last four bytes is for `IcmpError.info`."""
+        raise NotImplementedError
+
+    def _read_quote_untrusted(self, error: IcmpError, quote: bytes) -> bool:
+        """Put addresses and transport header of the quoted packet into `error`; False when they are not there."""
+        raise NotImplementedError
+
+    def _classify(self, error: IcmpError) -> bool:
+        """Give it its errno; False when nobody is to be told."""
+        raise NotImplementedError
 
     # -- sending --
 
     def counted(self, kind: int) -> None:
         """Count a message that is sent."""
-        self._count[_OUT_MSGS] += 1
-        slot = _OUT_BY_TYPE.get(kind)
+        self._count[self.counters.out_messages] += 1
+        slot = self.counters.out_by_type.get(kind)
         if slot is not None:
             self._count[slot] += 1
 
-    def send_unreachable(self, packet: Packet, code: int, mtu: int = 0) -> None:
-        """`packet` cannot go on. `mtu` for FRAGMENTATION_NEEDED (RFC 1191 section 4)."""
-        self.send_error(packet, wire.DESTINATION_UNREACHABLE, code, mtu)
+    def send(
+        self,
+        way: Destination,
+        src: int,
+        dst: int,
+        kind: int,
+        code: int,
+        rest: int,
+        data: bytes,
+        *,
+        ttl: int = 0,
+        tos: int = 0,
+        mark: int = 0,
+        loop: bool = True,
+    ) -> int:
+        """Send a message of the stack's own; 0 or an errno. The rest as for IP."""
+        self.counted(kind)
+        message = self.message(src, dst, kind, code, rest, data)
+        ip = self._stack.ip(self.version)
+        return ip.send(way, src, dst, self.proto, message, ttl=ttl, tos=tos, mark=mark, loop=loop)
+
+    def message(self, src: int, dst: int, kind: int, code: int, rest: int, data: bytes) -> bytes:
+        """A message with its checksum."""
+        raise NotImplementedError
+
+    def echo(self, src: int, dst: int, kind: int, ident: int, sequence: int, data: bytes) -> bytes:
+        """An echo request or reply."""
+        return self.message(src, dst, kind, 0, ident << 16 | sequence, data)
+
+    def send_unreachable(self, packet: Packet, code: int) -> None:
+        """`packet` cannot go on (RFC 792, RFC 4443 section 3.1)."""
+        self.send_error(packet, self.destination_unreachable, code, 0)
+
+    def send_too_big(self, packet: Packet, mtu: int) -> None:
+        """It is longer than `mtu` and must not be fragmented (RFC 1191 section 4, RFC 4443 section 3.2)."""
+        raise NotImplementedError
 
     def send_time_exceeded(self, packet: Packet, code: int) -> None:
         """Its time to live (code 0) or its reassembly time (code 1) is over."""
-        self.send_error(packet, wire.TIME_EXCEEDED, code, 0)
-
-    def send_parameter_problem(self, packet: Packet, pointer: int) -> None:
-        """The byte at `pointer` of its header is wrong."""
-        self.send_error(packet, wire.PARAMETER_PROBLEM, 0, pointer << 24)
-
-    def send_redirect(self, packet: Packet, gateway: int) -> None:
-        """Its sender should use `gateway`, on its own link (RFC 1812 section 5.2.7.2)."""
-        self.send_error(packet, wire.REDIRECT, wire.REDIRECT_HOST, gateway)
+        self.send_error(packet, self.time_exceeded, code, 0)
 
     def send_error(self, packet: Packet, kind: int, code: int, rest: int) -> None:
-        """Send an error about `packet`, where that is allowed (RFC 1122 section 3.2.2, RFC 1812 section 4.3.2.7)."""
-        if packet.iface is None:
+        """Send an error about `packet`, where that is allowed (RFC 1122 section 3.2.2, RFC 1812 section 4.3.2.7,
+        RFC 4443 section 2.4 (e) and (f))."""
+        iface = packet.iface
+        if iface is None:
             self._local_error(packet, kind, code, rest)
             return
-        src, dst = packet.src, packet.dst
-        if packet.kind != TO_HOST or src >> 24 == 0 or is_multicast(4, src) or src == IPV4_BROADCAST:
+        if not self._may_be_told(packet, kind, code):
             return
-        if is_multicast(4, dst) or dst == IPV4_BROADCAST:
+        way, source = self._way_back(packet)
+        if way is None or way.kind not in (UNICAST, LOCAL):
             return
-        head = packet.head
-        if (head[packet.l3 + 6] & 0x1F or head[packet.l3 + 7]) and packet.fragment:
-            return  # not the first fragment
-        if packet.proto == PROTO_ICMP and (packet.end <= packet.l4 or head[packet.l4] in wire.ERRORS):
-            return  # never about an error
-        stack = self._stack
-        owner = stack.interface_of(4, dst)
-        source = dst if owner is not None else 0
-        route = stack.routing4.output(src, source, mark=packet.mark)
-        if route.error or not (source or route.source) or route.kind not in (UNICAST, LOCAL):
+        limited = iface.kind != LOOPBACK and not is_too_big(self.version, kind, code)
+        if limited and not self._limit.allow(packet.src):
             return
-        limited = not (kind == wire.DESTINATION_UNREACHABLE and code == wire.FRAGMENTATION_NEEDED)
-        if limited and packet.iface.kind != LOOPBACK and not self._limit.allow(src):
-            return
-        quote = packet.network_bytes()[: QUOTE_LIMIT_V4 - 28]
-        self.counted(kind)
-        tos = packet.tos & 0x1E | 0xC0  # precedence 6, internetwork control (RFC 1812 section 4.3.2.5)
-        message = wire.message(kind, code, rest, quote)
-        stack.ipv4.send(route, source or route.source, src, PROTO_ICMP, message, tos=tos, mark=packet.mark)
+        quote = packet.network_bytes()[: self.quote_limit]
+        self.send(way, source, packet.src, kind, code, rest, quote, tos=self._error_tos(packet), mark=packet.mark)
+
+    def _may_be_told(self, packet: Packet, kind: int, code: int) -> bool:
+        """Whether the sender of `packet` may get such an error about it."""
+        raise NotImplementedError
+
+    def _error_tos(self, packet: Packet) -> int:
+        """The traffic class of an error about `packet`."""
+        raise NotImplementedError
 
     def _local_error(self, packet: Packet, kind: int, code: int, rest: int) -> None:
         """The packet is our own: no message has to travel."""
-        error = IcmpError(4, kind, code, rest & 0xFFFF, packet.src, None)
-        if kind == wire.DESTINATION_UNREACHABLE:
-            error.errno, error.fatal = UNREACHABLE_ERRORS[code]
-        quote = packet.network_bytes()[:QUOTE_LIMIT_V4]
-        size = (quote[0] & 15) * 4
-        if len(quote) >= size + 8:
-            self._read_quote(error, quote, size)
+        error = IcmpError(self.version, kind, code, self._info(kind, rest), packet.src, None)
+        quote = packet.network_bytes()[: self.quote_limit]
+        if self._read_quote_untrusted(error, quote) and self._classify(error):
             self._stack.icmp_error(error)

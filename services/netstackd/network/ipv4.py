@@ -8,17 +8,15 @@ there.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.fragments import fragment_v4
+from services.netstackd.network.ip import Ip
 from services.netstackd.network.routes import BROADCAST, LOCAL, MULTICAST, MULTIPATH, UNICAST, Destination
-from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, LOOPED, Packet, Payload
+from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, LOOPED, Packet, Payload, outgoing
 from services.netstackd.wire import icmpv4, ipv4_options
 from services.netstackd.wire import ipv4 as wire
-from services.netstackd.wire.numbers import PROTO_TCP, PROTO_UDP
-from services.netstackd.wire.offload import complete_checksum
 
 if TYPE_CHECKING:
     from services.netstackd.stack import Stack
@@ -26,13 +24,8 @@ if TYPE_CHECKING:
 _RECEIVES: Final = COUNTER["IpInReceives"]
 _HEADER_ERRORS: Final = COUNTER["IpInHdrErrors"]
 _ADDRESS_ERRORS: Final = COUNTER["IpInAddrErrors"]
-_DELIVERS: Final = COUNTER["IpInDelivers"]
-_UNKNOWN_PROTOS: Final = COUNTER["IpInUnknownProtos"]
-_OUT: Final = COUNTER["IpOutRequests"]
 _OUT_NO_ROUTES: Final = COUNTER["IpOutNoRoutes"]
-_FRAG_OK: Final = COUNTER["IpFragOKs"]
 _FRAG_FAIL: Final = COUNTER["IpFragFails"]
-_FRAG_CREATES: Final = COUNTER["IpFragCreates"]
 _IN_MULTICAST: Final = COUNTER["IpExtInMcastPkts"]
 _OUT_MULTICAST: Final = COUNTER["IpExtOutMcastPkts"]
 _IN_BROADCAST: Final = COUNTER["IpExtInBcastPkts"]
@@ -40,26 +33,23 @@ _OUT_BROADCAST: Final = COUNTER["IpExtOutBcastPkts"]
 _OPTIONS: Final = COUNTER["DropIpv4Options"]
 _SOURCE_ROUTE: Final = COUNTER["DropIpv4SourceRoute"]
 _NOT_FOR_US: Final = COUNTER["DropNotForUs"]
-_UNKNOWN: Final = COUNTER["DropProtocolUnknown"]
 _TOO_BIG: Final = COUNTER["DropTooBig"]
 
 _ROOM: Final = bytes(HEADROOM)
 _IDENT_BUCKETS: Final = 2048
 
-Handler = Callable[[Packet], None]
 
-
-class Ipv4:
+class Ipv4(Ip):
     """One per stack."""
 
+    version = 4
+    header_length = 20
+
     def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._count = stack.counters.values
-        self._hooks = stack.hooks
+        super().__init__(stack, "Ip")
         self._forward = stack.forwarding.forward4
         self.default_ttl = wire.DEFAULT_TTL
         self.accept_source_route = False
-        self.handlers: list[Handler | None] = [None] * 256  # by protocol number
         # RFC 6864: identifications need to be unique per source, destination and protocol: counters by their hash.
         self._idents = [stack.rng.getrandbits(16) for _ in range(_IDENT_BUCKETS)]
 
@@ -79,8 +69,8 @@ class Ipv4:
         hooks = self._hooks
         if hooks.prerouting is not None:
             if packet.fragment and hooks.defragment:
-                whole = self._stack.reassembly.add_v4(packet)
-                if whole is None or wire.parse_ipv4_untrusted(whole):
+                whole = self._reassemble(packet)
+                if whole is None:
                     return
                 packet = whole
             if not hooks.prerouting(packet):
@@ -123,34 +113,22 @@ class Ipv4:
             return False
         return True
 
-    def deliver(self, packet: Packet) -> None:
-        """A packet for this host: put it together, ask the input hook, and hand it to its protocol."""
-        if packet.fragment:
-            whole = self._stack.reassembly.add_v4(packet)
-            if whole is None:
-                return
-            reason = wire.parse_ipv4_untrusted(whole)
-            if reason:
-                self._count[reason] += 1
-                return
-            packet = whole
-        hook = self._hooks.input
-        if hook is not None and not hook(packet):
-            return
-        stack = self._stack
-        taken = False
-        if stack.raw.sockets4:
-            taken = stack.raw.deliver4(packet)
-        handler = self.handlers[packet.proto]
-        if handler is not None:
-            self._count[_DELIVERS] += 1
-            handler(packet)
-        elif taken:
-            self._count[_DELIVERS] += 1
-        else:
-            self._count[_UNKNOWN_PROTOS] += 1
-            self._count[_UNKNOWN] += 1
-            stack.icmp4.send_unreachable(packet, icmpv4.PROTOCOL_UNREACHABLE)  # RFC 1122 section 3.2.2.1
+    def _reassemble(self, packet: Packet) -> Packet | None:
+        """The whole packet when this fragment completes it, parsed."""
+        whole = self._stack.reassembly.add_v4(packet)
+        if whole is None:
+            return None
+        reason = wire.parse_ipv4_untrusted(whole)
+        if reason:
+            self._count[reason] += 1
+            return None
+        return whole
+
+    def _complete(self, packet: Packet) -> Packet | None:
+        return self._reassemble(packet) if packet.fragment else packet
+
+    def _refuse_protocol(self, packet: Packet) -> None:
+        self._stack.icmp4.send_unreachable(packet, icmpv4.PROTOCOL_UNREACHABLE)  # RFC 1122 section 3.2.2.1
 
     # -- sent --
 
@@ -212,27 +190,10 @@ class Ipv4:
             options=options,
         )
         head = bytearray(b"".join((_ROOM, header, transport)))
-        packet = Packet(head, len(head))
-        packet.body = body
-        packet.version = 4
-        packet.l2 = packet.l3 = HEADROOM
-        packet.l4 = HEADROOM + len(header)
-        packet.payload = len(head) if body is not None else packet.l4
-        packet.proto = proto
-        packet.src = src
-        packet.dst = dst
-        packet.tos = tos
-        packet.ttl = ttl
-        packet.mark = mark
-        packet.owner = owner
-        packet.csum = csum
-        packet.gso_size = gso_size
-        packet.gso_type = gso_type
-        if (proto == PROTO_UDP or proto == PROTO_TCP) and len(transport) >= 4:
-            packet.sport = transport[0] << 8 | transport[1]
-            packet.dport = transport[2] << 8 | transport[3]
-            if proto == PROTO_TCP:
-                packet.tcp_flags = transport[13]
+        packet = outgoing(4, head, HEADROOM + len(header), body, proto, src, dst, tos, ttl, mark, owner, csum)
+        if gso_size:
+            packet.gso_size = gso_size
+            packet.gso_type = gso_type
         kind = way.kind
         if kind != UNICAST and kind != LOCAL:
             self._send_group(packet, way, loop)
@@ -255,42 +216,13 @@ class Ipv4:
         if packet.ttl or way.kind != MULTICAST:
             self.transmit(packet, way)
 
-    def transmit(self, packet: Packet, way: Destination) -> int:
-        """Send a local packet whose header is complete through the output and postrouting hooks; 0 or an errno."""
-        self._count[_OUT] += 1
-        hooks = self._hooks
-        out = way.out
-        assert out is not None
-        packet.out = out
-        packet.next_hop = way.next_hop
-        if hooks.output is not None:
-            dst, mark = packet.dst, packet.mark
-            if not hooks.output(packet):
-                return errno.EPERM
-            if packet.dst != dst or packet.mark != mark:  # NAT: route it again
-                way = self._stack.routing4.output(packet.dst, packet.src, mark=packet.mark, tos=packet.tos)
-                if way.error or way.out is None:
-                    self._count[_OUT_NO_ROUTES] += 1
-                    return way.error
-                packet.out = way.out
-        if hooks.postrouting is not None and not hooks.postrouting(packet):
-            return errno.EPERM
-        size = len(packet)
-        if size > way.mtu and way.mtu and not packet.gso_size:
-            return self._fragment(packet, way)
-        self._stack.link_output.send(packet, way)
-        return 0
-
-    def _fragment(self, packet: Packet, way: Destination) -> int:
+    def _send_too_long(self, packet: Packet, way: Destination) -> int:
         if packet.head[packet.l3 + 6] & 0x40:
             self._count[_FRAG_FAIL] += 1
             self._count[_TOO_BIG] += 1
-            self._stack.icmp4.send_unreachable(packet, icmpv4.FRAGMENTATION_NEEDED, way.mtu)
+            self._stack.icmp4.send_too_big(packet, way.mtu)
             return errno.EMSGSIZE
-        complete_checksum(packet)
-        pieces = fragment_v4(packet, way.mtu)
-        self._count[_FRAG_OK] += 1
-        self._count[_FRAG_CREATES] += len(pieces)
-        for piece in pieces:
-            self._stack.link_output.send(piece, way)
-        return 0
+        return super()._send_too_long(packet, way)
+
+    def _cut(self, packet: Packet, size: int) -> list[Packet]:
+        return fragment_v4(packet, size)

@@ -309,7 +309,7 @@ class Multicast:
         stack.icmp6.counted(kind)
         message = icmpv6.message(source, to, kind, 0, rest, body)
         alert = bytes((PROTO_ICMPV6, 0)) + ipv6_extensions.router_alert()
-        stack.ipv6.send(way, source, to, PROTO_ICMPV6, message, ttl=1, extensions=alert, loop=False)
+        stack.ipv6.send(way, source, to, PROTO_ICMPV6, message, ttl=1, options=alert, loop=False)
 
     # -- queries --
 

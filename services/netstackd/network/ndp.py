@@ -15,7 +15,6 @@ from services.netstackd.storage.packet import Packet
 from services.netstackd.wire import icmpv6, ndp
 from services.netstackd.wire.numbers import (
     IPV6_ALL_NODES,
-    PROTO_ICMPV6,
     is_link_local_v6,
     is_multicast,
     solicited_node,
@@ -168,9 +167,7 @@ class Ndp:
         """Send a message with hop limit 255 out of `iface`."""
         stack = self._stack
         way = Destination(MULTICAST if is_multicast(6, dst) else UNICAST, iface, dst, None, iface.effective_mtu6)
-        stack.icmp6.counted(kind)
-        message = icmpv6.message(src, dst, kind, 0, rest, body)
-        stack.ipv6.send(way, src, dst, PROTO_ICMPV6, message, ttl=255, loop=False)
+        stack.icmp6.send(way, src, dst, kind, 0, rest, body, ttl=255, loop=False)
 
     def _advertise(self, iface: Interface, target: int, to: int, flags: int) -> None:
         owned = self._stack.addresses.on_interface(iface, 6, target) is not None

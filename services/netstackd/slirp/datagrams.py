@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.errors import NetError
+from services.netstackd.network.icmp import PORT_UNREACHABLE
 from services.netstackd.slirp.host import HostSocket
 from services.netstackd.slirp.tcp import send_unreachable
 from services.netstackd.storage.packet import GSO_UDP, Packet
 from services.netstackd.transport.base import AF_INET, AF_INET6
 from services.netstackd.transport.ports import Binding
 from services.netstackd.transport.udp import UdpSocket
-from services.netstackd.wire import icmpv4, icmpv6
-from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_ICMPV6
 
 if TYPE_CHECKING:
     from services.netstackd.network.icmp import IcmpError
@@ -253,10 +252,7 @@ class UdpFlow(UdpSocket, Flow):
             return
         packet = quotable(self._quote)
         if number == errno.ECONNREFUSED:
-            if packet.version == 4:
-                self.stack.icmp4.send_unreachable(packet, icmpv4.PORT_UNREACHABLE)
-            else:
-                self.stack.icmp6.send_unreachable(packet, icmpv6.PORT_UNREACHABLE)
+            self.stack.send_unreachable(packet, PORT_UNREACHABLE)
         else:
             send_unreachable(self.stack, packet, number)
 
@@ -312,16 +308,9 @@ class EchoFlow(Flow):
     def _reply(self, sequence: int, data: bytes) -> None:
         stack = self.stack
         way = stack.routing(self.version).output(self.inner, self.outer)
-        if way.error:
-            return
-        if self.version == 4:
-            stack.icmp4.counted(icmpv4.ECHO_REPLY)
-            message = icmpv4.echo(icmpv4.ECHO_REPLY, self.ident, sequence, data)
-            stack.ipv4.send(way, self.outer, self.inner, PROTO_ICMP, message)
-        else:
-            stack.icmp6.counted(icmpv6.ECHO_REPLY)
-            message = icmpv6.echo(self.outer, self.inner, icmpv6.ECHO_REPLY, self.ident, sequence, data)
-            stack.ipv6.send(way, self.outer, self.inner, PROTO_ICMPV6, message)
+        if not way.error:
+            icmp = stack.icmp(self.version)
+            icmp.send(way, self.outer, self.inner, icmp.echo_reply, 0, self.ident << 16 | sequence, data)
 
     def end(self) -> None:
         """See Flow."""

@@ -14,13 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
+from services.netstackd.network.icmp import PROHIBITED
 from services.netstackd.slirp.datagrams import EchoFlow, FlowTable, UdpFlow
 from services.netstackd.slirp.destinations import LOOPBACK4, LOOPBACK6, Network, refusal
 from services.netstackd.slirp.host import ECHO, FAILED, TCP, UDP, Host, HostSocket
 from services.netstackd.slirp.pump import NOTHING, Pumps
 from services.netstackd.slirp.tcp import REFUSED, HeldSyn, TcpForwarder
 from services.netstackd.storage.packet import Packet
-from services.netstackd.wire import icmpv4, icmpv6
 
 if TYPE_CHECKING:
     from services.netstackd.network.interface import Interface
@@ -87,15 +87,9 @@ class Slirp:
             return None
         if refusal(version, destination, self.denied):
             self._stack.counters.values[_DESTINATION] += 1
-            self._prohibit(packet)
+            self._stack.send_unreachable(packet, PROHIBITED)
             return None
         return destination
-
-    def _prohibit(self, packet: Packet) -> None:
-        if packet.version == 4:
-            self._stack.icmp4.send_unreachable(packet, icmpv4.ADMIN_PROHIBITED)
-        else:
-            self._stack.icmp6.send_unreachable(packet, icmpv6.ADMIN_PROHIBITED)
 
     def _is_ours(self, packet: Packet) -> bool:
         return self._stack.interface_of(packet.version, packet.dst) is not None

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
+from services.netstackd.network.icmp import HOST_UNREACHABLE, NO_ROUTE, PROHIBITED
 from services.netstackd.storage.packet import Packet
 from services.netstackd.transport.base import AF_INET, AF_INET6
 from services.netstackd.transport.tcp.listen import Listener
@@ -35,14 +36,14 @@ _FULL: Final = COUNTER["DropSlirpTableFull"]
 
 # What the host's errno becomes on the virtual network: (ICMP code, ICMPv6 code).
 UNREACHABLE: Final = {
-    errno.EHOSTUNREACH: (icmpv4.HOST_UNREACHABLE, icmpv6.ADDRESS_UNREACHABLE),
-    errno.EHOSTDOWN: (icmpv4.HOST_UNREACHABLE, icmpv6.ADDRESS_UNREACHABLE),
-    errno.ENETUNREACH: (icmpv4.NET_UNREACHABLE, icmpv6.NO_ROUTE),
-    errno.ENETDOWN: (icmpv4.NET_UNREACHABLE, icmpv6.NO_ROUTE),
-    errno.EADDRNOTAVAIL: (icmpv4.NET_UNREACHABLE, icmpv6.NO_ROUTE),
-    errno.EAFNOSUPPORT: (icmpv4.NET_UNREACHABLE, icmpv6.NO_ROUTE),
-    errno.EACCES: (icmpv4.ADMIN_PROHIBITED, icmpv6.ADMIN_PROHIBITED),
-    errno.EPERM: (icmpv4.ADMIN_PROHIBITED, icmpv6.ADMIN_PROHIBITED),
+    errno.EHOSTUNREACH: HOST_UNREACHABLE,
+    errno.EHOSTDOWN: HOST_UNREACHABLE,
+    errno.ENETUNREACH: NO_ROUTE,
+    errno.ENETDOWN: NO_ROUTE,
+    errno.EADDRNOTAVAIL: NO_ROUTE,
+    errno.EAFNOSUPPORT: NO_ROUTE,
+    errno.EACCES: PROHIBITED,
+    errno.EPERM: PROHIBITED,
     errno.ENOPROTOOPT: (icmpv4.PROTOCOL_UNREACHABLE, icmpv6.PORT_UNREACHABLE),
 }
 REFUSED: Final = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE)
@@ -139,9 +140,5 @@ class TcpForwarder:
 def send_unreachable(stack: Stack, packet: Packet, number: int) -> None:
     """The ICMP error that an errno of the host means to the sender of `packet`; none when it means nothing there."""
     codes = UNREACHABLE.get(number)
-    if codes is None:
-        return
-    if packet.version == 4:
-        stack.icmp4.send_unreachable(packet, codes[0])
-    else:
-        stack.icmp6.send_unreachable(packet, codes[1])
+    if codes is not None:
+        stack.send_unreachable(packet, codes)

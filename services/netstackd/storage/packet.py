@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from services.netstackd.wire.numbers import PROTO_TCP, PROTO_UDP
+
 if TYPE_CHECKING:
     from services.netstackd.network.interface import Interface
 
@@ -164,3 +166,41 @@ class Packet:
 
 
 _COPIED: Final = tuple(name for name in Packet.__slots__ if name not in ("head", "end", "iface"))
+
+
+def outgoing(
+    version: int,
+    head: bytearray,
+    l4: int,
+    body: Payload | None,
+    proto: int,
+    src: int,
+    dst: int,
+    tos: int,
+    ttl: int,
+    mark: int,
+    owner: Any,
+    csum: int,
+) -> Packet:
+    """A packet of ours: HEADROOM free bytes and all headers in `head`, and what follows them there or in `body`."""
+    end = len(head)
+    packet = Packet(head, end)
+    packet.version = version
+    packet.l2 = packet.l3 = HEADROOM
+    packet.l4 = l4
+    packet.body = body
+    packet.payload = l4 if body is None else end
+    packet.proto = proto
+    packet.src = src
+    packet.dst = dst
+    packet.tos = tos
+    packet.ttl = ttl
+    packet.mark = mark
+    packet.owner = owner
+    packet.csum = csum
+    if (proto == PROTO_UDP or proto == PROTO_TCP) and end >= l4 + 4:
+        packet.sport = head[l4] << 8 | head[l4 + 1]
+        packet.dport = head[l4 + 2] << 8 | head[l4 + 3]
+        if proto == PROTO_TCP and end >= l4 + 14:
+            packet.tcp_flags = head[l4 + 13]
+    return packet

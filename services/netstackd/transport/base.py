@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.errors import NetError, WouldBlock
+from services.netstackd.network.routes import BROADCAST, Destination
 from services.netstackd.storage.packet import Packet
 
 if TYPE_CHECKING:
@@ -322,6 +323,41 @@ class DatagramSocket(Socket):
             return self.multicast_ttl
         return max(self.ttl, 0)
 
+    def way_to(self, address: SocketAddress | None, source: int, device: Interface | None) -> tuple[Destination, int]:
+        """(the way to a destination of this socket's own version, that destination). NetError: see `resolve`; EINVAL
+        (the other version), EACCES (a broadcast address without SO_BROADCAST), what routes say."""
+        version, destination, _, scope = self.resolve(address)
+        if version != self.version:
+            raise NetError(errno.EINVAL, "the destination is of the other version")
+        oif = device or self.output_device(version, destination, scope)
+        way = self.stack.routing(version).output(destination, source or self.local, oif, self.mark, self.tos)
+        if way.error:
+            raise NetError(way.error, "no route")
+        if way.kind == BROADCAST and not self.broadcast:
+            raise NetError(errno.EACCES, "SO_BROADCAST is not set")
+        return way, destination
+
+    def send_message(self, way: Destination, dst: int, proto: int, message: bytes, ttl: int, tos: int) -> int:
+        """Hand a message to IP as the socket's options want it sent; 0 or an errno."""
+        if self.version == 4:
+            options, dont_fragment = self.options, self.pmtu_discover in (2, 3)
+        else:
+            options, dont_fragment = b"", self.dont_fragment6
+        return self.stack.ip(self.version).send(
+            way,
+            way.source,
+            dst,
+            proto,
+            message,
+            ttl=ttl,
+            tos=tos,
+            dont_fragment=dont_fragment,
+            options=options,
+            mark=self.mark,
+            owner=self,
+            loop=self.multicast_loop,
+        )
+
     # -- multicast --
 
     def join(self, version: int, group: int, iface: Interface) -> None:
@@ -399,6 +435,25 @@ class DatagramSocket(Socket):
         self.shut_read = self.shut_read or how in (SHUT_RD, SHUT_RDWR)
         self.shut_write = self.shut_write or how in (SHUT_WR, SHUT_RDWR)
         self.wake(POLLIN | POLLOUT)
+
+    def connect(self, address: SocketAddress | None) -> None:
+        """connect(2): send there when nothing else is said, and receive from there alone; None undoes it."""
+        self.require_open()
+        self.remote = address
+
+    def close(self) -> None:
+        """See Socket."""
+        if self.closed:
+            return
+        self.closed = True
+        self.release()
+        self.leave_all()
+        self.queue.clear()
+        self.wake(POLLIN | POLLOUT)
+
+    def release(self) -> None:
+        """Give up what others find this socket by (called once, by `close`)."""
+        raise NotImplementedError
 
     def name(self) -> SocketAddress:
         """getsockname(2)."""

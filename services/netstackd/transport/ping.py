@@ -4,11 +4,9 @@ SOCK_DGRAM, IPPROTO_ICMP)). The identifier is the socket's port: it takes replie
 from __future__ import annotations
 
 import errno
-from select import POLLIN, POLLOUT
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.errors import NetError
-from services.netstackd.network.routes import BROADCAST, Destination
 from services.netstackd.storage.packet import Packet, Payload
 from services.netstackd.transport.base import AF_INET, DatagramSocket, SocketAddress
 from services.netstackd.wire import icmpv4, icmpv6
@@ -93,11 +91,6 @@ class PingSocket(DatagramSocket):
         self.local_port = self.stack.ping.claim(self, ident)
         self.local = value
 
-    def connect(self, address: SocketAddress | None) -> None:
-        """connect(2)."""
-        self.require_open()
-        self.remote = address
-
     def send(
         self,
         data: Payload,
@@ -115,68 +108,20 @@ class PingSocket(DatagramSocket):
         message = bytes(data)
         if len(message) < 8 or message[0] != _REQUEST[self.version] or message[1]:
             raise NetError(errno.EINVAL, "only echo requests can be sent")
-        version, destination, _, scope = self.resolve(address)
-        if version != self.version:
-            raise NetError(errno.EINVAL, "the destination is of the other version")
-        stack = self.stack
+        way, destination = self.way_to(address, source, device)
         if not self.local_port:
-            self.local_port = stack.ping.claim(self, 0)
-        oif = device or self.output_device(version, destination, scope)
-        way = stack.routing(version).output(destination, source or self.local, oif, self.mark, self.tos)
-        if way.error:
-            raise NetError(way.error, "no route")
-        if way.kind == BROADCAST and not self.broadcast:
-            raise NetError(errno.EACCES, "SO_BROADCAST is not set")
+            self.local_port = self.stack.ping.claim(self, 0)
+        icmp = self.stack.icmp(self.version)
+        icmp.counted(icmp.echo_request)
         sequence = int.from_bytes(message[6:8], "big")
-        hops = ttl or self.hop_limit(version, destination)
-        tos = self.tos if tos < 0 else tos
-        number = self._emit(way, destination, sequence, message[8:], hops, tos)
+        packet = icmp.echo(way.source, destination, icmp.echo_request, self.local_port, sequence, message[8:])
+        hops = ttl or self.hop_limit(self.version, destination)
+        number = self.send_message(way, destination, icmp.proto, packet, hops, self.tos if tos < 0 else tos)
         if number:
             raise NetError(number, "could not be sent")
         return len(message)
 
-    def _emit(self, way: Destination, dst: int, sequence: int, data: bytes, hops: int, tos: int) -> int:
-        stack = self.stack
-        if self.version == 4:
-            stack.icmp4.counted(icmpv4.ECHO_REQUEST)
-            message = icmpv4.echo(icmpv4.ECHO_REQUEST, self.local_port, sequence, data)
-            return stack.ipv4.send(
-                way,
-                way.source,
-                dst,
-                PROTO_ICMP,
-                message,
-                ttl=hops,
-                tos=tos,
-                dont_fragment=self.pmtu_discover in (2, 3),
-                options=self.options,
-                mark=self.mark,
-                owner=self,
-                loop=self.multicast_loop,
-            )
-        stack.icmp6.counted(icmpv6.ECHO_REQUEST)
-        message = icmpv6.echo(way.source, dst, icmpv6.ECHO_REQUEST, self.local_port, sequence, data)
-        return stack.ipv6.send(
-            way,
-            way.source,
-            dst,
-            PROTO_ICMPV6,
-            message,
-            ttl=hops,
-            tos=tos,
-            dont_fragment=self.dont_fragment6,
-            mark=self.mark,
-            owner=self,
-            loop=self.multicast_loop,
-        )
-
-    def close(self) -> None:
-        """See Socket."""
-        if self.closed:
-            return
-        self.closed = True
+    def release(self) -> None:
+        """See DatagramSocket."""
         if self.local_port:
             self.stack.ping.sockets.pop((self.version, self.local_port), None)
-        self.leave_all()
-        self.queue.clear()
-        self.wake(POLLIN | POLLOUT)

@@ -9,12 +9,10 @@ ICMP_FILTER and ICMP6_FILTER are bit sets of types that are not wanted.
 from __future__ import annotations
 
 import errno
-from select import POLLIN, POLLOUT
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.errors import NetError
-from services.netstackd.network.routes import BROADCAST, Destination
-from services.netstackd.storage.packet import HEADROOM, Packet, Payload
+from services.netstackd.storage.packet import CSUM_NONE, HEADROOM, Packet, Payload, outgoing
 from services.netstackd.transport.base import AF_INET, SOCK_RAW, DatagramSocket, Message, SocketAddress
 from services.netstackd.wire import ipv4 as ipv4_wire
 from services.netstackd.wire.checksum import checksum, ones_sum
@@ -23,6 +21,7 @@ from services.netstackd.wire.numbers import PROTO_ICMP, PROTO_ICMPV6, PROTO_RAW,
 if TYPE_CHECKING:
     from services.netstackd.network.icmp import IcmpError
     from services.netstackd.network.interface import Interface
+    from services.netstackd.network.routes import Destination
     from services.netstackd.stack import Stack
 
 _HEADER: Final = ipv4_wire.HEADER
@@ -33,41 +32,25 @@ class Raw:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self.sockets4: dict[int, list[RawSocket]] = {}
-        self.sockets6: dict[int, list[RawSocket]] = {}
+        self.sockets: Final[dict[int, dict[int, list[RawSocket]]]] = {4: {}, 6: {}}  # version, protocol
 
-    def deliver4(self, packet: Packet) -> bool:
-        """A copy for every socket that wants it, header included; whether there was one."""
+    def deliver(self, packet: Packet) -> bool:
+        """A copy for every socket that wants it, of IPv4 with its header; whether there was a socket for it."""
         taken = False
-        for socket in self.sockets4.get(packet.proto, ()):
+        for socket in self.sockets[packet.version].get(packet.proto, ()):
             if socket.matches(packet):
                 taken = True
-                if packet.proto != PROTO_ICMP or not socket.filters(packet):
+                if not socket.filters(packet) and socket.checksum_good(packet):
                     twin = packet.copy()
-                    twin.payload = twin.l3
+                    twin.payload = twin.l3 if packet.version == 4 else twin.l4
                     twin.sport = 0
                     socket.enqueue(twin)
         return taken
 
-    def deliver6(self, packet: Packet) -> bool:
-        """The same for IPv6, from the transport header on."""
-        taken = False
-        for socket in self.sockets6.get(packet.proto, ()):
-            if socket.matches(packet):
-                taken = True
-                if (packet.proto == PROTO_ICMPV6 and socket.filters(packet)) or not socket.checksum_good(packet):
-                    continue
-                twin = packet.copy()
-                twin.payload = twin.l4
-                twin.sport = 0
-                socket.enqueue(twin)
-        return taken
-
     def input_error(self, error: IcmpError) -> bool:
         """An ICMP error about a packet of this protocol from here; whether there is a socket for it."""
-        table = self.sockets4 if error.version == 4 else self.sockets6
         found = False
-        for socket in table.get(error.proto, ()):
+        for socket in self.sockets[error.version].get(error.proto, ()):
             if socket.remote is not None and socket.remote[0] != error.dst:
                 continue
             if socket.local and socket.local != error.src:
@@ -78,12 +61,12 @@ class Raw:
 
     def add(self, socket: RawSocket) -> None:
         """Enter a socket."""
-        table = self.sockets4 if socket.version == 4 else self.sockets6
+        table = self.sockets[socket.version]
         table.setdefault(socket.protocol, []).append(socket)
 
     def remove(self, socket: RawSocket) -> None:
         """Take it out."""
-        table = self.sockets4 if socket.version == 4 else self.sockets6
+        table = self.sockets[socket.version]
         sockets = table.get(socket.protocol, [])
         if socket in sockets:
             sockets.remove(socket)
@@ -118,7 +101,9 @@ class RawSocket(DatagramSocket):
         return not is_multicast(packet.version, packet.dst) or self.accepts_group(packet)
 
     def filters(self, packet: Packet) -> bool:
-        """Whether the type of an ICMP message is filtered out."""
+        """Whether it is an ICMP message of a type that is filtered out."""
+        if packet.proto != (PROTO_ICMP if self.version == 4 else PROTO_ICMPV6):
+            return False
         if packet.end <= packet.l4:
             return True
         kind = packet.head[packet.l4]
@@ -152,11 +137,6 @@ class RawSocket(DatagramSocket):
                 raise NetError(errno.EADDRNOTAVAIL, "not an address of this host")
         self.local = value
 
-    def connect(self, address: SocketAddress | None) -> None:
-        """connect(2)."""
-        self.require_open()
-        self.remote = address
-
     def send(
         self,
         data: Payload,
@@ -171,49 +151,15 @@ class RawSocket(DatagramSocket):
         self.require_open()
         if self.error:
             self.raise_error()
-        version, destination, _, scope = self.resolve(address)
-        if version != self.version:
-            raise NetError(errno.EINVAL, "the destination is of the other version")
-        oif = device or self.output_device(version, destination, scope)
-        way = self.stack.routing(version).output(destination, source or self.local, oif, self.mark, self.tos)
-        if way.error:
-            raise NetError(way.error, "no route")
-        if way.kind == BROADCAST and not self.broadcast:
-            raise NetError(errno.EACCES, "SO_BROADCAST is not set")
+        way, destination = self.way_to(address, source, device)
         message = bytes(data)
         tos = self.tos if tos < 0 else tos
-        hops = ttl or self.hop_limit(version, destination)
         if self.header_included:
             number = self._send_whole(way, message)
-        elif version == 4:
-            number = self.stack.ipv4.send(
-                way,
-                way.source,
-                destination,
-                self.protocol,
-                message,
-                ttl=hops,
-                tos=tos,
-                dont_fragment=self.pmtu_discover in (2, 3),
-                options=self.options,
-                mark=self.mark,
-                owner=self,
-                loop=self.multicast_loop,
-            )
         else:
-            number = self.stack.ipv6.send(
-                way,
-                way.source,
-                destination,
-                self.protocol,
-                self._with_checksum(message, way.source, destination),
-                ttl=hops,
-                tos=tos,
-                dont_fragment=self.dont_fragment6,
-                mark=self.mark,
-                owner=self,
-                loop=self.multicast_loop,
-            )
+            whole = message if self.version == 4 else self._with_checksum(message, way.source, destination)
+            hops = ttl or self.hop_limit(self.version, destination)
+            number = self.send_message(way, destination, self.protocol, whole, hops, tos)
         if number:
             raise NetError(number, "could not be sent")
         return len(message)
@@ -248,25 +194,9 @@ class RawSocket(DatagramSocket):
         if not ident:
             head[l3 + 4 : l3 + 6] = self.stack.ipv4.next_ident(src, dst, proto).to_bytes(2, "big")
         ipv4_wire.write_checksum(head, l3)
-        packet = Packet(head, len(head))
-        packet.version = 4
-        packet.l2 = packet.l3 = l3
-        packet.l4 = packet.payload = l3 + size
-        packet.proto = proto
-        packet.src = src
-        packet.dst = dst
-        packet.tos = tos
-        packet.ttl = ttl
-        packet.mark = self.mark
-        packet.owner = self
+        packet = outgoing(4, head, l3 + size, None, proto, src, dst, tos, ttl, self.mark, self, CSUM_NONE)
         return self.stack.ipv4.transmit(packet, way)
 
-    def close(self) -> None:
-        """See Socket."""
-        if self.closed:
-            return
-        self.closed = True
+    def release(self) -> None:
+        """See DatagramSocket."""
         self.stack.raw.remove(self)
-        self.leave_all()
-        self.queue.clear()
-        self.wake(POLLIN | POLLOUT)

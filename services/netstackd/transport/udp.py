@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from select import POLLIN, POLLOUT
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.errors import NetError
+from services.netstackd.network.icmp import PORT_UNREACHABLE
 from services.netstackd.network.interface import OFFLOAD_CSUM, OFFLOAD_USO
 from services.netstackd.network.routes import BROADCAST, Destination
 from services.netstackd.storage.packet import CSUM_PARTIAL, GSO_UDP, Packet, Payload
 from services.netstackd.transport.base import AF_INET, AF_INET6, DatagramSocket, SocketAddress
 from services.netstackd.transport.ports import Binding, Ports
-from services.netstackd.wire import icmpv4, icmpv6
 from services.netstackd.wire.numbers import IPV4_BROADCAST, PROTO_UDP, is_multicast
 from services.netstackd.wire.udp import header_checksummed, parse_udp_untrusted
 
@@ -99,12 +98,8 @@ class Udp:
     def _no_port(self, packet: Packet) -> None:
         """RFC 1122 section 4.1.3.1."""
         self._count[_DROP_NO_PORT] += 1
-        if packet.version == 4:
-            self._count[_NO_PORT[4]] += 1
-            self._stack.icmp4.send_unreachable(packet, icmpv4.PORT_UNREACHABLE)
-        else:
-            self._count[_NO_PORT[6]] += 1
-            self._stack.icmp6.send_unreachable(packet, icmpv6.PORT_UNREACHABLE)
+        self._count[_NO_PORT[packet.version]] += 1
+        self._stack.send_unreachable(packet, PORT_UNREACHABLE)
 
     def _input_group(self, packet: Packet) -> None:
         """Multicast and broadcast: a copy for every socket that matches."""
@@ -413,42 +408,27 @@ class UdpSocket(DatagramSocket):
         stack.counters.values[_OUT[version]] += 1
         if version == 4:
             wanted = self.pmtu_discover
-            number = stack.ipv4.send(
-                way,
-                src,
-                dst,
-                PROTO_UDP,
-                transport,
-                body,
-                ttl=ttl,
-                tos=tos,
-                dont_fragment=wanted in (2, 3) or (wanted == 1 and fits),
-                options=self.options,
-                mark=self.mark,
-                owner=self,
-                loop=self.multicast_loop,
-                csum=csum,
-                gso_size=gso_size,
-                gso_type=GSO_UDP if gso_size else 0,
-            )
+            dont_fragment = wanted in (2, 3) or (wanted == 1 and fits)
         else:
-            number = stack.ipv6.send(
-                way,
-                src,
-                dst,
-                PROTO_UDP,
-                transport,
-                body,
-                ttl=ttl,
-                tos=tos,
-                dont_fragment=self.dont_fragment6,
-                mark=self.mark,
-                owner=self,
-                loop=self.multicast_loop,
-                csum=csum,
-                gso_size=gso_size,
-                gso_type=GSO_UDP if gso_size else 0,
-            )
+            dont_fragment = self.dont_fragment6
+        number = (stack.ipv4 if version == 4 else stack.ipv6).send(
+            way,
+            src,
+            dst,
+            PROTO_UDP,
+            transport,
+            body,
+            ttl=ttl,
+            tos=tos,
+            dont_fragment=dont_fragment,
+            options=self.options if version == 4 else b"",
+            mark=self.mark,
+            owner=self,
+            loop=self.multicast_loop,
+            csum=csum,
+            gso_size=gso_size,
+            gso_type=GSO_UDP if gso_size else 0,
+        )
         if number:
             raise NetError(number, "could not be sent")
         return length
@@ -465,15 +445,9 @@ class UdpSocket(DatagramSocket):
             self.segment_size = size
         return len(data)
 
-    def close(self) -> None:
-        """See Socket."""
-        if self.closed:
-            return
-        self.closed = True
+    def release(self) -> None:
+        """See DatagramSocket."""
         self._disconnect()
-        self.leave_all()
         if self.binding is not None:
             self.stack.udp.ports.remove(self.binding)
             self.binding = None
-        self.queue.clear()
-        self.wake(POLLIN | POLLOUT)

@@ -51,7 +51,7 @@ def test_echo_request_to_a_broadcast_address_is_not_answered_unless_told() -> No
     packet = ipv4.header(SRC[4], ip("10.0.0.255"), 1, len(echo)) + echo
     to_b(pair, packet, group=True)
     assert pair.b.count("DropIcmpBroadcastEcho") == 1 and pair.b.count("IcmpOutEchoReps") == 0
-    pair.b.stack.icmp4.echo_ignore_broadcasts = False
+    pair.b.stack.icmp4.echo_ignore_groups = False
     to_b(pair, packet, group=True)
     assert pair.b.count("IcmpOutEchoReps") == 1
     answer = [f.data for f in pair.world.sent(pair.b, ETHERTYPE_IPV4)][-1]
