@@ -444,7 +444,7 @@ class SystrapContext:
             self._let_go()
         if len(ops) == 1 and ops[0].host_fd < 0:  # by far the most
             nr, args, _ = ops[0]
-            self._expected = [] if is_direct(nr, args) else [(nr, args, ())]
+            self._expected = [] if is_direct(nr, args, platform.vdso_range) else [(nr, args, ())]
             self._first_row = 0
             self._op_rows = 1
             _ONE_OP.pack_into(platform.arena_map, self.at + layout.OPS, nr, *args)
@@ -465,7 +465,7 @@ class SystrapContext:
                         return False
                 args = (args[0], args[1], args[2], args[3], number, args[5])
             rows += (nr, *args, 0)
-            if not is_direct(nr, args):
+            if not is_direct(nr, args, platform.vdso_range):
                 expected.append((nr, args, ((host_fd, number),) if host_fd >= 0 else ()))
             elif host_fd >= 0:
                 first = 1
@@ -499,12 +499,12 @@ class SystrapContext:
         if len(ops) != 1 or host_fd != self._kept_file:
             return False
         args = (args[0], args[1], args[2], args[3], self.kept, args[5])
-        if not is_direct(nr, args):
+        platform = self.platform
+        if not is_direct(nr, args, platform.vdso_range):
             return False
         self._expected = []
         self._first_row = 0
         self._op_rows = 1
-        platform = self.platform
         _ONE_OP.pack_into(platform.arena_map, self.at + layout.OPS, nr, *args)
         platform.u32[self._op_count_i] = 1
         return True

@@ -7,11 +7,11 @@ of the platform).
 
 A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more
 than the change itself, five times over in a virtual machine: new anonymous memory, private mappings of a file that was
-handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only outside the stub's range. A
-guest that jumps to such an instruction changes its own memory behind the Sentry's back; it reaches no other memory, no
-file but one that it maps for reading, or mapped in its last call (`SystrapContext.kept`), and nothing it could not have
-had by asking, except that its own RLIMIT_AS and RLIMIT_DATA are not counted for it. What gives access (handing in a
-file, sharing one, write permission, a move) is never let through.
+handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only at an address of the caller's
+choice outside the stub's range and the vDSO. A guest that jumps to such an instruction changes its own memory behind
+the Sentry's back; it reaches no other memory, no file but one that it maps for reading, or mapped in its last call
+(`SystrapContext.kept`), and nothing it could not have had by asking, except that its own RLIMIT_AS and RLIMIT_DATA are
+not counted for it. What gives access (handing in a file, sharing one, write permission, a move) is never let through.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ HOST_CALLS: Final = {
     "write": "ring the doorbell (8 bytes to that one eventfd)",
     "rt_sigreturn": "leave a signal handler: sets only the thread's own registers",
     "exit": "end a thread whose task ended",
-    "close": "drop a host file after it was mapped",
-    "mmap": "anonymous memory, and private mappings of files handed in, outside the stub; else as posted, checked",
-    "munmap": "outside the stub; else as posted, checked against the post",
-    "mprotect": "taking write permission away outside the stub; else as posted, checked against the post",
+    "close": "drop a host file after it was mapped; never the doorbell or the arena",
+    "mmap": "anonymous memory, and files handed in privately, outside stub and vDSO; else as posted, checked",
+    "munmap": "outside stub and vDSO; else as posted, checked against the post",
+    "mprotect": "taking write permission away outside stub and vDSO; else as posted, checked against the post",
     "mremap": "as posted by the Sentry, checked against the post",
-    "madvise": "DONTNEED and FREE outside the stub; else as posted, checked against the post",
+    "madvise": "DONTNEED and FREE outside stub and vDSO; else as posted, checked against the post",
     "clone": "as posted by the Sentry, checked against the post; all arguments in registers",
 }
 
@@ -49,9 +49,12 @@ _TRAP: Final = 0x00030000
 _NOTIFY: Final = 0x7FC00000
 _ALLOW: Final = 0x7FFF0000
 _LD_W_ABS, _JEQ_K, _JGE_K, _JSET_K, _RET_K, _TAX, _ADD_X = 0x20, 0x15, 0x35, 0x45, 0x06, 0x07, 0x0C
+_SUB_K, _LSH_K, _RSH_K, _OR_X = 0x14, 0x64, 0x74, 0x4C
 _MMAP, _MUNMAP, _MPROTECT, _MREMAP, _MADVISE = 9, 11, 10, 25, 28
 _MAP_SHARED: Final = 1  # also of MAP_SHARED_VALIDATE
+_MAP_FIXED: Final = 0x10
 _MAP_ANONYMOUS: Final = 0x20
+_MAP_GROWSDOWN: Final = 0x100
 _PROT_WRITE_OR_ODD: Final = 0xFFFFFFFF & ~5  # anything but PROT_READ and PROT_EXEC
 _DIRECT_ADVICE: Final = (4, 8)  # MADV_DONTNEED, MADV_FREE
 _STUB_HIGH: Final = layout.STUB_BASE >> 32  # the stub's whole range has this high half
@@ -86,11 +89,26 @@ class _Assembler:
     def if_any_bit(self, bits: int, target: str) -> None:
         self.code.append((_JSET_K, target, 0, bits & 0xFFFFFFFF))
 
+    def unless_any_bit(self, bits: int, target: str) -> None:
+        self.code.append((_JSET_K, 0, target, bits & 0xFFFFFFFF))
+
+    def calculate(self, op: int, value: int) -> None:
+        """Accumulator = accumulator `op` value."""
+        self.code.append((op, 0, 0, value & 0xFFFFFFFF))
+
+    def keep(self) -> None:
+        """X = accumulator."""
+        self.code.append((_TAX, 0, 0, 0))
+
+    def with_kept(self, op: int) -> None:
+        """Accumulator = accumulator `op` X."""
+        self.code.append((op, 0, 0, 0))
+
     def add_loaded(self, offset: int) -> None:
         """Accumulator = word at `offset` + accumulator."""
-        self.code.append((_TAX, 0, 0, 0))
-        self.code.append((_LD_W_ABS, 0, 0, offset))
-        self.code.append((_ADD_X, 0, 0, 0))
+        self.keep()
+        self.load(offset)
+        self.with_kept(_ADD_X)
 
     def jump(self, target: str) -> None:
         """Always to `target`, which must be near."""
@@ -111,11 +129,16 @@ class _Assembler:
         return bytes(out)
 
 
-def is_direct(nr: int, args: Sequence[int]) -> bool:
-    """Whether the filter lets this operation through without asking: the same rules as in `program`."""
+def is_direct(nr: int, args: Sequence[int], vdso: tuple[int, int]) -> bool:
+    """Whether the filter lets this operation through without asking: the same rules as in `program`.
+
+    `vdso`: where vDSO and vvar lie, start and end.
+    """
     if nr == _MMAP:
         handed_in = 0 <= (args[4] & 0xFFFFFFFF) - layout.DONATED_FD < layout.DONATED_FDS
-        wanted = bool(args[3] & _MAP_ANONYMOUS) or (not args[3] & _MAP_SHARED and handed_in)
+        wanted = args[3] & (_MAP_FIXED | _MAP_GROWSDOWN) == _MAP_FIXED and (
+            bool(args[3] & _MAP_ANONYMOUS) or (not args[3] & _MAP_SHARED and handed_in)
+        )
     elif nr == _MPROTECT:
         wanted = not args[2] & _PROT_WRITE_OR_ODD
     elif nr == _MADVISE:
@@ -124,12 +147,19 @@ def is_direct(nr: int, args: Sequence[int]) -> bool:
         wanted = nr == _MUNMAP
     if not wanted or args[1] >> 32 >= _LENGTH_HIGH_END:
         return False
-    high = args[0] >> 32
-    return high > _STUB_HIGH or high + (args[1] >> 32) < _STUB_HIGH - 2
+    high, length_high = args[0] >> 32, args[1] >> 32
+    if high <= _STUB_HIGH:
+        return high + length_high < _STUB_HIGH - 2
+    start, end = vdso
+    if high > (end - 1) >> 32 or high + length_high < (start >> 32) - 1:
+        return True
+    if length_high:
+        return False
+    return args[0] >> 12 >= end >> 12 or (args[0] >> 12) + ((args[1] - 1 & 0xFFFFFFFF) >> 12) < start >> 12
 
 
-def program(image: Image) -> bytes:
-    """The filter for this stub image, as an array of struct sock_filter."""
+def program(image: Image, vdso: tuple[int, int]) -> bytes:
+    """The filter for this stub image, as an array of struct sock_filter. `vdso`: as in `is_direct`."""
     asm = _Assembler()
     asm.load(_OFF_ARCH)
     asm.unless_equal(_AUDIT_ARCH_X86_64, "trap")
@@ -180,6 +210,8 @@ def program(image: Image) -> bytes:
     only("local mmap", (_MMAP,), "op mmap")
     asm.label("op mmap")
     asm.load(_OFF_ARGS + 3 * 8)
+    asm.unless_any_bit(_MAP_FIXED, "notify")  # the host could place it in a gap of the stub's range,
+    asm.if_any_bit(_MAP_GROWSDOWN, "notify")  # or have it grow there
     asm.if_any_bit(_MAP_ANONYMOUS, "op range")
     asm.if_any_bit(_MAP_SHARED, "notify")
     asm.load(_OFF_ARGS + 4 * 8)
@@ -199,13 +231,40 @@ def program(image: Image) -> bytes:
     asm.load(_OFF_ARGS + 8 + 4)
     asm.if_at_least(_LENGTH_HIGH_END, "notify")
     asm.load(_OFF_ARGS + 4)
-    asm.if_at_least(_STUB_HIGH + 1, "allow")
+    asm.if_at_least(_STUB_HIGH + 1, "above")
     asm.add_loaded(_OFF_ARGS + 8 + 4)
     asm.if_at_least(_STUB_HIGH - 2, "notify")
     asm.give(_ALLOW)
+    asm.label("above")  # and not on vvar and vDSO: by the high half, or else by the page, counted from `base`
+    start, end = vdso
+    base = (start >> 32) - 1
+    asm.if_at_least(((end - 1) >> 32) + 1, "allow")
+    asm.add_loaded(_OFF_ARGS + 8 + 4)
+    asm.unless_at_least(base, "allow")
+    asm.load(_OFF_ARGS + 8 + 4)
+    asm.unless_equal(0, "notify")
+    asm.load(_OFF_ARGS + 4)
+    asm.calculate(_SUB_K, base)
+    asm.calculate(_LSH_K, 20)
+    asm.keep()
+    asm.load(_OFF_ARGS)
+    asm.calculate(_RSH_K, 12)
+    asm.with_kept(_OR_X)
+    asm.if_at_least((end >> 12) - (base << 20), "allow")
+    asm.keep()
+    asm.load(_OFF_ARGS + 8)
+    asm.calculate(_SUB_K, 1)
+    asm.calculate(_RSH_K, 12)
+    asm.with_kept(_ADD_X)
+    asm.if_at_least((start >> 12) - (base << 20), "notify")
+    asm.give(_ALLOW)
     only("clone", (_NR["clone"],), "notify")
     only("mmap", (_NR["mmap"],), "notify")
-    only("close", (_NR["close"],), "allow")
+    asm.label("close")
+    asm.load(_OFF_ARGS)
+    for number in (layout.DOORBELL_FD, layout.ARENA_FD):
+        asm.if_equal(number, "kill")
+    only("close a file", (_NR["close"],), "allow")
     only("exit", (_NR["exit"],), "allow")
     only("yield", (_SCHED_YIELD,), "allow")
     asm.label("futex")

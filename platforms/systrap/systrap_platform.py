@@ -308,6 +308,7 @@ class SystrapPlatform:
         self.lost: list[SystrapContext] = []  # contexts whose host process died unasked
         self.spaces_by_pid: dict[int, SystrapAddressSpace] = {}
         self.vdso: tuple[int, int, int] = (0, 0, 0)  # start of vvar, start of vdso, end
+        self.vdso_range = (0, 0)  # start of both, end
         self._children: dict[int, _Child] = {}  # by nonce (also the header's offset for new spaces)
         self._claims: dict[int, _Child] = {}  # by the id that the parent's clone returned
         # Ids of children that were refused or died before they were claimed.
@@ -366,6 +367,7 @@ class SystrapPlatform:
         """What needs the host's /proc: may be called early, before it is out of reach."""
         if not self.vdso[1]:
             self.vdso = _find_vdso()
+            self.vdso_range = (self.vdso[0], self.vdso[2])
 
     def start(self, death_signal: int = 0) -> None:
         """Make the pristine process. OSError with the reason when the host refuses (no user notification, ...)."""
@@ -461,7 +463,7 @@ class SystrapPlatform:
             vdso_end,
             _USER_END - vdso_end,
         )
-        program = guest_filter.program(self.image)
+        program = guest_filter.program(self.image, (vvar, vdso_end))
         at = context.at + layout.BUFFER
         setup = struct.pack(
             "<8Q6Q",

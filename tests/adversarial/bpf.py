@@ -66,6 +66,14 @@ def run(code: Sequence[tuple[int, int, int, int]], packed: bytes) -> int:
             a = (a + k) & _MASK
         elif op == 0x0C:
             a = (a + x) & _MASK
+        elif op == 0x14:
+            a = (a - k) & _MASK
+        elif op == 0x4C:
+            a |= x
+        elif op == 0x64:
+            a = (a << k) & _MASK
+        elif op == 0x74:
+            a >>= k
         elif op == 0x07:
             x = a
         elif op == 0x87:

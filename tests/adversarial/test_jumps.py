@@ -15,12 +15,13 @@ DIE = (
     "child_region_own hello hello_thread futex_wake futex_requeue futex_lock_pi futex_private futex_other_call "
     "ring_other_fd ring_arena ring_longer ring_pwrite close_other_call exit_alone exit_group_there exit_leader "
     "map_stub map_other_call map_shared_arena unmap_there unmap_other_call "
+    "op_mmap_vdso op_munmap_vdso op_protect_vdso op_mmap_anywhere op_mmap_grows close_doorbell close_arena "
     "advise_stub advise_remove advise_other_call "
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()
 HARMLESS = (
     "op_mmap op_file op_file_closed op_file_refused op_file_anonymous op_file_faulted op_file_forked op_high_bits "
-    "futex_wait_wrong_value ring_full close_doorbell close_arena close_all exit_thread"
+    "futex_wait_wrong_value ring_full close_files exit_thread"
 ).split()
 
 

@@ -37,6 +37,7 @@ MARK = 3999
 LAST_CALL = 469
 # uretprobe, uprobe: the kernel lets them past any filter; they work from its trampolines only
 PAST_EVERY_FILTER = {335, 336}
+VDSO = (0x7FFD_8000_2000, 0x7FFD_8000_8000)  # where it might lie
 MAX_STUB_CALLS = 12
 NUMBERS = {name: number for number, name in NAMES.items()}
 LISTS = {
@@ -117,7 +118,7 @@ def _stub_actions(ip: int, arch: int, nr: int, code: Any) -> set[int]:
 
 def test_stub_filter_really_allows_what_host_calls_says_and_no_more() -> None:
     image = stub_image.load()
-    code = bpf.decode(guest_filter.program(image))
+    code = bpf.decode(guest_filter.program(image, VDSO))
     found: set[str] = set()
     for ip in range(layout.STUB_BASE, image.text_end + 1):
         site = ip in {getattr(image, name) for name in stub_image.Image.__annotations__ if name != "code"}
@@ -136,7 +137,7 @@ def test_stub_filter_really_allows_what_host_calls_says_and_no_more() -> None:
 
 def test_outside_the_stub_and_in_other_abis_everything_traps() -> None:
     image = stub_image.load()
-    code = bpf.decode(guest_filter.program(image))
+    code = bpf.decode(guest_filter.program(image, VDSO))
     outside = [0, 0x401000, layout.STUB_BASE - 1, image.text_end + 1, layout.STUB_BASE + layout.GLOBAL, layout.STUB_END]
     outside += [image.op_ip + (1 << 32), image.op_ip & 0xFFFFFFFF, image.op_ip | 1 << 63, 2**64 - 1, 0xFFFFFFFFFF600007]
     for ip in outside:
@@ -152,7 +153,7 @@ def test_outside_the_stub_and_in_other_abis_everything_traps() -> None:
 
 def test_nothing_is_let_through_unasked_in_the_stubs_own_range() -> None:
     image = stub_image.load()
-    code = bpf.decode(guest_filter.program(image))
+    code = bpf.decode(guest_filter.program(image, VDSO))
     page = 4096
     ranges = [(start, length) for start in (layout.STUB_BASE, layout.STUB_BASE + layout.HEADER, layout.STUB_END - page)
               for length in (0, 1, page, 1 << 31)]  # fmt: skip
@@ -163,9 +164,45 @@ def test_nothing_is_let_through_unasked_in_the_stubs_own_range() -> None:
             args = (start, length, third, flags, 0, 0)
             action = bpf.run(code, bpf.Data(nr, bpf.X86_64, image.op_ip, args).pack())
             assert action == bpf.NOTIFY, (nr, hex(start), hex(length))
-            assert not guest_filter.is_direct(nr, args)
+            assert not guest_filter.is_direct(nr, args, VDSO)
     for nr, args in ((9, (1 << 40, 4096, 1, 0x12, 5, 0)), (10, (1 << 40, 4096, 2, 0, 0, 0)), (25, (1 << 40,) * 6)):
         assert bpf.run(code, bpf.Data(nr, bpf.X86_64, image.op_ip, args).pack()) == bpf.NOTIFY
+
+
+@pytest.mark.parametrize("vdso", ((0x7FFD_8000_2000, 0x7FFD_8000_8000), (0x7FFD_FFFF_E000, 0x7FFE_0000_3000)))
+def test_nothing_is_let_through_unasked_on_the_vdso(vdso: tuple[int, int]) -> None:
+    """Against what ranges are: all that meets it asks, all that is not huge and does not meet it goes on."""
+    image = stub_image.load()
+    code = bpf.decode(guest_filter.program(image, vdso))
+    page, block = 4096, 1 << 32
+    start, end = vdso
+    edges = sorted({edge + step for edge in (*vdso, start & -block, end & -block, (end & -block) + block)
+                    for step in (-block, -2 * page, -page, 0, page, 2 * page, block)})  # fmt: skip
+    edges = [edge for edge in edges if edge < 2**47]
+    for low in edges:
+        for high in edges:
+            for length in (high - low, high - low - 1):
+                if length <= 0:
+                    continue
+                meets = low < end and low + length > start
+                for nr, third, flags in ((9, 3, 0x32), (11, 0, 0), (10, 1, 0), (28, 4, 0)):
+                    args = (low, length, third, flags, 0, 0)
+                    action = bpf.run(code, bpf.Data(nr, bpf.X86_64, image.op_ip, args).pack())
+                    assert guest_filter.is_direct(nr, args, vdso) == (action == bpf.ALLOW), (hex(low), hex(length))
+                    if meets:
+                        assert action == bpf.NOTIFY, (nr, hex(low), hex(length))
+                    elif length < block:
+                        assert action == bpf.ALLOW, (nr, hex(low), hex(length))
+
+
+def test_host_never_chooses_where_memory_comes_unasked() -> None:
+    image = stub_image.load()
+    code = bpf.decode(guest_filter.program(image, VDSO))
+    for flags in (0x22, 0x100022, 0x132, 0x02):
+        args = (1 << 40, 4096, 3, flags, layout.DONATED_FD, 0)
+        for ip in (image.op_ip, image.map_ip):
+            assert bpf.run(code, bpf.Data(9, bpf.X86_64, ip, args).pack()) == bpf.NOTIFY
+        assert not guest_filter.is_direct(9, args, VDSO)
 
 
 def test_every_system_call_instruction_of_the_stub_is_a_known_one() -> None:

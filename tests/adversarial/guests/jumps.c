@@ -17,6 +17,12 @@ static void op_mmap_across(void) {
 static void op_munmap_across(void) { jump(IP_op_ip, 0, SYS_munmap, 0x7d0000000000, 0x20000000000, 0, 0, 0, 0); }
 static void op_munmap_all(void) { jump(IP_op_ip, 0, SYS_munmap, 0x1000, 0x7ffffffff000, 0, 0, 0, 0); }
 static void op_munmap_end(void) { jump(IP_op_ip, 0, SYS_munmap, STUB_BASE - 4096, 8192, 0, 0, 0, 0); }
+static u64 vdso(void) { return getauxval(AT_SYSINFO_EHDR); }
+static void op_mmap_vdso(void) { jump(IP_op_ip, 0, SYS_mmap, vdso(), 4096, 7, ANON, -1, 0); }
+static void op_munmap_vdso(void) { jump(IP_op_ip, 0, SYS_munmap, vdso() - 4096, 1 << 20, 0, 0, 0, 0); }
+static void op_protect_vdso(void) { jump(IP_op_ip, 0, SYS_mprotect, vdso(), 4096, 0, 0, 0, 0); }
+static void op_mmap_anywhere(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 3, ANON & ~MAP_FIXED, -1, 0); }
+static void op_mmap_grows(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_END + (2L << 32), 4096, 3, ANON | MAP_GROWSDOWN, -1, 0); }
 static void op_protect_read(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 1, 0, 0, 0); }
 static void op_protect_write(void) { jump(IP_op_ip, 0, SYS_mprotect, (long)&op_mmap & -4096, 4096, 7, 0, 0, 0); }
 static void op_remove(void) { jump(IP_op_ip, 0, SYS_madvise, STUB_BASE + SLOTS, SLOT_SIZE, 9, 0, 0, 0); }
@@ -128,20 +134,10 @@ static void ring_full(void) {
   }
 }
 
-static void close_doorbell(void) {
-  jump(IP_close_ip, 0, SYS_close, DOORBELL_FD, 0, 0, 0, 0, 0);
-  for (int k = 0; k < 3; k++) trap(SYS_getppid, 0, 0, 0, 0, 0, 0);
-}
-static void close_arena(void) {
-  jump(IP_close_ip, 0, SYS_close, ARENA_FD, 0, 0, 0, 0, 0);
-  for (int k = 0; k < 5; k++) {
-    int pid = fork(), status = 0; /* a child without its own slots never runs */
-    if (!pid) _exit(0);
-    if (pid > 0 && (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status))) _exit(1);
-  }
-}
-static void close_all(void) {
-  for (int k = 0; k < 1024; k++) jump(IP_close_ip, 0, SYS_close, k, 0, 0, 0, 0, 0);
+static void close_doorbell(void) { jump(IP_close_ip, 0, SYS_close, DOORBELL_FD, 0, 0, 0, 0, 0); }
+static void close_arena(void) { jump(IP_close_ip, 0, SYS_close, 7L << 32 | ARENA_FD, 0, 0, 0, 0, 0); }
+static void close_files(void) {
+  for (int k = DONATED_FD; k < 1024; k++) jump(IP_close_ip, 0, SYS_close, k, 0, 0, 0, 0, 0);
 }
 static void map_stub(void) { jump(IP_map_ip, 0, SYS_mmap, STUB_BASE, 4096, 3, ANON, -1, 0); }
 static void map_other_call(void) { jump(IP_map_ip, 0, SYS_munmap, TARGET, 4096, 0, 0, 0, 0); }
@@ -216,12 +212,12 @@ static void fake_slot(void) {
 #define A(n) {#n, n}
 const struct attack attacks[] = {
     A(op_mmap), A(op_mmap_stub), A(op_mmap_header), A(op_mmap_across), A(op_munmap_across),
-    A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_closed), A(op_file_refused), A(op_file_anonymous), A(op_file_faulted), A(op_file_forked), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_mmap_vdso), A(op_munmap_vdso), A(op_protect_vdso), A(op_mmap_anywhere), A(op_mmap_grows), A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_closed), A(op_file_refused), A(op_file_anonymous), A(op_file_faulted), A(op_file_forked), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
     A(child_region), A(child_region_elsewhere), A(child_region_own), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
     A(futex_wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
-    A(close_doorbell), A(close_arena), A(close_all), A(close_other_call), A(map_stub), A(map_other_call), A(map_shared_arena), A(unmap_there),
+    A(close_doorbell), A(close_arena), A(close_files), A(close_other_call), A(map_stub), A(map_other_call), A(map_shared_arena), A(unmap_there),
     A(unmap_other_call), A(advise_stub), A(advise_remove), A(advise_other_call),
     A(exit_alone), A(exit_group_there),
     A(exit_thread), A(exit_leader), A(setup_call), A(setup_prctl), A(take_frame), A(sigreturn_other_call),
