@@ -343,8 +343,21 @@ class SystrapContext:
     def resume(self, result: int) -> None:
         if self.dead:
             return
-        self.platform.i64[self.result_i] = result
-        self._go(4)  # layout.RETURN_NOW
+        platform = self.platform
+        platform.i64[self.result_i] = result
+        if self.kept or self.entry:
+            self._go(4)  # layout.RETURN_NOW
+            return
+        self._regs = None  # as `_go`
+        self.in_guest = True
+        if self.parked:
+            self.parked = False
+            platform.active[self] = None
+            if self.kept_off != platform.reserved:
+                platform.place(self)
+        platform.u32[self.state_i] = 4
+        if platform.u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
 
     def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
         """Back to the guest with `result`; its stub first copies `data`, which fits into COPY_DATA, to `addr`.
@@ -357,8 +370,21 @@ class SystrapContext:
         pack = _COPIES.get(length)
         if pack is None:
             pack = _COPIES[length] = struct.Struct(f"<qQQ{length}s").pack_into
-        pack(self.platform.arena_map, self.copy_at, result, addr, length, data)
-        self._go(layout.COPY_NOW)
+        platform = self.platform
+        pack(platform.arena_map, self.copy_at, result, addr, length, data)
+        if self.kept or self.entry:
+            self._go(layout.COPY_NOW)
+            return
+        self._regs = None  # as `_go`
+        self.in_guest = True
+        if self.parked:
+            self.parked = False
+            platform.active[self] = None
+            if self.kept_off != platform.reserved:
+                platform.place(self)
+        platform.u32[self.state_i] = 6  # layout.COPY_NOW
+        if platform.u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
 
     def resume_registers(self) -> None:
         if self.dead:

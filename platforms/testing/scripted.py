@@ -237,6 +237,11 @@ class ScriptedContext:
         self._kept.rax = result & 0xFFFFFFFFFFFFFFFF
         self._go(result)
 
+    def resume_with_copy(self, result: int, addr: int, data: bytes) -> None:
+        """There is no guest memory: what would be copied is in the log."""
+        self.platform.log.append(("copy", self.name, (addr, data)))
+        self.resume(result)
+
     def resume_registers(self) -> None:
         rax = self._kept.rax
         result = rax - (1 << 64) if rax >> 63 else rax

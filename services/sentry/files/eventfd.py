@@ -42,13 +42,13 @@ class EventFile(OpenFile):
         self.value = value
         self.semaphore = bool(flags & ev.EFD_SEMAPHORE)
 
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """Eight bytes: the whole counter, or 1 in semaphore mode. EINVAL: count < 8; WouldBlock: it is 0."""
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        """Eight bytes: the whole counter, or 1 in semaphore mode. EINVAL: count < 8; None: it is 0."""
         if count < 8:
             raise LinuxError(errno.EINVAL)
         value = self.value
         if not value:
-            raise WouldBlock
+            return None
         if self.semaphore:
             mm.write(addr, b"\1\0\0\0\0\0\0\0")
             self.value = value - 1

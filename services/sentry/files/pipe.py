@@ -229,8 +229,8 @@ class PipeFile(OpenFile):
         return False
 
     # --- data ---
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """read(2): bytes leave the pipe only once they reached guest memory. WouldBlock: empty; EFAULT: none lost."""
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        """read(2): bytes leave the pipe only once they reached guest memory. None: empty; EFAULT: none lost."""
         pipe = self.pipe
         chunks = pipe.chunks
         if chunks and not pipe.packets:
@@ -243,6 +243,8 @@ class PipeFile(OpenFile):
                 if pipe.queue.entries:
                     pipe.wake_writers()
                 return length
+        elif not chunks and count and pipe.writers:
+            return None
         data = self._next(count)
         if data:
             mm.write(addr, data)

@@ -15,6 +15,7 @@ import errno
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.base import Kind
@@ -22,7 +23,7 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.signal_delivery import deliver
-from services.sentry.kernel.waiter import NO_RETURN, FinalOps, Outcome, StubOp, Wait
+from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, Outcome, ReadWait, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
 from services.sentry.mm.user_memory import CARRIED_MAX
 
@@ -64,6 +65,7 @@ class Dispatcher:
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._trace: Tracer | None = None
         self._serve = self._make_server()
+        self._run_tasks = self._make_runner()
         kernel.answer = self.answer
 
     # --- the loop ---
@@ -239,6 +241,20 @@ class Dispatcher:
                 context._regs = None
                 if u32[context.waiting_i]:
                     wake(context)
+                return
+            if outcome.__class__ is ReadWait and not task.signal_pending and mm.pending is None:
+                context.park()  # at once, for its processor is another's meanwhile; then what `Kernel.park` does
+                task.wait = outcome
+                task.state = "S"
+                task.nvcsw += 1
+                task.timed_out = False
+                queue = task.waited_queue = outcome.file.queue
+                task.mask = READ_MASK
+                queue.entries[task] = None
+                mm.fast = None
+                if kind == 1:
+                    context.has_full_frame = False
+                    context.nr = context.orig_rax = nr
                 return
             mm.fast = None
             if live:  # what follows may be more than an answer
@@ -475,14 +491,53 @@ class Dispatcher:
         context.resume(result)
 
     # --- tasks that were woken ---
-    def _run_tasks(self) -> None:
-        self.withdraw()
-        runnable = self.kernel.runnable
-        for _ in range(len(runnable)):
-            task = runnable.popleft()
-            task.queued = False
-            if not task.exiting:
-                self._run(task)
+    def _make_runner(self) -> Callable[[], None]:
+        """`run_tasks()`: goes on with all that are runnable. A read that finds something is all done in this frame."""
+        u64, runnable, live = self.platform.u64, self.kernel.runnable, self.kernel.standing.live
+        run = self._run
+
+        def run_tasks() -> None:
+            if live:
+                u64[live.pop()] = 0
+            for _ in range(len(runnable)):
+                task: Any = runnable.popleft()
+                task.queued = False
+                wait = task.wait
+                if wait.__class__ is not ReadWait or task.signal_pending or task.exiting or self._trace is not None:
+                    if not task.exiting:
+                        run(task)
+                    continue
+                mm, context = task.mm, task.context
+                if not context.has_full_frame:
+                    mm.fast = context
+                    mm.brought = -1
+                try:
+                    outcome = wait.file.read_user(mm, wait.addr, wait.count)
+                except WouldBlock:
+                    outcome = None
+                except LinuxError as error:
+                    outcome = -error.errno
+                except Exception as error:
+                    mm.fast = mm.pending = None
+                    self._bug(task, error)
+                    continue
+                mm.fast = None
+                if outcome is None:
+                    continue
+                task.wait = None  # as Kernel.unpark
+                task.state = "R"
+                task.waited_queue.entries.pop(task, None)
+                task.waited_queue = None
+                data = mm.pending
+                if task.signal_pending:
+                    self._complete_thunk(task, partial(_flushed, mm, outcome))
+                elif data is None:
+                    context.resume(outcome)
+                else:
+                    mm.pending = None
+                    context.resume_with_copy(outcome, mm.pending_addr, data)
+
+        return run_tasks
 
     def _run(self, task: Task) -> None:
         wait = task.wait
@@ -606,3 +661,10 @@ class Dispatcher:
 
 def _zero() -> int:
     return 0
+
+
+def _flushed(mm: Any, outcome: Outcome) -> Outcome:
+    """`outcome`, once what was to travel with it is in guest memory. EFAULT."""
+    if mm.pending is not None:
+        mm.flush()
+    return outcome

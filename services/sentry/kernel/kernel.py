@@ -160,7 +160,6 @@ class Kernel:
         """Register `wait` for `task`: entries on its queues, its deadline. A signal already there wakes at once."""
         task.wait = wait
         task.timed_out = False
-        task.wake_mask = 0
         task.nvcsw += 1
         task.state = "D" if wait.uninterruptible else "S"
         queues = wait.queues

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.thread_group import ThreadGroup
     from services.sentry.kernel.timers import TimerHandle
     from services.sentry.kernel.uts import UtsNamespace
-    from services.sentry.kernel.waiter import Outcome, Wait
+    from services.sentry.kernel.waiter import Outcome, ReadWait, Wait
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.fs_context import FsContext
 
@@ -128,6 +128,7 @@ class Task(WaitEntry):
         "past_cpu_ns",
         "pending",
         "queued",
+        "read_wait",
         "restart_call",
         "robust_list",
         "saved_mask",
@@ -151,7 +152,6 @@ class Task(WaitEntry):
         "vfork_parent",
         "wait",
         "waited_queue",
-        "wake_mask",
         "zapped",
     )
 
@@ -196,7 +196,7 @@ class Task(WaitEntry):
         self.wait: Wait | None = None
         self.timed_out = False
         self.queued = False
-        self.wake_mask = 0
+        self.read_wait: ReadWait | None = None  # made at the first read that waits
         self.restart_call: Callable[[], Outcome] | None = None
         self.waited_queue: WaitQueue | None = None
         self.extra_entries: Sequence[tuple[WaitQueue, WaitEntry]] = ()  # on the others
@@ -330,7 +330,6 @@ class Task(WaitEntry):
 
     def callback(self, mask: int) -> None:
         """A queue that the task waits on was awakened."""
-        self.wake_mask |= mask
         if not self.queued:
             self.queued = True
             self.kernel.runnable.append(self)

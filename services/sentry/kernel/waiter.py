@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from services.sentry.errors import Restart
+from protocol.abi import poll_h as po
+from services.sentry.errors import Restart, WouldBlock
 
 if TYPE_CHECKING:
     from platforms.base import Op
@@ -24,8 +25,10 @@ __all__ = [
     "NO_RETURN",
     "Complete",
     "FinalOps",
+    "READ_MASK",
     "NoReturn",
     "Outcome",
+    "ReadWait",
     "StubOp",
     "Wait",
     "WaitEntry",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 ANY: Final = 0xFFFFFFFF
+READ_MASK: Final = po.POLLIN | po.POLLRDNORM | po.POLLHUP | po.POLLERR | po.POLLRDHUP | po.POLLPRI
 
 
 class WaitEntry:
@@ -62,10 +66,15 @@ class WaitQueue:
 
     def wake(self, mask: int = ANY, exclusive_limit: int = 0) -> None:
         """Run the callbacks whose mask meets `mask` (poll(2) bits). With a limit, at most that many exclusive ones."""
-        if not self.entries:
+        entries = self.entries
+        if len(entries) < 2:
+            for entry in entries:
+                if entry.mask & mask:
+                    entry.callback(mask)
+                return  # before the dictionary, which the callback may have changed, is looked at again
             return
         woken = 0
-        for entry in list(self.entries):
+        for entry in list(entries):
             if entry.mask & mask:
                 if entry.exclusive and exclusive_limit:
                     if woken == exclusive_limit:
@@ -120,6 +129,39 @@ class Wait:
         self.on_signal = on_signal
         self.restart_call = restart_call
         self.uninterruptible = uninterruptible
+
+
+class ReadWait(Wait):
+    """A read(2) without a time limit that found nothing: it is tried again whenever `file.queue` is woken.
+
+    By far the most frequent wait, so a task has but one, used for each of its reads in turn, and the dispatcher knows
+    it: what `retry` and `queues` say here it does by itself. Between two reads it remembers the last one's file.
+    """
+
+    __slots__ = ("addr", "count", "file", "task")
+
+    deadline_ns: int | None = None
+    on_timeout: Callable[[], int] | None = None
+    on_signal: Callable[[], int | None] | None = None
+    restart = Restart.SYS
+    restart_call: Callable[[], Outcome] | None = None
+    uninterruptible = False
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+        self.file: Any = None
+        self.addr = self.count = 0
+
+    @property
+    def queues(self) -> Sequence[tuple[WaitQueue, int]]:  # type: ignore[override]
+        return ((self.file.queue, READ_MASK),)
+
+    def retry(self) -> int:
+        """The bytes read. WouldBlock: still none."""
+        done: int | None = self.file.read_user(self.task.mm, self.addr, self.count)
+        if done is None:
+            raise WouldBlock
+        return done
 
 
 Complete: TypeAlias = "Callable[[Callable[[], Outcome]], None]"

@@ -15,16 +15,15 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel.signals import SigInfo, send_signal_task
-from services.sentry.kernel.waiter import Wait
+from services.sentry.kernel.waiter import READ_MASK, ReadWait, Wait
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["READ_MASK", "WRITE_MASK", "broken_pipe", "transfer", "wait_for", "write_all"]
+__all__ = ["READ_MASK", "WRITE_MASK", "broken_pipe", "transfer", "wait_for", "wait_to_read", "write_all"]
 
-READ_MASK: Final = po.POLLIN | po.POLLRDNORM | po.POLLHUP | po.POLLERR | po.POLLRDHUP | po.POLLPRI
 WRITE_MASK: Final = po.POLLOUT | po.POLLWRNORM | po.POLLHUP | po.POLLERR
 SIGPIPE: Final = 13
 
@@ -63,6 +62,23 @@ def wait_for(file: OpenFile, mask: int, attempt: Callable[[], Outcome], deadline
     if deadline_ns is None:
         return Wait(attempt, ((file.queue, mask),))
     return Wait(attempt, ((file.queue, mask),), deadline_ns=deadline_ns, on_timeout=_would_block)
+
+
+def wait_to_read(task: Task, file: OpenFile, addr: int, count: int) -> Outcome:
+    """What a read of `count` bytes to `addr` gives that found nothing in `file`: -EAGAIN, or what waits for more."""
+    if file.flags & fc.O_NONBLOCK:
+        return -errno.EAGAIN
+    wait = task.read_wait
+    if wait is None:
+        wait = task.read_wait = ReadWait(task)
+    wait.file = file
+    wait.addr = addr
+    wait.count = count
+    if file.receive_timeout_ns:
+        deadline_ns = task.kernel.clock.monotonic_ns() + file.receive_timeout_ns
+        queues = ((file.queue, READ_MASK),)
+        return Wait(wait.retry, queues, deadline_ns=deadline_ns, on_timeout=_would_block, restart=0)
+    return wait
 
 
 def broken_pipe(task: Task) -> None:

@@ -17,7 +17,7 @@ from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.kernel.published_files import offer_window
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.syscalls.arguments import fd_arg, s32, s64
-from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, wait_for, write_all
+from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, wait_to_read, write_all
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.opening import stripped_mode
 from services.sentry.vfs.user_copy import check_user_range, read_some
@@ -52,11 +52,12 @@ def sys_read(task: Task, fd: int, addr: int, count: int) -> Outcome:
     if count > CHUNK:
         return _read_large(task, file, addr, count)
     try:
-        return file.read_user(task.mm, addr, count)
+        done = file.read_user(task.mm, addr, count)
+        if done is not None:
+            return done
     except WouldBlock:
-        if file.flags & fc.O_NONBLOCK:
-            raise LinuxError(errno.EAGAIN) from None
-        return wait_for(file, READ_MASK, lambda: file.read_user(task.mm, addr, count))
+        pass
+    return wait_to_read(task, file, addr, count)
 
 
 def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:
@@ -106,6 +107,10 @@ def _read_large(task: Task, file: OpenFile, addr: int, count: int) -> Outcome:
                 if done:
                     break
                 raise
+            if moved is None:
+                if done:
+                    break
+                raise WouldBlock
             done += moved
             if moved < step:
                 break
@@ -230,13 +235,17 @@ def _read_pieces(
                 if done:
                     break
                 raise
+            if moved is None:
+                if done:
+                    break
+                raise WouldBlock
             done += moved
             if moved < length:
                 break
         return done
 
     if not split:
-        return file.read_user(mm, 0, 0) if at is None and file.inode.is_dir else 0
+        return (file.read_user(mm, 0, 0) or 0) if at is None and file.inode.is_dir else 0
     return transfer(task, file, READ_MASK, attempt, nonblocking=nonblocking)
 
 

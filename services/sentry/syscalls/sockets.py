@@ -28,6 +28,7 @@ from services.sentry.sockets.registry import SocketFamilies
 from services.sentry.sockets.unix.collector import check_limit
 from services.sentry.sockets.unix.names import UnixTable
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
+from services.sentry.syscalls.blocking import wait_to_read
 from services.sentry.syscalls.event_fds import install_pair
 from services.sentry.syscalls.table import Row
 from services.sentry.syscalls.time_arguments import read_timespec
@@ -459,9 +460,15 @@ def sys_recvfrom(task: Task, fd: int, addr: int, count: int, flags: int, name: i
     file = task.files.files.get(fd & 0xFFFFFFFF)
     if isinstance(file, Socket) and file.writes_all and not name and not flags & _PLAIN_RECEIVE and count:
         try:
-            return file.read_user(task.mm, addr, count)
+            done = file.read_user(task.mm, addr, count)
+            if done is not None:
+                return done
         except WouldBlock:
             pass
+        if not flags & _DONTWAIT:
+            return wait_to_read(task, file, addr, count)
+        if file.plain_receive:
+            return -errno.EAGAIN
     socket = _socket(task, fd)
     flags = u32(flags)
     _check_urgent(socket, flags)

@@ -165,8 +165,11 @@ class OpenFile:
     def pwrite(self, data: bytes | memoryview, offset: int) -> int:
         raise LinuxError(errno.ESPIPE)
 
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        """read(2) straight into guest memory. Override where a copy or a loss on EFAULT can be saved."""
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        """read(2) straight into guest memory. Override where a copy or a loss on EFAULT can be saved.
+
+        None means WouldBlock, which costs as much as all else a read does: for kinds that are often waited for.
+        """
         data = self.read(count)
         mm.write(addr, data)
         return len(data)

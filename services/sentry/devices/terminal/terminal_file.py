@@ -48,7 +48,7 @@ class TerminalFile(OpenFile):
             raise LinuxError(errno.EIO, "terminal was hung up")
         return self.terminal.write(data)
 
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
         """EIO: a background read that does not stop the reader."""
         task = self.terminal.background_task(mm)
         if task is not None and not self.dead:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from platforms.systrap import layout
 from platforms.systrap.patcher import Patches
 from platforms.testing.scripted import Call, Die, Fault, ScriptedContext, ScriptedPlatform, Spin
+from protocol.abi import poll_h as po
 from protocol.abi import signal_h as sg
 from services.sentry.edge.host_poll import HostPoll
 from services.sentry.errors import LinuxError, WouldBlock
@@ -20,7 +22,8 @@ from services.sentry.kernel import faults
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
 from services.sentry.kernel.task import Task
-from services.sentry.kernel.waiter import ANY, NO_RETURN, StubOp, Wait, WaitQueue
+from services.sentry.kernel.waiter import ANY, NO_RETURN, ReadWait, StubOp, Wait, WaitEntry, WaitQueue
+from services.sentry.syscalls.blocking import wait_to_read
 from services.sentry.syscalls.table import SIZE, Row
 from tests.unit.sentry.kernel.fakes import FakeMemory, Machine
 
@@ -319,3 +322,154 @@ def test_a_woken_call_of_a_patched_site_may_carry_a_copy_again(box: Box, fast: b
     assert box.results == [5]
     assert carriers == [task.context if fast else None] * 2
     assert memory.fast is None
+
+
+class Source:
+    """A file whose reads give what `left` says, one after another: a count, None, or what is raised."""
+
+    flags = receive_timeout_ns = 0
+
+    def __init__(self, box: Box) -> None:
+        self.queue = WaitQueue()
+        self.left: list[Any] = [None]
+        self.carriers: list[Any] = []
+        box.dispatcher.rows[ADD] = Row("getppid", lambda task, a, b: wait_to_read(task, self, a, b), "buf count")  # type: ignore[arg-type]
+        box.dispatcher.trace = None  # makes the hot path anew
+
+    def read_user(self, mm: Any, addr: int, count: int) -> int | None:
+        assert (addr, count) == (0x5000, 64)
+        self.carriers.append(mm.fast)
+        result = self.left.pop(0)
+        if isinstance(result, bytes):
+            mm.pending, mm.pending_addr = result, addr
+            return len(result)
+        if isinstance(result, BaseException):
+            raise result
+        return result  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=[False, True])
+def reader(box: Box, request: pytest.FixtureRequest) -> tuple[Source, Task]:
+    """A guest that waits in a read, called from a patched site or by a trap."""
+    source = Source(box)
+    task = box.start(Call(ADD, (0x5000, 64), request.param), Call(DENY))
+    assert box.results == []
+    assert type(task.wait) is ReadWait
+    assert (task.state, task.nvcsw) == ("S", 1)
+    assert task.context.parked  # type: ignore[attr-defined]
+    return source, task
+
+
+def saved_rax(task: Task) -> int:
+    """What the frame of the handler that is about to run gives back as the call's result, or its number."""
+    uc = task.context.regs.rsp + 8
+    return struct.unpack("<Q", task.mm.read(uc + sg.UCONTEXT_HEAD.size + 13 * 8, 8))[0]  # type: ignore[no-any-return]
+
+
+def wake(box: Box, source: Source, *left: Any) -> None:
+    source.left = list(left)
+    source.queue.wake(po.POLLIN)
+    box.run()
+
+
+def test_a_read_that_waits_is_tried_at_each_wake_up_and_answered(box: Box, reader: tuple[Source, Task]) -> None:
+    source, task = reader
+    wake(box, source, None)
+    wake(box, source, WouldBlock())
+    assert box.results == [] and list(source.queue.entries) == [task]
+    source.queue.wake(po.POLLOUT)
+    box.run()  # not what it waits for: the Source would fail
+    wake(box, source, 7)
+    assert box.results == [7, -errno.EACCES]
+    assert (task.wait, task.waited_queue, task.state) == (None, None, "R")
+    assert not source.queue.entries
+
+
+def test_what_a_woken_read_copies_travels_with_its_answer(box: Box, reader: tuple[Source, Task]) -> None:
+    source, task = reader
+    memory: Any = task.mm
+    wake(box, source, b"abc")
+    assert box.results == [3, -errno.EACCES]
+    assert ("copy", "init", (0x5000, b"abc")) in box.platform.log
+    assert source.carriers[-1] in (task.context, None)
+    assert (memory.pending, memory.fast) == (None, None)
+
+
+def test_a_woken_read_that_fails_gives_its_error(box: Box, reader: tuple[Source, Task]) -> None:
+    source, _ = reader
+    wake(box, source, LinuxError(errno.ECONNRESET))
+    assert box.results == [-errno.ECONNRESET, -errno.EACCES]
+
+
+def test_a_bug_in_a_woken_read_ends_that_process(box: Box, reader: tuple[Source, Task]) -> None:
+    source, task = reader
+    wake(box, source, KeyError("bug"))
+    assert task.exiting
+    assert isinstance(box.oopses[0], KeyError)
+
+
+def test_a_signal_ends_a_read_that_waits_and_has_it_begun_anew(box: Box, reader: tuple[Source, Task]) -> None:
+    source, task = reader
+    task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER | sg.SA_RESTART, RESTORER))
+    source.left = [None]
+    send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+    box.run()
+    context: Any = task.context
+    assert context.regs.rip == HANDLER
+    assert saved_rax(task) == ADD
+    assert task.wait is None and not source.queue.entries
+
+
+def test_a_read_that_was_woken_gives_its_bytes_though_a_signal_came_too(box: Box, reader: tuple[Source, Task]) -> None:
+    source, task = reader
+    task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    source.left = [7]
+    source.queue.wake(po.POLLIN)
+    send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+    box.run()
+    context: Any = task.context
+    assert context.regs.rip == HANDLER
+    assert saved_rax(task) == 7
+
+
+@pytest.mark.parametrize("found", [None, b"abc"])
+def test_a_signal_that_comes_of_the_woken_read_itself_is_taken(
+    box: Box, reader: tuple[Source, Task], found: bytes | None
+) -> None:
+    source, task = reader
+    memory: Any = task.mm
+    task.group.sighand.set(sg.SIGTTIN, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    flushed: list[Any] = []
+    memory.flush = lambda: flushed.append(memory.pending) or setattr(memory, "pending", None)
+
+    class Sends(list):  # type: ignore[type-arg]
+        def pop(self, _: Any = 0) -> Any:
+            send_signal_group(task.group, SigInfo(sg.SIGTTIN, 0, pid=1))
+            return found
+
+    source.left = Sends()
+    source.queue.wake(po.POLLIN)
+    box.run()
+    context: Any = task.context
+    assert context.regs.rip == HANDLER
+    assert flushed == ([found] if found else [])
+    assert task.wait is None and not source.queue.entries
+
+
+def test_one_entry_may_take_itself_from_the_queue_while_it_is_woken() -> None:
+    queue = WaitQueue()
+    seen: list[int] = []
+
+    def leave(mask: int) -> None:
+        seen.append(mask)
+        queue.remove(entry)
+        queue.add(WaitEntry(seen.append))
+
+    entry = WaitEntry(leave, po.POLLIN)
+    queue.add(entry)
+    queue.wake(po.POLLOUT)
+    assert seen == []
+    queue.wake(po.POLLIN)
+    assert seen == [po.POLLIN]
+    queue.wake(po.POLLIN)
+    assert seen == [po.POLLIN] * 2
