@@ -32,6 +32,7 @@ _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _ONE_OP: Final = struct.Struct("<7Q")
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
 _COPIES: Final[dict[int, Callable[..., None]]] = {}  # by length: what writes COPY_RESULT and all behind it
+_FLAGS_AT_START: Final = 0x202  # IF, and the bit that is always set
 _SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
@@ -86,7 +87,7 @@ class Frame:
         """ucontext with cleared registers and initial floating-point state, whose signal stack is the slot's."""
         uc = struct.pack("<QQQiiQ", 0x6, 0, slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
         gregs = [0] * 23
-        gregs[17] = 0x202  # IF
+        gregs[17] = _FLAGS_AT_START
         gregs[18] = _SEGMENTS_64
         return uc + _GREGS.pack(*gregs) + struct.pack("<Q64xQ", 0, 0)
 
@@ -703,6 +704,15 @@ class SystrapContext:
             u64[rip - 1] = stack & _MASK
         if fs_base is not None:
             self.fs_base = fs_base
+
+    def enter_program(self, rip: int, rsp: int) -> None:
+        """A new program begins (execve(2)): all other registers are cleared."""
+        cleared = (0,) * 15
+        _GREGS.pack_into(
+            self.arena_map, self.at + layout.REGS, *cleared, rsp, rip, _FLAGS_AT_START, _SEGMENTS_64, 0, 0, 0, 0
+        )
+        self._regs = None
+        self.fs_base = 0
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         """Let the thread read these without asking (its patched call sites do). Call again when one changes."""

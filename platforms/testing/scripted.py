@@ -324,6 +324,10 @@ class ScriptedContext:
         if fs_base is not None:
             self.fs_base = fs_base
 
+    def enter_program(self, rip: int, rsp: int) -> None:
+        self._kept.rip, self._kept.rsp = rip, rsp
+        self.fs_base = 0
+
     def cpu_time_ns(self, patience_ns: int = 0) -> int:
         return 0
 

@@ -294,21 +294,28 @@ def for_exec(
         permitted &= cred.cap_permitted
     ambient = 0 if file_caps is not None or changed_id else cred.cap_ambient
     permitted |= ambient
-    given = {
-        "euid": euid,
-        "suid": euid,
-        "fsuid": euid,
-        "egid": egid,
-        "sgid": egid,
-        "fsgid": egid,
-        "cap_permitted": permitted,
-        "cap_effective": permitted if effective else ambient,
-        "cap_ambient": ambient,
-        "securebits": cred.securebits & ~_KEEP_CAPS,
-    }
-    if all(getattr(cred, name) == value for name, value in given.items()):
+    effective_caps = permitted if effective else ambient
+    securebits = cred.securebits & ~_KEEP_CAPS
+    if (
+        (cred.euid, cred.suid, cred.fsuid) == (euid, euid, euid)
+        and (cred.egid, cred.sgid, cred.fsgid) == (egid, egid, egid)
+        and (cred.cap_permitted, cred.cap_effective, cred.cap_ambient) == (permitted, effective_caps, ambient)
+        and cred.securebits == securebits
+    ):
         return cred  # as mostly: what is kept for these credentials goes on to hold
-    return replace(cred, **given)
+    return replace(
+        cred,
+        euid=euid,
+        suid=euid,
+        fsuid=euid,
+        egid=egid,
+        sgid=egid,
+        fsgid=egid,
+        cap_permitted=permitted,
+        cap_effective=effective_caps,
+        cap_ambient=ambient,
+        securebits=securebits,
+    )
 
 
 def is_secure_exec(old: Credentials, new: Credentials) -> bool:

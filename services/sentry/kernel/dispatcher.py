@@ -143,7 +143,10 @@ class Dispatcher:
         the store to the state word: the guest goes on meanwhile.
         """
         platform, serve_other = self.platform, self._serve_other
-        every = [(row.handler, len(row.args.split())) if row else _NOT_PLAIN for row in self.rows]
+        every: list[tuple[Callable[..., Outcome] | None, int]] = [
+            (row.handler, len(row.args.split())) if row else (partial(self._missing, nr=nr), 0)
+            for nr, row in enumerate(self.rows)
+        ]
         plain = [
             _NOT_PLAIN if row and row.name in _NEED_FRAME else each for row, each in zip(self.rows, every, strict=True)
         ]

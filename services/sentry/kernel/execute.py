@@ -43,6 +43,8 @@ _PIE_BASE: Final = 0x5555_5555_4000
 _STACK_MAX: Final = 1 << 30
 _STACK_DEFAULT: Final = 8 << 20
 _ARG_FACTOR: Final = 4  # argv and envp may take a quarter of the stack limit
+_PRIVATE: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED
+_ANONYMOUS: Final = _PRIVATE | mm_h.MAP_ANONYMOUS
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
 MAX_ARG_STRLEN: Final = 32 * PAGE
 
@@ -213,39 +215,26 @@ def _segment_ops(
     backing = file.mmap_backing()
     ops: list[Op] = []
     records: list[Record] = []
-    zero: list[tuple[int, int]] = []
-    base = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED
-    for segment in image.segments:
-        start = (bias + segment.vaddr) & ~(PAGE - 1)
-        file_end = bias + segment.vaddr + segment.file_size
-        end = page_up(bias + segment.vaddr + segment.mem_size)
-        mapped_end = start
-        if segment.file_size:
-            offset = segment.offset & ~(PAGE - 1)
-            mapped_end = page_up(file_end)
-            ops.append(
-                Op(9, (start, mapped_end - start, segment.prot, base, 0, backing.base + offset), backing.host_fd)
-            )
-            records.append((start, mapped_end - start, segment.prot, file, backing, offset, b""))
-            if segment.mem_size > segment.file_size and segment.prot & 2 and file_end != mapped_end:
-                zero.append((file_end, mapped_end - file_end))
-        if end > mapped_end:
-            ops.append(Op(9, (mapped_end, end - mapped_end, segment.prot, base | mm_h.MAP_ANONYMOUS, _NO_FD, 0)))
-            records.append((mapped_end, end - mapped_end, segment.prot, None, None, 0, b""))
-    return ops, records, zero
+    for addr, length, prot, offset in image.mappings:
+        start = bias + addr
+        if offset < 0:
+            ops.append(Op(9, (start, length, prot, _ANONYMOUS, _NO_FD, 0)))
+            records.append((start, length, prot, None, None, 0, b""))
+        else:
+            ops.append(Op(9, (start, length, prot, _PRIVATE, 0, backing.base + offset), backing.host_fd))
+            records.append((start, length, prot, file, backing, offset, b""))
+    return ops, records, [(bias + start, length) for start, length in image.zeroed]
 
 
-def _place(mm: AddressSpace, image: elf.ElfImage, main: bool) -> int:
-    """Load bias. ENOMEM: no room."""
+def _place(mm: AddressSpace, image: elf.ElfImage, wanted: int = 0) -> int:
+    """Load bias, of a program that may lie anywhere so that it begins near `wanted`. ENOMEM: no room."""
+    span = image.high - image.low
     if image.fixed:
-        mm.check_range(image.low, page_up(image.high) - image.low)
+        mm.check_range(image.low, span)
         return 0
-    span = page_up(image.high) - image.low
-    if main:
-        align = image.align
-        start = (_PIE_BASE + (_random_bits(28) << 12)) & ~(align - 1)
-        return start - image.low
-    return mm.find_free(span + image.align - PAGE) - image.low & ~(image.align - 1)
+    if wanted:
+        return (wanted & -image.align) - image.low
+    return mm.find_free(span + image.align - PAGE) - image.low & -image.align
 
 
 class _Loader:
@@ -270,28 +259,27 @@ class _Loader:
         image = program.image
         stack_limit = self.task.group.rlimits[3][0]
         size = page_up(min(max(stack_limit, 128 << 10), _STACK_MAX)) if stack_limit < 1 << 40 else _STACK_DEFAULT * 4
-        high = ADDRESS_END - (_random_bits(16) << 12)
+        entropy = int.from_bytes(os.urandom(16), "little")  # what is placed at random takes its bits from here, in turn
+        high = ADDRESS_END - _pages(entropy, 16)
         stack_low = mm.vmas.gap_below(size + 0x10_0000, 1 << 20, high)
         if stack_low is None:
             raise LinuxError(errno.ENOMEM)
         stack_low += 0x10_0000
         self.stack_top = stack_low + size
         prot = 3 | (4 if image.executable_stack else 0)
-        flags = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS | mm_h.MAP_NORESERVE
-        self.ops.append(Op(9, (stack_low, size, prot, flags, _NO_FD, 0)))
+        self.ops.append(Op(9, (stack_low, size, prot, _ANONYMOUS | mm_h.MAP_NORESERVE, _NO_FD, 0)))
         self.records.append((stack_low, size, prot, None, None, 0, b"[stack]"))
         # nothing may come to lie in the gap below the stack, nor the interpreter where the main image goes
-        mm.mmap_top = stack_low - 0x10_0000 - (_random_bits(16) << 12)
-        self.bias = _place(mm, image, True)
+        mm.mmap_top = stack_low - 0x10_0000 - _pages(entropy >> 16, 16)
+        self.bias = _place(mm, image, _PIE_BASE + _pages(entropy >> 32, 28))
         self._add(image, program.file, self.bias)
         self.entry = self.bias + image.entry
         self.interpreter_base = 0
         if program.interpreter is not None and program.interpreter_file is not None:
-            self.interpreter_base = _place(mm, program.interpreter, False)
+            self.interpreter_base = _place(mm, program.interpreter)
             self._add(program.interpreter, program.interpreter_file, self.interpreter_base)
             self.entry = self.interpreter_base + program.interpreter.entry
-        end = page_up(self.bias + image.high)
-        mm.brk_start = mm.brk = end + (_random_bits(13) << 12)
+        mm.brk_start = mm.brk = self.bias + image.high + _pages(entropy >> 60, 13)
         self._step(0)
         if not self.failed:
             self._describe()
@@ -361,13 +349,7 @@ class _Loader:
         if old_mm is not None:
             old_mm.release()
         program.close()
-        regs = context.regs
-        for name_ in "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx".split():
-            setattr(regs, name_, 0)
-        regs.rip = self.entry
-        regs.rsp = stack.sp
-        regs.eflags = 0x202
-        context.fs_base = 0
+        context.enter_program(self.entry, stack.sp)
         return NO_RETURN
 
     def _stack(self) -> initial_stack.StackImage:
@@ -436,8 +418,8 @@ def execute(task: Task, path: Path, name: bytes, argv: Sequence[bytes], envp: Se
     """execve(2) of the file at `path`, called `name` by the program. Errors as execve(2) lists them."""
     arguments = list(argv) or [b""]
     program = _prepare(task, path, name, arguments, list(envp))
-    strings = [*program.argv, *program.envp]
-    size = sum(map(len, strings)) + 9 * len(strings)
+    count = len(program.argv) + len(program.envp)
+    size = sum(map(len, program.argv)) + sum(map(len, program.envp)) + 9 * count
     if size > _argument_limit(task) + MAX_ARG_STRLEN:
         program.close()
         raise LinuxError(errno.E2BIG)
@@ -477,5 +459,6 @@ def _search(task: Task, name: bytes, envp: Sequence[bytes]) -> tuple[Path, bytes
     raise denied or LinuxError(errno.ENOENT, name.decode(errors="replace"))
 
 
-def _random_bits(count: int) -> int:
-    return int.from_bytes(os.urandom(4), "little") >> (32 - count)
+def _pages(entropy: int, bits: int) -> int:
+    """The lowest `bits` bits of `entropy`, as a number of pages, in bytes."""
+    return (entropy & ((1 << bits) - 1)) << 12

@@ -19,6 +19,7 @@ from services.sentry.kernel.posix_timers import cancel_timers
 from services.sentry.kernel.sessions import leave_group, signal_if_newly_orphaned
 from services.sentry.kernel.signals import (
     SigInfo,
+    drops,
     kick,
     recalculate,
     retarget_on_exit,
@@ -52,7 +53,7 @@ _CPU_PATIENCE_NS: Final = 1_000_000  # what a thread used since a look that is n
 
 def exit_group(task: Task, status: int) -> None:
     """End the whole process of `task` with wait status `status`, and `task` itself now."""
-    start_group_exit(task.group, status)
+    start_group_exit(task.group, status, task)
     do_exit(task, task.group.exit_status)
 
 
@@ -220,19 +221,22 @@ def _end_group(kernel: Kernel, group: ThreadGroup) -> None:
     """Every thread is gone: become a zombie, tell those who wait."""
     if not group.exiting:
         group.exit_status = group.leader.exit_code
-    kernel.uncharge_signals(group.shared_pending.discard(sg.SIGSET_MASK))
+    if group.shared_pending.signals:
+        kernel.uncharge_signals(group.shared_pending.discard(sg.SIGSET_MASK))
     session = group.session
     if session.leader is group:
         _leave_terminal(kernel, group)
     signal_if_newly_orphaned(kernel, group, None)
     group.is_zombie = True
     group.leader.state = "Z"
-    group.thread_gone.wake(ANY)
+    if group.thread_gone.entries:
+        group.thread_gone.wake(ANY)
     if group.is_init:
         kernel.finished(group.exit_status)
     if group.parent is not None:
         _notify_of_exit(group)
-    group.pidfd_queue.wake(ANY)
+    if group.pidfd_queue.entries:
+        group.pidfd_queue.wake(ANY)
 
 
 def _leave_terminal(kernel: Kernel, group: ThreadGroup) -> None:
@@ -267,8 +271,8 @@ def _notify_of_exit(group: ThreadGroup) -> None:
         action = parent.sighand.actions[sg.SIGCHLD]
         if action.handler == sg.SIG_IGN or action.flags & sg.SA_NOCLDWAIT:
             autoreap = True
-            if action.handler == sg.SIG_IGN:
-                signo = 0
+        if action.handler == sg.SIG_IGN or drops(parent, signo):
+            signo = 0
     if 0 < signo <= sg.NSIG:
         code, status = exit_code_and_status(group)
         send_signal_group(parent, group.child_info(code, status, signo))

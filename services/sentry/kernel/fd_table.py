@@ -193,8 +193,15 @@ class FdTable:
     def release(self, task: Task) -> None:
         """`task` no longer uses the table; the last one closes everything."""
         self.users -= 1
-        if self.users <= 0:
-            for fd in sorted(self.files):
+        if self.users > 0:
+            return
+        files, published = self.files, self.published
+        for fd in sorted(files):
+            file = files.get(fd)
+            if file is not None and file.refs > 1 and file.inode.locks is None and fd not in published:
+                del files[fd]  # as with most: somebody else has the file too
+                file.refs -= 1
+            else:
                 self._close_quietly(fd, task)
 
     def close_on_exec(self, task: Task) -> None:

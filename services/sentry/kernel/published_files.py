@@ -180,7 +180,7 @@ class PublishedFiles(dict[int, int]):
         self.stale: list[tuple[int, int]] = []
         self.next_unit = 1
         self.has_notes = False
-        self.refused: WeakSet[OpenFile] = WeakSet()
+        self.refused: WeakSet[OpenFile] | tuple[()] = ()
 
     # --- what is known in advance ---
     def offer(self, file: OpenFile) -> None:
@@ -239,7 +239,7 @@ class PublishedFiles(dict[int, int]):
         def done(results: list[int]) -> Outcome:
             if len(results) != len(ops) or results[-1]:
                 self.stale.append((unit, length))
-                self.refused.add(file)
+                self.refused = WeakSet((file, *self.refused))
                 return result
             self.has_notes = True
             self._opened(task, fd, file, source, unit, length, writing)

@@ -33,6 +33,7 @@ __all__ = [
     "SignalHandlers",
     "check_kill_permission",
     "dequeue",
+    "drops",
     "flush_signals",
     "force_signal",
     "kick",
@@ -594,8 +595,10 @@ def _is_fatal(group: ThreadGroup, signo: int) -> bool:
     return action == sg.SIG_DFL and not 1 << (signo - 1) & (IGNORED_BY_DEFAULT | STOP_SIGNALS)
 
 
-def start_group_exit(group: ThreadGroup, status: int) -> None:
-    """Every thread of `group` dies with wait status `status`; each does so when it comes to `deliver`."""
+def start_group_exit(group: ThreadGroup, status: int, caller: Task | None = None) -> None:
+    """Every thread of `group` dies with wait status `status`; each does so when it comes to `deliver`, but `caller`,
+    which is about to end by itself.
+    """
     if group.exiting:
         return
     group.exiting = True
@@ -607,7 +610,8 @@ def start_group_exit(group: ThreadGroup, status: int) -> None:
             continue
         task.stop_pending = False
         task.signal_pending = True
-        kick(task, fatal=True)
+        if task is not caller:
+            kick(task, fatal=True)
 
 
 def send_signal_task(task: Task, info: SigInfo) -> bool:
@@ -628,6 +632,15 @@ def send_signal_group(group: ThreadGroup, info: SigInfo) -> bool:
         else:
             return False
     return _send(leader, group, info, shared=True)
+
+
+def drops(group: ThreadGroup, signo: int) -> bool:
+    """Whether a signal without other effects, sent to the process, would be dropped as ignored."""
+    bit = 1 << (signo - 1)
+    if not group.sighand.ignored & bit:
+        return False
+    task = group.live_task()
+    return task is None or not task.signal_mask & bit
 
 
 def send_signal_pgrp(pgrp: ProcessGroup, info: SigInfo) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import struct
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from protocol.records import field, record
 from services.sentry.errors import LinuxError
 
-__all__ = ["HEADER_SIZE", "ElfImage", "Segment", "headers_needed", "parse_untrusted"]
+__all__ = ["HEADER_SIZE", "ElfImage", "Mapping", "Segment", "headers_needed", "parse_untrusted"]
 
 _EHDR: Final = struct.Struct("<16sHHIQQQIHHHHHH")
 HEADER_SIZE: Final = _EHDR.size
@@ -39,9 +39,22 @@ class Segment:
     align: int
 
 
+class Mapping(NamedTuple):
+    """Whole pages to map, relative to the load bias: `offset` in the file, -1: zeros."""
+
+    addr: int
+    length: int
+    prot: int
+    offset: int
+
+
 @record
 class ElfImage:
-    """What to map. `fixed`: ET_EXEC; `phdr_vaddr`: where the program headers lie in memory (0: nowhere)."""
+    """What to map. `fixed`: ET_EXEC; `phdr_vaddr`: where the program headers lie in memory (0: nowhere).
+
+    Worked out from the segments: the pages [`low`, `high`) that they take, `align`, the `mappings` that make them, and
+    the ranges (address, length) of those that are to be `zeroed` then.
+    """
 
     fixed: bool
     entry: int
@@ -50,18 +63,34 @@ class ElfImage:
     phdr_vaddr: int = 0
     phdr_count: int = 0
     executable_stack: bool = False
+    low: int = 0
+    high: int = 0
+    align: int = _PAGE
+    mappings: list[Mapping] = field(default_factory=list)
+    zeroed: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def low(self) -> int:
-        return self.segments[0].vaddr & ~(_PAGE - 1)
+    def plan(self) -> None:
+        """Work out what follows from the segments."""
+        self.low = self.segments[0].vaddr & -_PAGE
+        for segment in self.segments:
+            start = segment.vaddr & -_PAGE
+            file_end = segment.vaddr + segment.file_size
+            end = _page_up(segment.vaddr + segment.mem_size)
+            self.high = max(self.high, end)
+            if segment.align & (segment.align - 1) == 0:
+                self.align = max(self.align, segment.align)
+            mapped_end = start
+            if segment.file_size:
+                mapped_end = _page_up(file_end)
+                self.mappings.append(Mapping(start, mapped_end - start, segment.prot, segment.offset & -_PAGE))
+                if segment.mem_size > segment.file_size and segment.prot & 2 and file_end != mapped_end:
+                    self.zeroed.append((file_end, mapped_end - file_end))
+            if end > mapped_end:
+                self.mappings.append(Mapping(mapped_end, end - mapped_end, segment.prot, -1))
 
-    @property
-    def high(self) -> int:
-        return max(s.vaddr + s.mem_size for s in self.segments)
 
-    @property
-    def align(self) -> int:
-        return max([s.align for s in self.segments if s.align & (s.align - 1) == 0] + [_PAGE])
+def _page_up(value: int) -> int:
+    return (value + _PAGE - 1) & -_PAGE
 
 
 def headers_needed(head: bytes) -> tuple[int, int]:
@@ -110,4 +139,5 @@ def parse_untrusted(head: bytes, headers: bytes, size: int) -> ElfImage:
     if not image.segments:
         raise LinuxError(errno.ENOEXEC, "nothing to load")
     _ = size
+    image.plan()
     return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from protocol.records import record
 
@@ -41,16 +41,16 @@ def build(
     platform_at = arg_start - len(platform) - 1
     random_at = (platform_at & ~15) - len(random)
     pairs = [*auxv, (25, random_at), (31, exec_at), (15, platform_at), (0, 0)]
-    vector = struct.pack(f"<{2 * len(pairs)}Q", *[value for pair in pairs for value in pair])
-    words = [len(argv), *_addresses(arg_start, argv), 0, *_addresses(env_start, envp), 0]
-    block = struct.pack(f"<{len(words)}Q", *words) + vector
+    words = [len(argv), *_addresses(arg_start, argv), 0, *_addresses(env_start, envp), 0, *chain.from_iterable(pairs)]
+    block = struct.pack(f"<{len(words)}Q", *words)
     sp = random_at - len(block) & ~15
     below = block + bytes(random_at - sp - len(block)) + random + bytes(platform_at - random_at - len(random))
     data = below + platform + b"\0" + args + environment + exec_name + bytes(1 + 8)
-    return StackImage(sp, data, arg_start, arg_end, env_start, env_end, vector)
+    return StackImage(sp, data, arg_start, arg_end, env_start, env_end, block[-16 * len(pairs) :])
 
 
 def _addresses(at: int, strings: Sequence[bytes]) -> list[int]:
     """Where each of `strings` lies when they and their NULs follow each other from `at` on."""
-    ends = accumulate(map(len, strings), initial=at)
-    return [end + nuls for nuls, end in zip(range(len(strings)), ends, strict=False)]
+    addresses = list(accumulate([len(string) + 1 for string in strings], initial=at))
+    addresses.pop()
+    return addresses

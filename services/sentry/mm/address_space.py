@@ -10,7 +10,6 @@ Read first: vma_set.py, user_memory.py (copies). System calls decode in syscalls
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from operator import itemgetter
@@ -89,7 +88,7 @@ class AddressSpace(UserMemory):
         self._total_pages = 0
         self._data_pages = 0
         self.locked_pages = 0
-        self.mmap_top = ADDRESS_END - ((int.from_bytes(os.urandom(3), "little") >> 4) << 12) - 0x2000_0000
+        self.mmap_top = ADDRESS_END - 0x2000_0000  # execve(2) and fork(2) say better
         self.patcher = Patches()
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 

@@ -173,7 +173,11 @@ class VmaSet:
             self.areas = []
             return
         for area in self.areas:
-            if area.backing is not None or area.file is not None:  # else there is nothing to give back
+            file = area.file
+            if file is not None and file.refs > 1 and not area.shared:  # as mostly: somebody else has the file too
+                file.refs -= 1
+                area.file = area.backing = None
+            elif file is not None or area.backing is not None:
                 area.drop()
         self.areas.clear()
 

@@ -387,6 +387,26 @@ def test_cpu_time_of_a_child_reaches_the_parent_when_it_is_waited_for(machine: M
     assert task.group.children_cpu_ns == 75
 
 
+@pytest.mark.parametrize(
+    ("handler", "blocked", "queued"),
+    [
+        (sg.SIG_DFL, False, False),
+        (sg.SIG_DFL, True, True),  # it may be waited for, or be given a handler
+        (sg.SIG_IGN, True, False),  # exit_notify sends none then, whatever is blocked
+        (0x1234, False, True),
+    ],
+)
+def test_sigchld_of_an_exit_is_queued_unless_nobody_can_see_it(
+    machine: Machine, handler: int, blocked: bool, queued: bool
+) -> None:
+    task = machine.init
+    task.group.sighand.set(sg.SIGCHLD, SigAction(handler, sg.SA_RESTORER, 0x99))
+    task.signal_mask = 1 << (sg.SIGCHLD - 1) if blocked else 0
+    machine.call(fork(machine, task), pc.sys_exit_group, 3)
+    assert bool(task.group.shared_pending.signals >> (sg.SIGCHLD - 1) & 1) == queued
+    assert task.signal_pending == (queued and not blocked)
+
+
 # --- execve's share ---
 def test_exec_by_a_thread_takes_the_leaders_number(machine: Machine) -> None:
     leader = fork(machine, machine.init)
