@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from services.netstackd.config.model import Config, InterfaceSpec, RouteSpec, RuleSpec
 from services.netstackd.config.text import parse_address
+from services.netstackd.draining import Draining
 from services.netstackd.edge.link_files import dress, mac_of
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
@@ -96,6 +97,7 @@ class Router:
         self.namespaces = Namespaces(self.loop, self.stack, self.interfaces.get, rng, secret)
         self.namespaces.on_gone = self._namespace_gone
         self.sockets = SocketService(self.loop, self.namespaces, log)
+        self.draining = Draining(self)
         self.stack.set_up(self.stack.add_interface(Interface("lo", LOOPBACK, mtu=65536, offload=OFFLOAD_ALL)), True)
         self.reload(config, links)
 
@@ -161,9 +163,9 @@ class Router:
         return next((one for one in addresses if one[0] == version), addresses[0] if addresses else None)
 
     def _namespace_gone(self, namespace: Namespace) -> None:
-        """What is published there ends, and so do connections of the host: nobody is at their other end."""
+        """What is published there ends, and so do connections of the host, when they have all that was sent there."""
         self.publisher.owner_gone(namespace)
-        self.pumps.abort_to({(version, address) for version, address, _ in namespace.addresses})
+        self.pumps.abandon({(version, address) for version, address, _ in namespace.addresses})
 
     def _change_publishes(self, specs: tuple[PublishSpec, ...]) -> list[str]:
         """Publish what the configuration names, and no longer what it named."""

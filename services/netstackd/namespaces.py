@@ -6,7 +6,8 @@ the other end a port of that bridge, and the router's addresses there are the ga
 that nobody has to look for duplicates.
 
 Life: `add`; `attach` and `release` by each client of the socket service; gone by `remove`, or when the last client has
-left and what its connections still had to send is out (at most LINGER_NS) - its name is free at once. A kept one stays.
+left and what its connections still had to send is out - its name is free at once. A kept one stays. Connections that
+wait for the other end's FIN keep one that is ending for LINGER_NS.
 "root" is the router's stack: always there, and nobody's to change.
 """
 
@@ -32,7 +33,7 @@ from services.netstackd.wire.numbers import mask
 ROOT: Final = "root"
 MAX_NAMESPACES: Final = 1024
 LINGER_NS: Final = 10_000_000_000
-_LOOK_NS: Final = 100_000_000  # how often one that is ending is looked at
+_LOOK_NS: Final = 10_000_000  # how often one that is ending is looked at
 
 Prefix = tuple[int, int, int]  # version, address, prefix length
 RouteRow = tuple[Prefix, Address | None, str, int, int, int]  # to, via, interface, metric, source, scope
@@ -108,7 +109,7 @@ class Namespaces:
         self._attach_ports()
         gateways = self._gateways()
         self.root.servers = list(network.servers) if network is not None else []
-        for namespace in self._live():
+        for namespace in self.others():
             if namespace.port is not None and network is not None:
                 servers = list(network.servers) or [(version, address) for version, address, _ in gateways]
                 domains = [network.domain] if network.domain else []
@@ -127,7 +128,8 @@ class Namespaces:
         """(version, address) of what a namespace was given. NetError: ENOENT."""
         return [(version, address) for version, address, _ in self.find(name).addresses]
 
-    def _live(self) -> list[Namespace]:
+    def others(self) -> list[Namespace]:
+        """All but the router's own, those that are ending as well."""
         return [namespace for namespace in (*self.all.values(), *self._ending) if not namespace.is_root]
 
     # -- making --
@@ -252,7 +254,7 @@ class Namespaces:
         return list(found.values())
 
     def _taken(self, version: int) -> set[int]:
-        taken = {entry[1] for one in self._live() for entry in one.addresses if entry[0] == version}
+        taken = {entry[1] for one in self.others() for entry in one.addresses if entry[0] == version}
         iface = self._bridge(self._network.interface) if self._network is not None else None
         taken |= {address.address for address in iface.addresses} if iface is not None else set()
         return taken
@@ -285,7 +287,7 @@ class Namespaces:
 
     def detach_ports(self, bridge: Interface) -> None:
         """The bridge is about to be taken down: its namespaces' ports outlive it."""
-        for namespace in self._live():
+        for namespace in self.others():
             port = namespace.port
             if port is not None and port in getattr(bridge.link, "ports", ()):
                 self._loop.remove_port(bridge, port)
@@ -294,7 +296,7 @@ class Namespaces:
         bridge = self._bridge(self._network.interface) if self._network is not None else None
         if bridge is None:
             return
-        for namespace in self._live():
+        for namespace in self.others():
             port = namespace.port
             if port is not None and port not in bridge.link.ports:
                 self._loop.add_port(bridge, port)
@@ -316,17 +318,21 @@ class Namespaces:
         now = self._loop.now
         namespace.ends_at = now + LINGER_NS
         namespace.ending = stack.timers.new(lambda now: self._look(namespace, now))
-        self._look(namespace, now)
+        namespace.ending.set(now)
         self._loop.touch(stack)
 
     def _look(self, namespace: Namespace, now: int) -> None:
         """Whether one that is ending has nothing more to send."""
         if namespace.gone:
             return
-        if now >= namespace.ends_at or not (namespace.sockets or namespace.stack.tcp.context.orphan_count):
-            self._take_down(namespace)
-        elif namespace.ending is not None:
+        stack, port = namespace.stack, namespace.port
+        waiting = stack.tcp.context.orphan_count and now < namespace.ends_at
+        leaving = stack.is_holding() or (port is not None and port.waiting)
+        if namespace.sockets or waiting or leaving:  # sessions see to it that there will be no sockets
+            assert namespace.ending is not None
             namespace.ending.set(now + _LOOK_NS)
+        else:
+            self._take_down(namespace)
 
     def remove(self, name: str) -> None:
         """End a namespace now. NetError: ENOENT, EPERM (root)."""
@@ -362,7 +368,7 @@ class Namespaces:
         """Descriptors of links that were handed over."""
         return [
             fd
-            for namespace in self._live()
+            for namespace in self.others()
             for iface in namespace.stack.interfaces.values()
             if iface.link is not None
             for fd in iface.link.descriptors()

@@ -313,6 +313,12 @@ class Stack:
         self.now = now
         self.timers.advance(now)
 
+    def is_holding(self) -> bool:
+        """Whether packets wait for the next flush, or for the link address of a neighbour."""
+        if any(iface.tx for iface in self.interfaces.values()):
+            return True
+        return self.neighbours4.is_holding() or self.neighbours6.is_holding()
+
     def next_deadline(self) -> int | None:
         """When `advance` has something to do; the present when a flush has."""
         if self._looped or self.tcp.context.pending:

@@ -106,6 +106,7 @@ class Methods:
             "events": self.events,
             "metrics": self.metrics,
             "reload": self.reload,
+            "drain": self.drain,
             "stop": self.stop,
             **NamespaceMethods(self._router).table(),
         }
@@ -481,6 +482,13 @@ class Methods:
     def reload(self, client: Client, name: str | None = None, text: str | None = None) -> Later:
         """Change to another configuration (the file's when none is given); answers with what changed."""
         return self._reload(client, name, text)
+
+    def drain(self, client: Client) -> Later:
+        """Answers when nothing is left to be sent of what clients of the socket service gave before they ended: true;
+        or false, when nobody takes what is left."""
+        later = Later()
+        self._router.draining.when_drained(later.answer)
+        return later
 
     def stop(self, client: Client) -> bool:
         """End."""

@@ -284,6 +284,11 @@ class Loop:
         if stack is not self._stack and stack in self._queued:
             self._note_deadline(stack)
 
+    def is_holding(self) -> bool:
+        """Whether a link has frames that wait for the host, for their time, or for the stack at the other end."""
+        links = [feed.link for feed in self._feeds]
+        return bool(self._arrived) or any(link.wants_write or link.deadline is not None for link in links)
+
     # -- deadlines of stacks --
 
     def _note_deadline(self, stack: Stack) -> None:

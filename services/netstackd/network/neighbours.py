@@ -127,6 +127,10 @@ class Neighbours:
     def __iter__(self) -> Iterator[Neighbour]:
         return iter(list(self._entries.values()))
 
+    def is_holding(self) -> bool:
+        """Whether a packet waits for an answer."""
+        return any(neighbour.queue for neighbour in self._entries.values())
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -73,6 +73,11 @@ class Flow:
         for data in waiting:
             self._emit_outside(data)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits for the host's socket."""
+        return bool(self._waiting)
+
     def end(self) -> None:
         """Give up the host's socket and the place in the stack."""
         if self.host is not None:
@@ -141,6 +146,10 @@ class FlowTable:
     def flows(self) -> list[Flow]:
         """All."""
         return [*self._new, *self._answered]
+
+    def is_sending(self) -> bool:
+        """Whether datagrams wait for a host socket."""
+        return any(flow.is_waiting for flow in self._new)  # an answer came by a socket that was there
 
     def make_room(self) -> bool:
         """Whether one more may come; counts when not."""

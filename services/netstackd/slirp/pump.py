@@ -31,6 +31,7 @@ class StreamPump:
     """See the module docstring. `later(pump)` asks for a `run` in the next turn, `over(pump)` is told of the end."""
 
     __slots__ = (
+        "_abandoned",
         "_can_read",
         "_can_write",
         "_ended",
@@ -63,6 +64,7 @@ class StreamPump:
         self._can_read = self._can_write = True  # until a call says otherwise
         self._guest_ended = self._host_ended = False  # and the other side was told so
         self._ended = False
+        self._abandoned = False
         self.bytes_in = 0  # from the host
         self.bytes_out = 0
         guest.subscribe(self._guest_ready)
@@ -181,6 +183,8 @@ class StreamPump:
     def _end(self) -> None:
         """Both ways have ended in order."""
         self._ended = True
+        if self._abandoned:
+            self._reset_guest()
         self.guest.close()
         self.host.close()
         self._over(self)
@@ -190,12 +194,34 @@ class StreamPump:
         if self._ended:
             return
         self._ended = True
-        endpoint = self.guest.endpoint
-        if endpoint is not None:
-            endpoint.options.linger = 0
+        self._reset_guest()
         self.guest.close()
         self.host.close(reset=True)
         self._over(self)
+
+    def _reset_guest(self) -> None:
+        """Its close is to be a reset."""
+        endpoint = self.guest.endpoint
+        if endpoint is not None:
+            endpoint.options.linger = 0
+
+    def is_sending(self) -> bool:
+        """Whether the guest has sent what the host's socket has not taken yet: bytes, or the end of the stream."""
+        if self._ended or self._guest_ended:
+            return False
+        endpoint = self.guest.endpoint
+        return bool(len(self._from_guest)) or (
+            endpoint is not None and (endpoint.receive.size > 0 or endpoint.fin_received)
+        )
+
+    def abandon(self) -> None:
+        """The guest is gone. What it has sent to its end still goes out; a stream that it did not end is reset."""
+        endpoint = self.guest.endpoint
+        if not self._guest_ended and (endpoint is None or not endpoint.fin_received):
+            self.abort()
+            return
+        self._abandoned = self._host_ended = True
+        self.run()
 
 
 class Pumps:
@@ -225,12 +251,20 @@ class Pumps:
         for pump in ready:
             pump.run()
 
-    def abort_to(self, addresses: set[tuple[int, int]]) -> None:
-        """Reset the connections of these (version, address)."""
+    def is_sending(self) -> bool:
+        """Whether something that guests have sent is not the host's yet."""
+        return any(pump.is_sending() for pump in self._running)
+
+    def progress(self) -> int:
+        """Something that grows while guests' bytes become the host's."""
+        return sum(pump.bytes_out for pump in self._running)
+
+    def abandon(self, addresses: set[tuple[int, int]]) -> None:
+        """The guests of these (version, address) are gone."""
         for pump in list(self._running):
             remote = pump.guest.remote
             if remote is not None and (pump.guest.version, remote[0]) in addresses:
-                pump.abort()
+                pump.abandon()
 
     def close(self) -> None:
         """Reset all."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from services.netstackd.socket_service.session import Session
 
 BATCH: Final = 64  # messages in each direction before others are served
+MAX_LEFT: Final = 1024  # messages that are still sent of a socket that was closed; its buffer holds fewer
 _BUFFER: Final = bytearray(d.MAX_MESSAGE_BYTES + 1)  # one for all: a message is used up before the next is read
 _ARPHRD: Final = {ETHERNET: 1, LOOPBACK: 772}
 
@@ -45,6 +46,7 @@ class DatagramPump:
         self.failed = 0
         self._blocked = False
         self._closed = False
+        self._more = False
         ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._data = ours
         self._fd = ours.fileno()
@@ -114,11 +116,17 @@ class DatagramPump:
         """What the client has sent before is sent; then no more."""
         if self._closed:
             return
-        self._collect()
+        for _ in range(MAX_LEFT // BATCH):
+            if not self._collect() or not self._more:
+                break
         self._shut()
         self.session.forget(self.number)
 
     abort = close
+
+    def progress(self) -> tuple[int, int]:
+        """See Stream: nothing is left after a close."""
+        return 0, 0
 
     def release(self) -> None:
         """The client is gone."""
@@ -156,8 +164,10 @@ class DatagramPump:
         self.session.service.loop.unwatch(self._fd)
 
     def _collect(self) -> bool:
-        """Send what the client has written; False when it has closed its end."""
+        """Send what the client has written, a batch at most; False when it has closed its end. `_more`: there may be
+        more."""
         data, view, session = self._data, self._view, self.session
+        self._more = False
         for _ in range(BATCH):
             try:
                 size = data.recv_into(_BUFFER)
@@ -175,6 +185,7 @@ class DatagramPump:
             except ProtocolViolation as violation:
                 session.drop(violation.why)
                 return True
+        self._more = True
         return True
 
     def _send(self, message: d.Datagram, size: int) -> None:

@@ -44,6 +44,7 @@ class SocketService:
         self.namespaces = namespaces
         self.log = log
         self.sessions: set[Session] = set()
+        self.left: set[Session] = set()  # of clients that ended, with sockets that have still to send
         self.ready: list[Pumped] = []
         self.counts: dict[str, int] = {}
         self._listeners: list[socket.socket] = []

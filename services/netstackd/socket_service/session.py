@@ -19,11 +19,10 @@ from protocol.rpc.codec import Fd, Notification, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.edge.outbox import Outbox
 from services.netstackd.errors import NetError
-from services.netstackd.namespaces import LINGER_NS
 from services.netstackd.socket_service import snapshot
 from services.netstackd.socket_service.configure import configure
 from services.netstackd.socket_service.datagrams import DatagramPump
-from services.netstackd.socket_service.limits import MAX_OUT_BYTES, MAX_SOCKETS
+from services.netstackd.socket_service.limits import LEFT_IDLE_NS, LEFT_MOST_NS, MAX_OUT_BYTES, MAX_SOCKETS
 from services.netstackd.socket_service.options import read_option, write_option
 from services.netstackd.socket_service.streams import Stream
 from services.netstackd.sockets import TcpSocket, open_socket
@@ -54,6 +53,8 @@ class Session:
         self._watches_network = False
         self._last_snapshot: dict[str, Any] | None = None
         self._next_number = m.MIN_SERVER_ID
+        self._left: dict[int, tuple[int, int]] = {}  # of a client that left: how far each socket was
+        self._left_at = 0
         self._methods: dict[str, Callable[..., Any]] = {
             "hello": self._hello,
             "network": self._network,
@@ -283,6 +284,7 @@ class Session:
         self.drop("its namespace was removed" if not self.closed else "")
         for thing in list(self.sockets.values()):
             thing.release()
+        self.service.left.discard(self)
 
     def drop(self, why: str) -> None:
         """End the conversation: sockets are closed as a process that ends closes them. `why` is logged, if any."""
@@ -302,16 +304,32 @@ class Session:
         for thing in list(self.sockets.values()):
             thing.close()
         self.touch()
-        if self.sockets and not self.namespace.gone:
-            self.stack.timers.after(self.now + LINGER_NS, self._give_up)
+        self._left_at = self.now
+        self._look_at_left(self.now)
         service.namespaces.release(self.namespace)
 
-    def _give_up(self, now: int) -> None:
-        """What a client that left had still to send was not taken for too long."""
-        for thing in list(self.sockets.values()):
-            thing.release()
-        self._forget_namespace()
+    def _look_at_left(self, now: int) -> None:
+        """What a client that left had still to send is given up when nothing of it went for LEFT_IDLE_NS, and all of it
+        after LEFT_MOST_NS; Linux has no such end while a receiver takes something."""
+        if self.namespace.gone:
+            return
+        left = {number: thing.progress() for number, thing in self.sockets.items()}
+        for number, progress in left.items():
+            if progress == self._left.get(number) or now - self._left_at >= LEFT_MOST_NS:
+                self.service.count("LeftDataGivenUp")
+                self.sockets[number].release()
+        self._left = left
+        if self.sockets:
+            self.service.left.add(self)
+            self.stack.timers.after(now + LEFT_IDLE_NS, self._look_at_left)
+        else:
+            self._forget_namespace()
+
+    def progress(self) -> int:
+        """Something that grows while what a client left goes on its way."""
+        return sum(sum(thing.progress()) for thing in self.sockets.values())
 
     def _forget_namespace(self) -> None:
+        self.service.left.discard(self)
         if self._namespace_gone in self.namespace.on_gone:
             self.namespace.on_gone.remove(self._namespace_gone)

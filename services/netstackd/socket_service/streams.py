@@ -467,6 +467,11 @@ class Stream:
         else:
             self.state = DEAD
 
+    def progress(self) -> tuple[int, int]:
+        """Something that grows while data of the client's goes on its way."""
+        endpoint = self._endpoint or self.tcp.endpoint
+        return self._collected, endpoint.snd_una if endpoint is not None else 0
+
     def release(self) -> None:
         """The namespace ends, or the client has been gone for long: nothing of this is kept."""
         self._close_data()

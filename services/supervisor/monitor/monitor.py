@@ -69,6 +69,9 @@ ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _ESRCH = 3
 #: How long a Sentry may go on after its Gofer left in peace.
 _GOFER_GRACE_S = 2.0
+#: How long the network may go on sending what the sandbox has sent before it ended; netstackd gives up after a second
+#: in which nobody took anything.
+DRAIN_LIMIT_S = 10.0
 _READ_BYTES = 65_536
 
 
@@ -117,6 +120,7 @@ class Monitor:
         self._wake_reader = self._wake_writer = -1
         self._warden: Warden | None = None
         self._ending: set[int] = set()
+        self._drained = False
 
     def run(self) -> int:
         """Watch until the end; the exit status of the sandbox. Raises SupervisorError when it failed as such.
@@ -221,7 +225,9 @@ class Monitor:
 
     def _forward(self, number: int) -> None:
         self._read_control()  # what the Sentry said before the signal counts as before it
-        if self.phase is not Phase.RUNNING:
+        if self.is_over():
+            self._drained |= number in self._ending  # whoever asks for the end once more does not want to wait
+        elif self.phase is not Phase.RUNNING:
             if number in self._ending:
                 self.shut_down(128 + number)
         elif self._terminal is None or not self._terminal.ours or number not in FROM_TERMINAL:
@@ -259,9 +265,11 @@ class Monitor:
         """See ServiceEvents: but for the network's, the end of a service is the end of the sandbox."""
         # What it still said counts: the Sentry's `exited` comes before its end.
         self._read_control()
-        if self._status is not None or self._error is not None:
-            return
         network = self._sandbox.network
+        if self._status is not None or self._error is not None:
+            # What it had still to send is lost with it.
+            self._drained |= network is not None and service in network.services
+            return
         if network is not None and service in network.services:
             network.ended(service, code)
         elif service is self._sandbox.gofer and code == 0:
@@ -382,7 +390,7 @@ class Monitor:
     # The end.
 
     def _end_everything(self) -> None:
-        self.services.end_all()
+        self.services.end_all((self._sandbox.sentry, self._sandbox.gofer))
         if self._warden is not None:
             from services.supervisor.monitor.warden import kill_group
 
@@ -390,6 +398,8 @@ class Monitor:
             self._warden.dismiss()
         if self._terminal is not None:
             self._terminal.restore()
+        self._let_network_drain()
+        self.services.end_all()
         self._answer_the_waiting()
         if self._clients is not None:
             self._clients.close()
@@ -401,6 +411,21 @@ class Monitor:
         signal.set_wakeup_fd(-1)
         if sys.stderr is not None:
             sys.stderr.flush()
+
+    def _let_network_drain(self) -> None:
+        """As Linux goes on sending what a process has sent before it ended."""
+        network = self._sandbox.network
+        if network is None or self.phase is not Phase.RUNNING:
+            return
+
+        def over() -> None:
+            self._drained = True
+
+        network.drain(over)
+        if not self._drained:
+            self.loop.call_later(DRAIN_LIMIT_S, over)
+        while not self._drained:
+            self.loop.turn(lambda: self._drained)
 
     def _answer_the_waiting(self) -> None:
         """Whoever asked the Sentry for something that ended it (a signal) is told so before we hang up."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from typing import Protocol
 
 from services.supervisor.errors import reason
@@ -69,11 +70,12 @@ class ServiceWatch:
             os.waitpid(service.pid, 0)
         self.forget(service)
 
-    def end_all(self) -> None:
-        """The same for all at once."""
-        services = list(self.alive.values())
+    def end_all(self, only: Sequence[ServiceProcess] | None = None) -> None:
+        """The same for all at once, or for `only` these."""
+        services = list(self.alive.values()) if only is None else only
         for service in services:
-            _kill(service.pid)
+            if service.pid in self.alive:
+                _kill(service.pid)
         for service in services:
             self.end(service)
 

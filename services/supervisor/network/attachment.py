@@ -5,7 +5,8 @@ Owns: `SandboxNetwork`, what the launcher and the monitor call; `open_network`, 
 `taken.py` (a network namespace that a bundle names).
 
 Life: `open()` (ports are bound, a running network is joined: whatever the user is to be told of comes here) ->
-`launch()` by launch/processes.py, right after the Sentry was forked with `sentry_end` -> `attach()` -> `close()`.
+`launch()` by launch/processes.py, right after the Sentry was forked with `sentry_end` -> `attach()` -> `drain()` ->
+`close()`.
 
 The Sentry's end of the socket service's connection is there before the other end is served, so that the Sentry starts
 beside it. When the carrier ends, a new connection is made as soon as there is one again, and goes to the Sentry by the
@@ -68,6 +69,10 @@ class SandboxNetwork:
     def ended(self, service: ServiceProcess, code: int) -> None:
         """One of `services` ended unexpectedly."""
         raise NotImplementedError
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """The Sentry has ended: call `drained`, perhaps at once, when nothing that it sent has still to leave."""
+        drained()
 
     def close(self) -> None:
         """Everything is over: the processes have been ended; let go of what is left."""

@@ -27,6 +27,8 @@ from services.supervisor.network.private import PRESET, Carrier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.supervisor.launch.processes import ServiceProcess
     from services.supervisor.settings import Settings
 
@@ -34,6 +36,8 @@ NETWORKS = ".networks"
 MEMBERS = "member.sock"
 CONTROL = "control.sock"
 _BACKLOG = 128
+#: How long netstackd may go on sending what the last members have sent before they ended.
+_DRAIN_LIMIT_S = 10.0
 
 
 def join_or_start(name: str, settings: Settings) -> tuple[socket.socket, socket.socket]:
@@ -138,6 +142,7 @@ class NetworkKeeper:
         self._carrier = Carrier(PRESET, lambda: None, lambda: None, control)
         self._members: dict[int, socket.socket] = {}
         self._over = False
+        self._ended: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         """Until the last member has left."""
@@ -159,10 +164,25 @@ class NetworkKeeper:
             self._start()
             while not self._over:
                 self._loop.turn(lambda: self._over)
+            self._let_drain()
         except SupervisorError as error:
             self._log.error(error.line())
         finally:
             self._carrier.end()
+
+    def _let_drain(self) -> None:
+        """What its members sent before they ended goes on its way. Nobody waits for that."""
+        drained = False
+
+        def over() -> None:
+            nonlocal drained
+            drained = True
+
+        self._ended = over
+        self._carrier.drain(over)
+        self._loop.call_later(_DRAIN_LIMIT_S, over)
+        while not drained:
+            self._loop.turn(lambda: drained)
 
     def service_sealed(self, service: ServiceProcess) -> None:
         """See ServiceEvents."""
@@ -174,6 +194,9 @@ class NetworkKeeper:
     def service_ended(self, service: ServiceProcess, code: int) -> None:
         """See ServiceEvents."""
         self._log.warning(how_it_ended(service, code))
+        if self._over:
+            self._ended()
+            return
         if self._carrier.connector_ended(service):
             return
         self._carrier.end()

@@ -117,6 +117,14 @@ class Carrier:
         self.services = []
         self.close()
 
+    def drain(self, drained: Callable[[], None]) -> None:
+        """Call `drained` when nothing is left to be sent of what those that ended have sent; never when netstackd ends
+        instead."""
+        if self.control is None or self.control.fileno() < 0:
+            drained()
+        else:
+            self.control.request("drain", [], lambda _error, _result: drained())
+
     def may_restart(self) -> bool:
         """Whether it did not end too often of late."""
         now = time.monotonic()
@@ -230,6 +238,13 @@ class PrivateNetwork(SandboxNetwork):
         self._hand_to_sentry(self._publish_again)
         monitor.services_changed()
         monitor.warn(f"network: {how}: started again, connections are reset")
+
+    def drain(self, drained: Callable[[], None]) -> None:
+        """See SandboxNetwork."""
+        if self._joined:
+            self._carrier.drain(drained)
+        else:
+            drained()
 
     def close(self) -> None:
         """See SandboxNetwork."""

@@ -370,3 +370,29 @@ def test_another_attempt_from_the_same_port_is_the_one_that_is_answered() -> Non
     network.host.asked[0].give().connected()
     network.run(0.2)
     assert state(second) == states.ESTABLISHED
+
+
+def test_what_a_guest_sent_to_its_end_goes_out_though_the_guest_is_gone() -> None:
+    network = VirtualNetwork()
+    guest, host = established(network)
+    host.room = 10
+    guest.send(b"x" * 5000)
+    guest.close()
+    network.run(0.2)
+    assert sum(map(len, host.sent)) == 10 and network.pumps.is_sending()
+    network.pumps.abandon({(4, ip("10.0.2.15"))})
+    assert not host.closed
+    host.make_room(1 << 20)
+    assert b"".join(host.sent) == b"x" * 5000
+    assert host.shut and host.closed and not host.reset
+    assert not len(network.pumps) and not network.pumps.is_sending()
+
+
+def test_a_stream_that_a_guest_did_not_end_is_reset_when_it_is_gone() -> None:
+    network = VirtualNetwork()
+    guest, host = established(network)
+    guest.send(b"half")
+    network.run(0.2)
+    network.pumps.abandon({(4, ip("10.0.2.15"))})
+    assert host.closed and host.reset
+    assert not len(network.pumps)

@@ -259,6 +259,7 @@ def _after_fin(endpoint: Endpoint, now: int) -> None:
         endpoint.change_state(states.FIN_ACKED)
         endpoint.notify(POLLOUT)
         if endpoint.orphan:
+            endpoint.forgive_orphan_bytes()
             timers.start_fin_wait_2(endpoint, now)
     elif state == states.CLOSING:
         time_wait.enter(endpoint, now)

@@ -98,6 +98,7 @@ class TcpContext:
         self.fast_open_cookies: dict[bytes, FastOpenMemory] = {}
         self.time_wait_count = 0
         self.orphan_count = 0
+        self.orphan_bytes = 0  # that orphans had still to send when they became such
         self._challenge_second = -1
         self._challenge_left = 0
 

@@ -123,6 +123,7 @@ class Endpoint:
         "on_event",
         "options",
         "orphan",
+        "orphan_bytes",
         "owner",
         "p",
         "paws_checked_at",
@@ -208,6 +209,7 @@ class Endpoint:
         self.events = 0  # poll bits to tell at the next flush
         self.queued = False  # on context.pending
         self.orphan = False  # closed by its user
+        self.orphan_bytes = 0  # that it held then, while they count against all orphans' limit
         self._released = False
         self.state = CLOSED
         self.actively_opened = False
@@ -420,6 +422,7 @@ class Endpoint:
             self._released = True
             if self.orphan:
                 self.context.orphan_count -= 1
+                self.forgive_orphan_bytes()
             self.context.on_done(self, successor)
             self.notify(POLLIN | POLLOUT | POLLHUP | POLLRDHUP | (POLLERR if error else 0))
 
@@ -548,15 +551,24 @@ class Endpoint:
             self.receive.clear()
             self.abort(now)
             return
-        if self.context.orphan_count > self.p.max_orphans:
+        held = self.outstanding()
+        if self.context.orphan_count > self.p.max_orphans or self.context.orphan_bytes + held > self.p.max_orphan_bytes:
             self.counters[COUNTER["TcpExtTCPAbortOnMemory"]] += 1
             self.abort(now)
             return
+        self.orphan_bytes = held
+        self.context.orphan_bytes += held
         self.receive_shutdown = True
         if not self.send_shutdown:
             self.shutdown_write(now)
         if self.state == FIN_WAIT_2:
             timers.start_fin_wait_2(self, now)
+
+    def forgive_orphan_bytes(self) -> None:
+        """Nothing of an orphan is left to be sent. It counts with what it held at first until then: what is left is not
+        worth a look at every acknowledgement."""
+        self.context.orphan_bytes -= self.orphan_bytes
+        self.orphan_bytes = 0
 
     def abort(self, now: int) -> None:
         """Reset, now (RFC 9293 3.10.5)."""

@@ -77,6 +77,7 @@ class Parameters:
         self.fin_timeout = 60 * SECOND
         self.max_tw_buckets = 65536
         self.max_orphans = 65536
+        self.max_orphan_bytes = 64 << 20  # of all orphans (Linux has them under tcp_mem)
         self.tw_reuse = 2  # 0 never, 1 always, 2 loopback alone (the caller decides what is loopback)
         self.rfc1337 = False
         # RFC 5961.
