@@ -94,6 +94,7 @@ NETSTACKD_LAYERS: list[tuple[str, ...]] = [
     ("namespaces",),
     # Sockets of namespaces for other processes.
     ("socket_service",),
+    ("draining",),
     ("app",),
     ("control",),
     ("process",),
