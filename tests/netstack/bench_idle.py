@@ -19,7 +19,7 @@ from pathlib import Path
 
 from services.netstackd.links.host_unsafe import entered
 from tests.netstack.hostile.conftest import TALKER
-from tests.netstack.router.conftest import Router, World
+from tests.netstack.networks import Router, World
 
 CONFIG = """
 [[interface]]

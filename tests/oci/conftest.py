@@ -17,33 +17,9 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-USER = 12_345
+from tests.ordinary_user import BECOME, USER, python_path, user_python
+
 REFUSING_HOST = Path(__file__).with_name("refusing_host.py")
-
-
-def python_path() -> str:
-    """What a child needs to import the supervisor from where its C parts were built, and what it depends on."""
-    packages = [path for path in sys.path if path.endswith("site-packages")]
-    built = next((path for path in (*packages, str(ROOT)) if list(Path(path).glob("platforms/_host*.so"))), str(ROOT))
-    return os.pathsep.join([built, *(path for path in packages if path != built)])
-
-
-def user_prefix() -> list[str]:
-    """A command prefix that runs Python as an ordinary user, with an interpreter that such a user may read."""
-    drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-    for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
-        command = [*drop, python]
-        tried = subprocess.run(
-            [*command, "-c", "import sys, services.supervisor; sys.exit(sys.version_info < (3, 11))"],
-            cwd="/",
-            env={"PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            check=False,
-        )
-        if tried.returncode == 0:
-            return command
-    raise AssertionError("no Python 3.11 that an ordinary user may run, or the tree is not readable for one")
 
 
 class Supervisor:
@@ -174,7 +150,7 @@ def make_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     homes: list[Path] = []
 
     def make(kind: str) -> Supervisor:
-        prefix = user_prefix() if kind == "user" else [sys.executable]
+        prefix = [*BECOME, user_python("services.supervisor")] if kind == "user" else [sys.executable]
         if kind == "refused":
             prefix = [sys.executable, str(REFUSING_HOST), sys.executable]
         home = Path("/tmp") / f"sentrio-oci-{uuid.uuid4().hex[:12]}"

@@ -21,37 +21,13 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.ordinary_user import BECOME, ROOT, USER, python_path, user_python
+from tests.sandbox.peers import Peer
+
 HERE = Path(__file__).parent
-USER = 12_345
 KINDS = ("root", "user", "refused")
 DEADLINE_S = 60
 CACHE = Path(os.environ.get("SENTRIO_TEST_CACHE", "/var/tmp/sentrio-tests"))
-
-
-def python_path() -> str:
-    """What a child needs to import the supervisor from where its C parts were built, and what it depends on."""
-    packages = [path for path in sys.path if path.endswith("site-packages")]
-    built = next((path for path in (*packages, str(ROOT)) if list(Path(path).glob("platforms/_host*.so"))), str(ROOT))
-    return os.pathsep.join([built, *(path for path in packages if path != built)])
-
-
-def user_prefix() -> list[str]:
-    """A command prefix that runs Python as an ordinary user, with an interpreter that such a user may read."""
-    drop = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
-    for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
-        check = "import platforms._host, services.supervisor, sys; sys.exit(sys.version_info < (3, 11))"
-        tried = subprocess.run(
-            [*drop, python, "-c", check],
-            cwd="/",
-            env={"PYTHONPATH": python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            check=False,
-            timeout=DEADLINE_S,
-        )
-        if tried.returncode == 0:
-            return [*drop, python]
-    raise AssertionError("no Python 3.11 that an ordinary user may run, or the package is not readable for one")
 
 
 class Done:
@@ -216,7 +192,7 @@ def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
     made: list[Host] = []
 
     def make(kind: str) -> Host:
-        prefix = user_prefix() if kind == "user" else [sys.executable]
+        prefix = [*BECOME, user_python("platforms._host, services.supervisor")] if kind == "user" else [sys.executable]
         if kind == "refused":
             prefix = [sys.executable, str(ROOT / "tests/oci/refusing_host.py"), sys.executable]
         if kind == "without-notification":
@@ -242,6 +218,16 @@ def host(make_host: Callable[[str], Host]) -> Host:
 @pytest.fixture(params=KINDS)
 def any_host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Host:
     return make_host(request.param)
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    made = Peer(os.getpid() % 16384)
+    try:
+        made.make()
+        yield made
+    finally:
+        made.close()
 
 
 # --- root file systems ---

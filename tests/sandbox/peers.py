@@ -1,18 +1,14 @@
 """Another machine for network tests: a network namespace beside the host's, joined to it by a veth pair.
 
-Owns: the fixture `peer`. Addresses are of a network of its own, so that tests may run beside each other; both ends and
-the namespace are gone afterwards.
+The fixture `peer` (conftest.py) gives a `Peer`. Addresses are of a network of its own, so that tests may run beside
+each other; both ends and the namespace are gone afterwards.
 """
 
 from __future__ import annotations
 
-import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 
 def ip(*words: str) -> None:
@@ -75,14 +71,11 @@ class Peer:
         subprocess.run(["ip", "netns", "delete", self.namespace], capture_output=True, timeout=30, check=False)
 
 
-@pytest.fixture
-def peer() -> Iterator[Any]:
-    made = Peer(os.getpid() % 16384)
-    try:
-        made.make()
-        yield made
-    finally:
-        made.close()
+def free_port() -> int:
+    """A port of the host that nobody uses."""
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return int(sock.getsockname()[1])
 
 
 #: A server that answers each line in capitals, for as long as it lives: argv is its address and port.

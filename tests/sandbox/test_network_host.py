@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.peers import ECHO, peer
-
-__all__ = ["peer"]
+from tests.sandbox.peers import ECHO
 
 _DO = ("do", "--network", "host", "--")
 

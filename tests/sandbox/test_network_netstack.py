@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.peers import ECHO, peer
-
-__all__ = ["peer"]
+from tests.sandbox.peers import ECHO, free_port
 
 _DO = ("do", "--network", "netstack", "--")
 
@@ -22,12 +20,6 @@ _DO = ("do", "--network", "netstack", "--")
 def run(host: Any, code: str, *words: str, status: int = 0) -> str:
     """A Python program in the sandbox; what it printed."""
     return str(host(*_DO, "python3", "-uc", code, *words, status=status).out)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_addresses_routes_and_names_are_the_virtual_networks(any_host: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import subprocess
 import textwrap
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.peers import ECHO, peer
-
-__all__ = ["peer"]
+from tests.sandbox.peers import ECHO, free_port
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -52,12 +49,6 @@ def script(text: str, *words: str, options: tuple[str, ...] = ()) -> tuple[str, 
     """`do` of a bash script that fails with its first failing command, in a directory of its own; $1... are `words`."""
     head = "set -e -o pipefail; cd $(mktemp -d)\n"
     return ("do", "--network", "netstack", *options, "--", "bash", "-c", head + textwrap.dedent(text), "bash", *words)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("", 0))
-        return int(sock.getsockname()[1])
 
 
 def certificate(directory: Path, address: str) -> tuple[Path, Path]:

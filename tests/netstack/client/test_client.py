@@ -16,7 +16,7 @@ from anyio.abc import SocketAttribute
 
 import sentrio.net
 from services.netstackd.errors import NetError
-from tests.netstack.router.conftest import Router, World
+from tests.netstack.networks import Router, World
 
 LINK = """
 [[interface]]

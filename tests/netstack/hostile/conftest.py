@@ -21,37 +21,17 @@ from pathlib import Path
 import pytest
 
 from services.netstackd.links.host_unsafe import entered
-from tests.netstack.router.conftest import World, wait_until, world
-from tests.netstack.router.test_router import server
-
-__all__ = ["world"]
+from tests.netstack.networks import FORWARDING, LAN, WAN, World, interface, server
 
 SECONDS = float(os.environ.get("NETSTACK_HOSTILE_SECONDS", "2"))
 TALKER = (sys.executable, "-m", "tests.netstack.hostile.talker")
 MALFORMED = str(Path(__file__).with_name("malformed.py"))
 PATIENCE = 15.0  # seconds that an honest host waits for an answer during an attack, on a busy machine
 MAX_CONNECTIONS = 2048
+BAD = ("10.3.0.1/24", "fd03::1/64")
 MAX_GROWTH = 10_000  # kilobytes, between the first third of an attack (tables are full then) and its end
 
-CONFIG = """
-[router]
-forwarding = true
-[[interface]]
-name = "bad"
-device = "bad0"
-netns = "{bad}"
-addresses = ["10.3.0.1/24", "fd03::1/64"]
-slaac = true
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["10.1.0.1/24", "fd01::1/64"]
-[[interface]]
-name = "wan"
-device = "wan0"
-netns = "{wan}"
-addresses = ["10.2.0.1/24", "fd02::1/64"]
+RULES = """
 [[route]]
 to = "default"
 via = "10.2.0.2"
@@ -119,9 +99,10 @@ class Battle:
     def __init__(self, world: World) -> None:
         self.world = world
         self.bad, self.lan, self.wan = (world.namespace() for _ in range(3))
-        self.router = world.router(CONFIG.format(bad=self.bad, lan=self.lan, wan=self.wan), program=TALKER)
-        ready = wait_until(lambda: all(row["state"] == "preferred" for row in self.router.json("addr")))
-        assert ready, self.router.json("addr")
+        config = FORWARDING + interface("bad", self.bad, *BAD) + "slaac = true\n"
+        config += interface("lan", self.lan, *LAN) + interface("wan", self.wan, *WAN) + RULES
+        self.router = world.router(config, program=TALKER)
+        self.router.wait_for_addresses()
         world.host(self.bad, "bad0", "10.3.0.2/24", "fd03::2/64", gateways=("10.3.0.1", "fd03::1"))
         world.host(self.lan, "lan0", "10.1.0.2/24", "fd01::2/64", gateways=("10.1.0.1", "fd01::1"))
         world.host(self.wan, "wan0", "10.2.0.2/24", "fd02::2/64", gateways=("10.2.0.1", "fd02::1"))

@@ -6,7 +6,6 @@ import errno
 import os
 import socket
 import struct
-from ipaddress import ip_address
 
 import pytest
 
@@ -17,25 +16,15 @@ from services.netstackd.sockets import (
     AF_INET,
     AF_INET6,
     SOCK_DGRAM,
-    SOCK_STREAM,
     PingSocket,
-    TcpSocket,
     UdpSocket,
-    WouldBlock,
     open_socket,
     set_option,
 )
-from tests.netstack.kernel_interop.conftest import Kernel
+from tests.netstack.kernel_interop.kernel import FAMILY, OURS, THEIRS, Kernel, connected, exchange, ip
 
 VERSIONS = (4, 6)
-FAMILY = {4: AF_INET, 6: AF_INET6}
-OURS = {4: "10.7.0.1", 6: "fd07::1"}
-THEIRS = {4: "10.7.0.2", 6: "fd07::2"}
 SIZES = (0, 1, 1400, 1472, 1473, 8000, 65000)
-
-
-def ip(text: str) -> int:
-    return int(ip_address(text))
 
 
 def udp(kernel: Kernel, version: int, port: int = 0) -> UdpSocket:
@@ -267,50 +256,6 @@ def test_broadcast_passes_both_ways(plain: Kernel) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("we_connect", [True, False], ids=["out", "in"])
 def test_tcp_passes_every_byte_both_ways(kernel: Kernel, version: int, we_connect: bool) -> None:
-    data = os.urandom(1 << 20)
-    if we_connect:
-        listener = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
-        listener.bind((THEIRS[version], 80))
-        listener.listen()
-        ours = open_socket(kernel.stack, FAMILY[version], SOCK_STREAM)
-        assert isinstance(ours, TcpSocket)
-        with pytest.raises(NetError):
-            ours.connect((ip(THEIRS[version]), 80, 0))
-        theirs = kernel.take(listener.accept)[0]
-    else:
-        server = open_socket(kernel.stack, FAMILY[version], SOCK_STREAM)
-        assert isinstance(server, TcpSocket)
-        server.bind((0, 80, 0))
-        server.listen(5)
-        theirs = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
-        assert theirs.connect_ex((OURS[version], 80)) == errno.EINPROGRESS
-        ours = kernel.take(server.accept)
-    theirs.setblocking(False)
+    ours, theirs = connected(kernel, version, we_connect)
     with theirs:
-        got_ours, got_theirs = bytearray(), bytearray()
-        sent_ours = sent_theirs = 0
-
-        def step() -> bool:
-            nonlocal sent_ours, sent_theirs
-            try:
-                sent_ours += ours.send(data[sent_ours : sent_ours + 65536]) if sent_ours < len(data) else 0
-            except WouldBlock:
-                pass
-            try:
-                sent_theirs += theirs.send(data[sent_theirs : sent_theirs + 65536]) if sent_theirs < len(data) else 0
-            except BlockingIOError:
-                pass
-            try:
-                got_ours.extend(ours.receive(1 << 20))
-            except WouldBlock:
-                pass
-            try:
-                got_theirs.extend(theirs.recv(1 << 20))
-            except BlockingIOError:
-                pass
-            return len(got_ours) == len(got_theirs) == len(data)
-
-        kernel.until(step)
-        assert bytes(got_ours) == data == bytes(got_theirs)
-        ours.close()
-        assert kernel.take(lambda: theirs.recv(1)) == b""
+        exchange(kernel, ours, theirs, 1 << 20)

@@ -3,26 +3,18 @@ arrives, both ways, whoever connects, and both ends close."""
 
 from __future__ import annotations
 
-import errno
-import os
 import random
-import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.links.fault import FaultLink, Faults
 from services.netstackd.links.tap import open_tap
 from services.netstackd.network.interface import ETHERNET, Interface
-from services.netstackd.sockets import TcpSocket, open_socket
-from tests.netstack.kernel_interop.conftest import Kernel
+from tests.netstack.kernel_interop.kernel import Kernel, connected, exchange
 
 MILLISECOND = 1_000_000
-OURS = {4: "10.7.0.1", 6: "fd07::1"}
-THEIRS = {4: "10.7.0.2", 6: "fd07::2"}
-FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 CONDITIONS = {
     "delay": Faults(delay_ns=20 * MILLISECOND),
@@ -40,7 +32,7 @@ CONDITIONS = {
 
 
 class FaultyKernel(Kernel):
-    """The harness of conftest.py with a `FaultLink` around the tap."""
+    """The harness of kernel.py with a `FaultLink` around the tap."""
 
     faults = Faults()
     mtu = 1500
@@ -71,67 +63,6 @@ def bad_link(request: pytest.FixtureRequest) -> Iterator[FaultyKernel]:
         yield made
     finally:
         made.close()
-
-
-def ip(text: str) -> int:
-    return int.from_bytes(socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text), "big")
-
-
-def connected(kernel: Kernel, version: int, we_connect: bool) -> tuple[TcpSocket, socket.socket]:
-    if we_connect:
-        listener = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
-        listener.bind((THEIRS[version], 80))
-        listener.listen()
-        ours = open_socket(kernel.stack, FAMILY[version], socket.SOCK_STREAM)
-        assert isinstance(ours, TcpSocket)
-        with pytest.raises(NetError):
-            ours.connect((ip(THEIRS[version]), 80, 0))
-        theirs = kernel.take(listener.accept)[0]
-    else:
-        server = open_socket(kernel.stack, FAMILY[version], socket.SOCK_STREAM)
-        assert isinstance(server, TcpSocket)
-        server.bind((0, 80, 0))
-        server.listen(5)
-        theirs = kernel.socket(FAMILY[version], socket.SOCK_STREAM)
-        assert theirs.connect_ex((OURS[version], 80)) == errno.EINPROGRESS
-        ours = kernel.take(server.accept)
-    theirs.setblocking(False)
-    return ours, theirs
-
-
-def exchange(kernel: Kernel, ours: TcpSocket, theirs: socket.socket, size: int) -> None:
-    """`size` bytes each way at once, compared; then both close, the kernel's side first."""
-    data = os.urandom(size)
-    got_ours, got_theirs = bytearray(), bytearray()
-    sent = [0, 0]
-
-    def step() -> bool:
-        try:
-            if sent[0] < size:
-                sent[0] += ours.send(data[sent[0] : sent[0] + 65536])
-        except WouldBlock:
-            pass
-        try:
-            if sent[1] < size:
-                sent[1] += theirs.send(data[sent[1] : sent[1] + 65536])
-        except BlockingIOError:
-            pass
-        try:
-            got_ours.extend(ours.receive(1 << 20))
-        except WouldBlock:
-            pass
-        try:
-            got_theirs.extend(theirs.recv(1 << 20))
-        except BlockingIOError:
-            pass
-        return len(got_ours) == len(got_theirs) == size
-
-    kernel.until(step)
-    assert bytes(got_ours) == data == bytes(got_theirs)
-    theirs.shutdown(socket.SHUT_WR)
-    assert kernel.take(lambda: ours.receive(1)) == b""
-    ours.close()
-    assert kernel.take(lambda: theirs.recv(1)) == b""
 
 
 @pytest.mark.parametrize("we_connect", [True, False], ids=["out", "in"])

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netstack.router.conftest import NETSTACKD, World, wait_until
-from tests.netstack.router.test_router import NAT, PYTHON, pings, server
+from tests.netstack.networks import NAT, NETSTACKD, PYTHON, World, pings, server, wait_until
 
 
 def veth(world: World, host: str, router: str) -> None:

@@ -16,8 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.netstack.router.conftest import World
-from tests.netstack.router.test_router import FILTER, NAT
+from tests.netstack.networks import FILTER, NAT, World
 
 RULES = """
 table ip nat {

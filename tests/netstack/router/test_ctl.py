@@ -9,8 +9,7 @@ import subprocess
 import sys
 import time
 
-from tests.netstack.router.conftest import NETSTACKD, Sides, World, wait_until
-from tests.netstack.router.test_router import NAT, PYTHON, pings, server
+from tests.netstack.networks import NAT, NETSTACKD, PYTHON, Sides, World, pings, server, wait_until
 
 SETS = """
 [filter]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from services.netstackd.config.load import load
-from tests.netstack.router.conftest import ROOT, World
+from tests.netstack.networks import ROOT, World
 
 DOCUMENT = ROOT / "docs" / "NETSTACK.md"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.netstack.router.conftest import Sides, World, wait_until
-from tests.netstack.router.test_router import FILTER, NAT, PYTHON, server
+from tests.netstack.networks import FILTER, NAT, Held, Sides, World, server, wait_until
 
 FLOOD = """
 import random, socket, struct, sys
@@ -58,16 +56,7 @@ def rss(pid: int) -> int:
 def test_floods_are_bounded_and_an_open_connection_goes_on(world: World) -> None:
     sides = Sides(world, NAT + FILTER + "\n[conntrack]\nmax = 1000\n")
     server(world, sides.wan, "lines", "7000")
-    client = world.start(sides.lan, *PYTHON, "hold", "10.2.0.2", "7000", stdin=subprocess.PIPE)
-    assert client.stdin is not None and client.stdout is not None
-    assert client.stdout.readline() == "connected\n"
-
-    def say(text: str) -> str:
-        assert client.stdin is not None and client.stdout is not None
-        client.stdin.write(text + "\n")
-        client.stdin.flush()
-        return client.stdout.readline().strip()
-
+    say = Held(world, sides.lan, "10.2.0.2", 7000).say
     assert say("before") == "10.2.0.1 before"
     before = sides.router.child()
     mac = next(row["mac"] for row in sides.router.json("link") if row["interface"] == "lan").replace(":", "")

@@ -16,14 +16,10 @@ import pytest
 from services.netstackd.edge import lease_file
 from services.netstackd.edge.lease_file import LeaseFile
 from services.netstackd.edge.log import EventLog
-from tests.netstack.router.conftest import Router, World, wait_until
+from tests.netstack.networks import Router, World, interface, wait_until
 
 SERVER = """
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["192.168.8.1/24", "fd08::1/64"]
+{lan}
 [[dhcp_server]]
 interface = "lan"
 pool = "192.168.8.100-192.168.8.110"
@@ -105,7 +101,7 @@ def test_leases_outlive_a_reload_a_kill_and_a_restart(world: World, tmp_path: Pa
     leases, script = tmp_path / "leases.json", tmp_path / "script"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
-    text = SERVER.format(lan=lan, leases=leases)
+    text = SERVER.format(lan=interface("lan", lan, "192.168.8.1/24", "fd08::1/64"), leases=leases)
     router = world.router(text)
     ask(world, lan, script)
     given = leased(router)
@@ -126,7 +122,8 @@ def test_leases_outlive_a_reload_a_kill_and_a_restart(world: World, tmp_path: Pa
 def test_a_client_of_the_host_gets_an_ipv6_address_and_a_prefix(world: World, tmp_path: Path) -> None:
     lan = world.namespace()
     world.at(lan, "sysctl", "-qw", "net.ipv6.conf.default.accept_ra=0")
-    router = world.router(SERVER.format(lan=lan, leases=tmp_path / "leases.json"))
+    link = interface("lan", lan, "192.168.8.1/24", "fd08::1/64")
+    router = world.router(SERVER.format(lan=link, leases=tmp_path / "leases.json"))
     assert wait_until(lambda: all(one["state"] == "preferred" for one in router.json("addr")))
     out, script, known = tmp_path / "out", tmp_path / "script", tmp_path / "known"
     script.write_text(f'#!/bin/sh\nenv | grep "^reason\\|^new_" >> {out}\nexit 0\n')

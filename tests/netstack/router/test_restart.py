@@ -18,8 +18,7 @@ import time
 import pytest
 
 from services.netstackd.links.host_unsafe import entered
-from tests.netstack.router.conftest import Sides, World, wait_until
-from tests.netstack.router.test_router import FILTER, NAT, pings, server
+from tests.netstack.networks import FILTER, NAT, Sides, World, pings, server, wait_until
 
 PIECE = random.Random(3).randbytes(16384)
 PATIENCE = 30.0

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.netstack.router.conftest import Sides, World, wait_until
-
-TRANSFER = str(Path(__file__).with_name("transfer.py"))
-PYTHON = (sys.executable, TRANSFER)
-NAT = '\n[nat]\nmasquerade = "wan"\n'
-FILTER = """
-[filter]
-forward = "drop"
-input = "drop"
-
-[[filter.rule]]
-name = "out"
-chain = "forward"
-in = "lan"
-action = "accept"
-
-[[filter.rule]]
-name = "ping"
-chain = "input"
-icmp = "echo-request"
-action = "accept"
-"""
-
-
-def server(world: World, namespace: str, *words: str) -> subprocess.Popen[str]:
-    process = world.start(namespace, *PYTHON, *words)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    return process
-
-
-def pings(world: World, namespace: str, address: str, *more: str) -> bool:
-    return world.at(namespace, "ping", "-c", "1", "-W", "2", *more, address, check=False).status == 0
+from tests.netstack.networks import FILTER, NAT, PYTHON, Held, Sides, World, pings, server, wait_until
 
 
 def test_hosts_reach_the_router_and_each_other_over_both_families(world: World) -> None:
@@ -123,22 +91,7 @@ hairpin = true
 
 
 def test_a_smaller_mtu_beyond_is_found_by_path_mtu_discovery(world: World) -> None:
-    base = """
-[router]
-forwarding = true
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["10.1.0.1/24", "fd01::1/64"]
-[[interface]]
-name = "wan"
-device = "wan0"
-netns = "{wan}"
-mtu = 1300
-addresses = ["10.2.0.1/24", "fd02::1/64"]
-"""
-    sides = Sides(world, NAT, base)
+    sides = Sides(world, NAT, wan_mtu=1300)
     world.at(sides.wan, "ip", "link", "set", "wan0", "mtu", "1500")  # so that the far end announces full segments
     for port, address in enumerate(("10.2.0.2", "fd02::2"), 7000):
         server(world, sides.wan, "serve", str(port))
@@ -151,26 +104,10 @@ addresses = ["10.2.0.1/24", "fd02::1/64"]
 
 
 def test_mss_is_clamped_to_the_way_out(world: World) -> None:
-    base = """
-[router]
-forwarding = true
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["10.1.0.1/24", "fd01::1/64"]
-[[interface]]
-name = "wan"
-device = "wan0"
-netns = "{wan}"
-mtu = 1300
-addresses = ["10.2.0.1/24", "fd02::1/64"]
-"""
-    sides = Sides(world, NAT + "\n[filter]\nmss_clamp = true\n", base)
+    sides = Sides(world, NAT + "\n[filter]\nmss_clamp = true\n", wan_mtu=1300)
     world.at(sides.wan, "ip", "link", "set", "wan0", "mtu", "1500")
     server(world, sides.wan, "lines", "7000")
-    client = world.start(sides.lan, *PYTHON, "hold", "10.2.0.2", "7000", stdin=subprocess.PIPE)
-    assert client.stdout is not None and client.stdout.readline() == "connected\n"
+    Held(world, sides.lan, "10.2.0.2", 7000)
     info = world.at(sides.wan, "ss", "-tin", "sport", "=", ":7000").out
     assert "mss:1248" in info, info  # 1300 - 40 - 12 for timestamps
 
@@ -278,16 +215,7 @@ def test_traceroute_sees_the_router_with_and_without_translation(world: World) -
 def test_a_reload_changes_rules_and_routes_and_keeps_a_connection(world: World) -> None:
     sides = Sides(world, NAT + FILTER)
     server(world, sides.wan, "lines", "7000")
-    client = world.start(sides.lan, *PYTHON, "hold", "10.2.0.2", "7000", stdin=subprocess.PIPE)
-    assert client.stdin is not None and client.stdout is not None
-    assert client.stdout.readline() == "connected\n"
-
-    def say(text: str) -> str:
-        assert client.stdin is not None and client.stdout is not None
-        client.stdin.write(text + "\n")
-        client.stdin.flush()
-        return client.stdout.readline().strip()
-
+    say = Held(world, sides.lan, "10.2.0.2", 7000).say
     assert say("one") == "10.2.0.1 one"
     blocked = FILTER.replace('in = "lan"\naction = "accept"', 'in = "lan"\nprotocol = "udp"\naction = "accept"')
     sides.router.write(sides.base + NAT + blocked + '\n[[route]]\nto = "10.9.0.0/16"\nvia = "10.2.0.2"\n')

@@ -12,7 +12,7 @@ from protocol.netstack import messages as m
 from protocol.rpc.codec import Fd, Notification, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.commands.connection import Control
-from tests.netstack.router.conftest import Router, World
+from tests.netstack.networks import Router, World
 
 CONFIG = """
 [[interface]]

@@ -11,7 +11,7 @@ import pytest
 
 from protocol.sealing.rows import distinct_calls
 from services.netstackd import host_filter
-from tests.netstack.router.conftest import ROOT, Sides, World
+from tests.netstack.networks import ROOT, Sides, World
 
 FORBIDDEN = {
     "socket", "connect", "bind", "listen", "open", "openat", "openat2", "creat", "execve", "execveat",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.netstack.router.conftest import Sides, World, wait_until
+from tests.netstack.networks import FORWARDING, Sides, World, interface, wait_until
 
 SCRIPT = """#!/bin/sh
 [ "$1" = bound ] || [ "$1" = renew ] || exit 0
@@ -14,13 +14,6 @@ echo "$ip/$mask $router $dns $domain" > {out}
 """
 
 SERVED = """
-[router]
-forwarding = true
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["192.168.8.1/24", "fd08::1/64"]
 [[dhcp_server]]
 interface = "lan"
 pool = "192.168.8.100-192.168.8.110"
@@ -37,7 +30,7 @@ input = "drop"
 def test_a_host_configures_itself_by_dhcp_and_router_advertisements(world: World, tmp_path: Path) -> None:
     lan = world.namespace()
     world.at(lan, "sysctl", "-qw", "net.ipv6.conf.default.accept_ra=2", "net.ipv6.conf.default.router_solicitations=3")
-    router = world.router(SERVED.format(lan=lan))
+    router = world.router(FORWARDING + interface("lan", lan, "192.168.8.1/24", "fd08::1/64") + SERVED)
     out, script = tmp_path / "lease", tmp_path / "script"
     script.write_text(SCRIPT.format(out=out))
     script.chmod(0o755)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,9 +17,9 @@ from services.netstackd.app import Router as InnerRouter
 from services.netstackd.config.load import load
 from services.netstackd.edge.keeper import open_links
 from services.netstackd.edge.log import EventLog
-from tests.netstack.router.conftest import NETSTACKD, ROOT, Result, World
+from tests.netstack.networks import NETSTACKD, Result, World
+from tests.ordinary_user import BECOME, USER, python_path, user_python
 
-USER = 12_345
 OUTSIDE, OUTSIDE6 = "203.0.113.1", "2001:db8::1"
 
 GUEST = """
@@ -54,7 +51,7 @@ class Slirp:
             self.process = world.start(
                 self.host,
                 *as_user(self.path),
-                user_python(),
+                slirp_python(),
                 "-m",
                 "services.netstackd",
                 *self._configuration(ports, more.pop("resolv_conf", "")),
@@ -96,21 +93,14 @@ class Slirp:
 
 def as_user(home: Path) -> tuple[str, ...]:
     """The beginning of a command that an ordinary user runs."""
-    ids = (f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
-    packages = os.pathsep.join([str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))])
-    settings = (f"HOME={home}", f"PATH={os.environ['PATH']}", f"PYTHONPATH={packages}", "PYTHONDONTWRITEBYTECODE=1")
-    return ("setpriv", *ids, "--no-new-privs", "env", *settings)
+    path = f"PATH={os.environ['PATH']}"
+    settings = (f"HOME={home}", path, f"PYTHONPATH={python_path()}", "PYTHONDONTWRITEBYTECODE=1")
+    return (*BECOME, "--no-new-privs", "env", *settings)
 
 
-@functools.cache
-def user_python() -> str:
-    """An interpreter that an ordinary user may run (that of the tests may be in a home that is closed)."""
-    check = "import msgpack, services.netstackd, sys; sys.exit(sys.version_info < (3, 11))"
-    for python in (sys.executable, os.path.realpath(sys.executable), "/usr/bin/python3"):
-        command = [*as_user(Path("/")), python, "-c", check]
-        if subprocess.run(command, capture_output=True, check=False, timeout=60, cwd="/").returncode == 0:
-            return python
-    raise AssertionError("no Python 3.11 that an ordinary user may run")
+def slirp_python() -> str:
+    """An interpreter for netstackd as an ordinary user."""
+    return user_python("msgpack, services.netstackd", by_the_user=True)
 
 
 def make_host(world: World) -> str:

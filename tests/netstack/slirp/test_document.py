@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-from tests.netstack.router.conftest import World
+from tests.netstack.networks import World
 from tests.netstack.router.test_document import blocks
-from tests.netstack.slirp.conftest import USER, as_user, make_host, user_python
+from tests.netstack.slirp.conftest import as_user, make_host, slirp_python
+from tests.ordinary_user import USER
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
@@ -16,7 +17,7 @@ def test_the_commands_run_as_written(world: World) -> None:
     home = world.path / "home"
     (home / "bin").mkdir(parents=True)
     program = home / "bin" / "netstackd"
-    program.write_text(f'#!/bin/sh\nexec {user_python()} -m services.netstackd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {slirp_python()} -m services.netstackd "$@"\n')
     program.chmod(0o755)
     os.chown(home, USER, USER)
     script = "".join(blocks("bash")).replace("/tmp/vm", str(home / "vm"))

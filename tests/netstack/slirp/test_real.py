@@ -21,9 +21,10 @@ from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.sockets import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, TcpSocket, UdpSocket, open_socket
 from services.netstackd.transport.base import SHUT_WR
 from services.netstackd.transport.tcp import states
-from tests.netstack.router.conftest import World, wait_until
-from tests.netstack.slirp.conftest import OUTSIDE, OUTSIDE6, USER, Guest, Slirp, as_user, enter, make_host, user_python
+from tests.netstack.networks import World, wait_until
+from tests.netstack.slirp.conftest import OUTSIDE, OUTSIDE6, Guest, Slirp, as_user, enter, make_host, slirp_python
 from tests.netstack.unit.hosts import ip
+from tests.ordinary_user import USER
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 pytestmark = needs_root
@@ -190,7 +191,7 @@ def kernel_guest(world: World, *flags: str) -> tuple[Slirp, KernelGuest]:
         slirp.process = world.start(
             host,
             *as_user(control),
-            user_python(),
+            slirp_python(),
             "-m",
             "services.netstackd",
             "--config",

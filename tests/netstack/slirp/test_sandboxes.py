@@ -10,7 +10,7 @@ import pytest
 
 from protocol.rpc.codec import Fd
 from services.netstackd.commands.connection import Control
-from tests.netstack.router.conftest import World, wait_until
+from tests.netstack.networks import World, wait_until
 from tests.netstack.router.test_sandboxes import Client, data_socket
 from tests.netstack.slirp.conftest import OUTSIDE, Slirp, enter
 from tests.netstack.slirp.test_real import ECHO

@@ -1,5 +1,8 @@
 """Hosts in network namespaces of their own, and a netstackd between them: the real program, sealed, started by a test.
 
+For every test of netstackd that needs a host's kernel beside it: the fixture `world` (conftest.py) gives a `World`, and
+`Sides` is the usual network in it. `transfer.py` is the traffic.
+
 `World` makes namespaces with names that nobody else uses and takes down all it made. A host's other end is netstackd's
 tap (or a veth whose end netstackd has); the kernel of the host namespace is the oracle.
 """
@@ -12,15 +15,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 _NUMBERS = itertools.count()
 NETSTACKD = (sys.executable, "-m", "services.netstackd")
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = (sys.executable, str(Path(__file__).with_name("transfer.py")))
 
 
 class Result:
@@ -159,6 +161,11 @@ class Router:
         """netstackd ctl --json."""
         return json.loads(self.ctl("--json", *words).out)
 
+    def wait_for_addresses(self) -> None:
+        """Until nobody else is known to have its IPv6 addresses."""
+        ready = wait_until(lambda: all(row["state"] == "preferred" for row in self.json("addr")))
+        assert ready, self.json("addr")
+
     @property
     def pid(self) -> int:
         """The sealed process."""
@@ -180,34 +187,45 @@ def wait_until(condition: Any, seconds: float = 10) -> Any:
         time.sleep(0.05)
 
 
-TWO_SIDES = """
-[router]
-forwarding = true
+def interface(name: str, netns: str, *addresses: str, mtu: int = 0) -> str:
+    """What a configuration says of a tap `name`0 whose other end is in a namespace; mtu 0: the usual one."""
+    listed = ", ".join(f'"{address}"' for address in addresses)
+    size = f"mtu = {mtu}\n" if mtu else ""
+    return f'[[interface]]\nname = "{name}"\ndevice = "{name}0"\nnetns = "{netns}"\n{size}addresses = [{listed}]\n'
 
-[[interface]]
-name = "lan"
-device = "lan0"
-netns = "{lan}"
-addresses = ["10.1.0.1/24", "fd01::1/64"]
 
-[[interface]]
-name = "wan"
-device = "wan0"
-netns = "{wan}"
-addresses = ["10.2.0.1/24", "fd02::1/64"]
+LAN = ("10.1.0.1/24", "fd01::1/64")
+WAN = ("10.2.0.1/24", "fd02::1/64")
+FORWARDING = "[router]\nforwarding = true\n"
+NAT = '\n[nat]\nmasquerade = "wan"\n'
+FILTER = """
+[filter]
+forward = "drop"
+input = "drop"
+
+[[filter.rule]]
+name = "out"
+chain = "forward"
+in = "lan"
+action = "accept"
+
+[[filter.rule]]
+name = "ping"
+chain = "input"
+icmp = "echo-request"
+action = "accept"
 """
 
 
 class Sides:
-    """A router between one host inside and one outside, both configured."""
+    """A router between one host inside and one outside, both configured. `base`: its configuration without `more`."""
 
-    def __init__(self, world: World, more: str = "", base: str = TWO_SIDES, flags: Sequence[str] = ()) -> None:
+    def __init__(self, world: World, more: str = "", wan_mtu: int = 0, flags: Sequence[str] = ()) -> None:
         self.world = world
         self.lan, self.wan = world.namespace(), world.namespace()
-        self.base = base.format(lan=self.lan, wan=self.wan)
+        self.base = FORWARDING + interface("lan", self.lan, *LAN) + interface("wan", self.wan, *WAN, mtu=wan_mtu)
         self.router = world.router(self.base + more, *flags)
-        ready = wait_until(lambda: all(row["state"] == "preferred" for row in self.router.json("addr")))
-        assert ready, self.router.json("addr")  # nobody else has its IPv6 addresses
+        self.router.wait_for_addresses()
         world.host(self.lan, "lan0", "10.1.0.2/24", "fd01::2/64", gateways=("10.1.0.1", "fd01::1"))
         world.host(self.wan, "wan0", "10.2.0.2/24", "fd02::2/64", gateways=("fd02::1",))
 
@@ -216,10 +234,32 @@ class Sides:
         self.world.at(self.wan, "ip", "route", "add", "default", "via", "10.2.0.1")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    try:
-        yield made
-    finally:
-        made.close()
+# -- traffic between hosts --
+
+
+def server(world: World, namespace: str, *words: str) -> subprocess.Popen[str]:
+    """transfer.py as a server, once it serves."""
+    process = world.start(namespace, *PYTHON, *words)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def pings(world: World, namespace: str, address: str, *more: str) -> bool:
+    """Whether an address answers."""
+    return world.at(namespace, "ping", "-c", "1", "-W", "2", *more, address, check=False).status == 0
+
+
+class Held:
+    """A connection from a host to a server of lines ("lines") that stays open."""
+
+    def __init__(self, world: World, namespace: str, address: str, port: int) -> None:
+        client = world.start(namespace, *PYTHON, "hold", address, str(port), stdin=subprocess.PIPE)
+        assert client.stdin is not None and client.stdout is not None
+        self._stdin, self._stdout = client.stdin, client.stdout
+        assert self._stdout.readline() == "connected\n"
+
+    def say(self, text: str) -> str:
+        """Send a line: the answer, which names the address that the server sees, or "" when there is none."""
+        self._stdin.write(text + "\n")
+        self._stdin.flush()
+        return self._stdout.readline().strip()
