@@ -172,11 +172,12 @@ class Consumer(_Side):
         self._u32[PRODUCER_WAITS // 4] = 0
         return True
 
-    def arm(self) -> bool:
-        """Before sleeping: ask to be woken. False: there is something already. ProtocolViolation."""
+    def arm(self, seen: int = 0) -> bool:
+        """Before sleeping: ask to be woken when more is there than the `seen` bytes that are not consumed yet. False:
+        there is more already. ProtocolViolation."""
         self._u32[CONSUMER_WAITS // 4] = 1
         _full_barrier()
-        if not self.used():
+        if self.used() <= seen:
             return True
         self._u32[CONSUMER_WAITS // 4] = 0
         return False

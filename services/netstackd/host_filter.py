@@ -17,6 +17,7 @@ MAX_DISTINCT_CALLS: Final = 30
 _FIONBIO: Final = 0x5421
 _SIOCGIFNAME: Final = 0x8910
 _SIOCOUTQ: Final = 0x5411
+_F_GET_SEALS: Final = 1034
 _SOL_SOCKET: Final = 1
 _AF_UNIX: Final = 1
 
@@ -48,9 +49,11 @@ SEALED: Final = (
         (Argument(0, Compare.EQ, _AF_UNIX),),
     ),
     Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
+    Row("fcntl", "whether memory that a client shares can shrink", (Argument(1, Compare.EQ, _F_GET_SEALS),)),
+    Row("lseek", "how long memory is that a client shares"),
     Row("brk", "memory of the interpreter"),
-    Row("mmap", "memory of the interpreter, never executable", NOT_EXECUTABLE),
-    Row("munmap", "memory of the interpreter"),
+    Row("mmap", "memory of the interpreter, and shared by clients, never executable", NOT_EXECUTABLE),
+    Row("munmap", "memory of the interpreter, and shared by clients"),
     Row("mremap", "memory of the interpreter"),
     Row("madvise", "memory of the interpreter"),
     Row("futex", "locks of the interpreter"),

@@ -6,6 +6,7 @@ bounded; descriptors that wait with it are closed here when they have left.
 
 from __future__ import annotations
 
+import array
 import errno
 import os
 import select
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ProtocolViolation
 from protocol.netstack import messages as m
-from protocol.rpc.codec import Fd, Notification, Request, Response
+from protocol.rpc.codec import MAX_FDS, Fd, Notification, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.edge.outbox import Outbox
 from services.netstackd.errors import NetError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from services.netstackd.socket_service.server import SocketService
 
 _RECEIVE_BYTES: Final = 65536
+_ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * 4)
 AnySocket = Stream | DatagramPump
 
 
@@ -45,7 +47,9 @@ class Session:
         self.sockets: dict[int, AnySocket] = {}
         self.closed = False
         self.queued = False
+        self.rings = self.rings_bytes = 0  # of streams whose bytes go through rings
         self._sock = sock
+        self._fds = 0  # received, and not closed yet
         self._connection = RpcConnection()
         self._out = Outbox(sock)
         self._writing = False
@@ -69,6 +73,7 @@ class Session:
             "set": lambda number, level, name, value: write_option(self._socket(number).raw, level, name, value),
             "get": lambda number, level, name: read_option(self._socket(number).raw, level, name),
             "urgent": lambda number, byte, offset: self._socket(number).urgent(byte, offset),
+            "rings": self._use_rings,
             "close": lambda number: self._socket(number).close(),
             "abort": lambda number: self._socket(number).abort(),
             "sockets": self._list,
@@ -151,24 +156,41 @@ class Session:
         if self.closed or not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             return
         try:
-            data = self._sock.recv(_RECEIVE_BYTES)
+            data, ancillary, _, _ = self._sock.recvmsg(_RECEIVE_BYTES, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, ancillary = b"", []
+        fds = _descriptors(ancillary) if ancillary else ()
+        self._fds += len(fds)
         if not data:
             self.drop("")
             return
         self.touch()
         try:
-            for message in self._connection.receive_untrusted(data):
-                if isinstance(message, Response):
-                    raise ProtocolViolation("an answer to nothing")
-                self._serve(message)
+            for message in self._connection.receive_untrusted(data, fds):
+                try:
+                    if isinstance(message, Response):
+                        raise ProtocolViolation("an answer to nothing")
+                    self._serve(message)
+                finally:
+                    if self._fds:  # what came with a message is there while it is served
+                        self._close_all(message.result if isinstance(message, Response) else message.params)
                 if self.is_closed():
                     return
         except ProtocolViolation as violation:
             self.drop(violation.why)
+
+    def _close_all(self, value: Any) -> None:
+        """Close the descriptors in a message."""
+        if isinstance(value, Fd):
+            os.close(value.number)
+            self._fds -= 1
+        elif isinstance(value, dict):
+            self._close_all(list(value.values()))
+        elif isinstance(value, list):
+            for item in value:
+                self._close_all(item)
 
     def is_closed(self) -> bool:
         """Whether the connection has ended (perhaps just now)."""
@@ -264,6 +286,14 @@ class Session:
             raise NetError(errno.EBADF, f"no socket {number}")
         return found
 
+    def _use_rings(self, number: int, rx_size: int, tx_size: int, sent: int, file: Any) -> int:
+        if not isinstance(file, Fd):
+            raise ProtocolViolation("rings: no descriptor")
+        stream = self._socket(number)
+        if not isinstance(stream, Stream):
+            raise NetError(errno.EOPNOTSUPP, "not a stream")
+        return stream.rings(rx_size, tx_size, sent, file.number)
+
     def _list(self) -> list[dict[str, Any]]:
         rows = []
         for number, thing in self.sockets.items():
@@ -296,6 +326,8 @@ class Session:
         service.loop.unwatch(self._sock.fileno())
         self._sock.close()
         self._out.clear()
+        for fd in self._connection.take_unclaimed():
+            os.close(fd)
         if self._watches_network:
             self.namespace.watchers.remove(self._network_changed)
         if why:
@@ -333,3 +365,12 @@ class Session:
         self.service.left.discard(self)
         if self._namespace_gone in self.namespace.on_gone:
             self.namespace.on_gone.remove(self._namespace_gone)
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """Those that came beside a message (unix(7), SCM_RIGHTS)."""
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return fds.tolist()

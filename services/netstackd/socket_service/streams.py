@@ -4,6 +4,10 @@
                     does not fit stays there, so that the window closes (`_deliver`)
     client to net   read from the data socket only as far as the send buffer has room (`_collect`)
 
+After `rings` the bytes go through memory that the client shares (ring_data.py), and the data socket carries doorbells
+and the end of file. Nothing is looked at that nobody has told of: the client's doorbell comes when it produces while tx
+is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells.
+
 The data socket is watched for edges, so that nothing is told to epoll while data flows: `readable` holds until a read
 came short, and only a full socket adds EPOLLOUT, until it has room again. A stream that has more to do than BATCH_BYTES
 in one go is noted again and served after others.
@@ -19,11 +23,17 @@ import fcntl
 import select
 import socket
 from collections import deque
+from select import POLLOUT
 from typing import TYPE_CHECKING, Any, Final
 
+from protocol.errors import ProtocolViolation
+from protocol.rings import is_ring_size, mapping_bytes
 from protocol.rpc.codec import Fd
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.socket_service.addresses import to_client, to_stack
+from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
+from services.netstackd.socket_service.ring_data import RingData
+from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
 from services.netstackd.transport.base import MSG_OOB, SHUT_RD
 from services.netstackd.transport.tcp import states
 from services.netstackd.transport.tcp_socket import TcpSocket
@@ -43,6 +53,7 @@ CLOSING: Final = 3
 DEAD: Final = 4
 GONE: Final = 5
 
+_BELL: Final = b"\0"
 _SIOCOUTQ: Final = 0x5411  # linux/sockios.h; of a Unix socket: what the other end has not read
 
 _EDGES: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -63,11 +74,14 @@ class Stream:
         self.failed = 0  # errno of a bind that nobody waited for
         self.backlog = 0
         self.outstanding = 0  # accepted connections that the client has not taken
+        self._rings: RingData | None = None
         self._data: socket.socket | None = None
         self._fd = -1
         self._endpoint: Endpoint | None = None
         self._readable = False
         self._ended = False  # the client sends no more: an end of file is there or near
+        self._end_read = False  # it was read; there may be more in a ring
+        self._hung_up = False  # the client has closed its end (or both directions are shut down)
         self._collected_all = False
         self._write_blocked = False
         self._finished = False  # our end was shut down: the network sends no more
@@ -136,6 +150,31 @@ class Stream:
         self._urgent.append((offset, byte))
         self.session.service.note(self)
 
+    def rings(self, rx_size: int, tx_size: int, sent: int, fd: int) -> int:
+        """`rings` of the contract; the bytes delivered until now. `fd` stays the caller's."""
+        session = self.session
+        if self.state != CONNECTED or self._data is None:
+            raise NetError(errno.ENOTCONN, "not connected")
+        if self._rings is not None:
+            raise NetError(errno.EALREADY, "there are rings")
+        if not is_ring_size(rx_size) or not is_ring_size(tx_size) or sent < self._collected:
+            raise NetError(errno.EINVAL, "no such rings")
+        size = mapping_bytes(rx_size, tx_size)
+        if session.rings >= MAX_RINGS or session.rings_bytes + size > MAX_RINGS_BYTES:
+            session.service.count("RingsRefused")
+            raise NetError(errno.ENOSPC, f"more than {MAX_RINGS} streams or {MAX_RINGS_BYTES} bytes have rings")
+        self._rings = RingData(map_untrusted(fd, size), rx_size, tx_size, sent)
+        session.rings += 1
+        session.rings_bytes += size
+        endpoint = self._endpoint
+        assert endpoint is not None
+        endpoint.sndbuf = max(endpoint.sndbuf, tx_size)  # room is told by it
+        if self._write_blocked:
+            self._write_blocked = False
+            session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
+        session.service.note(self)
+        return self._delivered
+
     def describe(self) -> dict[str, Any]:
         """A row for `sockets`."""
         tcp, endpoint = self.tcp, self._endpoint or self.tcp.endpoint
@@ -164,7 +203,10 @@ class Stream:
     def _pump(self, now: int) -> None:
         state = self.state
         if state == CONNECTED or state == CLOSING:
-            self._transfer(now)
+            try:
+                self._transfer(now)
+            except ProtocolViolation:  # in its rings
+                self._violated()
         elif state == CONNECTING:
             self._look_at_connect(now)
         elif state == IDLE and self.tcp.listener is not None:
@@ -228,6 +270,8 @@ class Stream:
             self._readable = True
         if events & _ENDS:
             self._readable = self._ended = True
+            if events & select.EPOLLHUP:
+                self._hung_up = True
         if events & select.EPOLLOUT and self._write_blocked:
             self._write_blocked = False
             self.session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
@@ -236,13 +280,20 @@ class Stream:
     def _transfer(self, now: int) -> None:
         endpoint = self._endpoint
         assert endpoint is not None
+        rings = self._rings
+        bell = False
         if self._data is not None:
-            if self._readable:
+            if rings is not None and self._collected >= rings.sent:
+                bell = self._collect_ring(rings, endpoint, now)
+            elif self._readable:
                 self._collect(endpoint, now)
             elif self._urgent:
                 self._send_urgent(endpoint)
         if self._data is not None and self.state == CONNECTED:
-            self._deliver(endpoint)
+            if rings is not None:
+                self._deliver_ring(rings, endpoint, bell)
+            else:
+                self._deliver(endpoint)
         if self.state == CLOSING:
             self._go_on_closing(endpoint)
 
@@ -253,8 +304,15 @@ class Stream:
         data = self._data
         assert data is not None
         budget = BATCH_BYTES
+        rings = self._rings
         while self._readable and not self._collected_all:
-            want = min(endpoint.room(), READ_BYTES)
+            most = READ_BYTES
+            if rings is not None:
+                most = min(most, rings.sent - self._collected)
+                if not most:
+                    self.session.service.note(self)  # the rest is in the ring
+                    return
+            want = min(endpoint.room(), most)
             if self._urgent:
                 if not self._send_urgent(endpoint):
                     return
@@ -264,7 +322,7 @@ class Stream:
                 if not endpoint.send_shutdown:
                     endpoint.write_blocked = True  # POLLOUT is told when there is room again
                     return
-                want = READ_BYTES  # nobody takes it any more: what comes is thrown away, as after a reset
+                want = most  # nobody takes it any more: what comes is thrown away, as after a reset
             try:
                 received = data.recv(want)
             except BlockingIOError:
@@ -276,6 +334,8 @@ class Stream:
                 self._reset()
                 return
             if not received:
+                if rings is not None:
+                    raise ProtocolViolation("less was sent than was said")
                 self._collected_all, self._readable = True, False
                 if self.state == CONNECTED:
                     endpoint.shutdown_write(now)
@@ -348,20 +408,22 @@ class Stream:
         if value >= 0:
             offset = self._delivered + max(endpoint.urgent_seq - endpoint.copied_seq, 0)
             self.session.tell("urgent", [self.number, value, offset])
-        data = self._data
+        data, rings = self._data, self._rings
         assert data is not None
         while endpoint.urgent_state:
             chunk = endpoint.read(READ_BYTES, peek=True)
             if isinstance(chunk, int) or not chunk:
                 return
             try:
-                sent = data.send(chunk, socket.MSG_NOSIGNAL)
+                sent = data.send(chunk, socket.MSG_NOSIGNAL) if rings is None else rings.write(chunk)
             except BlockingIOError:
                 self._block()
                 return
             except OSError:
                 self._reader_is_gone(endpoint)
                 return
+            if not sent:
+                return  # a full ring
             endpoint.read(sent)
             self._delivered += sent
             self.session.touch()
@@ -395,6 +457,106 @@ class Stream:
             except OSError:
                 pass  # the other end is closed already
 
+    # -- through rings --
+
+    def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> bool:
+        """Queue what the client has produced; give it the place of what is acknowledged. True: it waits for that."""
+        if self._readable:
+            self._hear()
+        bell = rings.release(endpoint.send.first)
+        queued = False
+        while not endpoint.send_shutdown and not self._collected_all:
+            limit = BATCH_BYTES
+            if self._urgent:
+                if not self._send_urgent(endpoint):
+                    break
+                if self._urgent:
+                    limit = self._urgent[0][0] - self._collected
+            taken = rings.take(endpoint, limit)
+            if taken:
+                self._collected += taken
+                queued = True
+                self.session.touch()
+            elif self._end_read:
+                self._collected_all = True
+                self._end_of_ring(rings, endpoint, now)
+            elif endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
+                if queued:
+                    endpoint.notify(POLLOUT)  # look again when that was sent, or not
+                break
+            elif rings.sleep():
+                break
+        if endpoint.send.first != endpoint.send.end:
+            endpoint.write_blocked = True  # be told of acknowledgements
+        return bell
+
+    def _hear(self) -> None:
+        """Read doorbells; what they tell of is looked at anyway."""
+        data = self._data
+        assert data is not None
+        for _ in range(4):
+            try:
+                got = len(data.recv(READ_BYTES))
+            except BlockingIOError:
+                self._readable = False
+                return
+            except OSError:
+                got = 0  # closed, doorbells unread
+                self._hung_up = True
+            if not got:
+                self._readable, self._end_read = False, True
+                return
+            if got < READ_BYTES and not self._ended:
+                self._readable = False
+                return
+        self.session.service.note(self)
+        self.session.touch()
+
+    def _end_of_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> None:
+        """The client sends no more, and perhaps has closed its end."""
+        if self._hung_up and not self._finished and rings.unread():
+            self.session.service.count("ResetsByUnreadData")
+            self._reset()
+        elif self.state == CONNECTED:
+            endpoint.shutdown_write(now)
+            self.session.touch()
+
+    def _deliver_ring(self, rings: RingData, endpoint: Endpoint, bell: bool) -> None:
+        """Copy what was received into the ring. `bell`: the client has to be woken in any case."""
+        before = self._delivered
+        if endpoint.urgent_state:
+            self._deliver_around_mark(endpoint)
+        if endpoint.receive.size and not endpoint.urgent_state:
+            if self._hung_up and not self._finished:
+                self._reader_is_gone(endpoint)
+                return
+            count = rings.deliver(endpoint, BATCH_BYTES)
+            self._delivered += count
+            if count >= BATCH_BYTES:
+                self.session.service.note(self)
+        if self._delivered != before:
+            self.session.touch()
+            bell |= rings.reader_waits()
+        if bell:
+            self._ring()
+        self._look_for_end(endpoint)
+
+    def _ring(self) -> None:
+        """Wake the client."""
+        assert self._data is not None
+        try:
+            self._data.send(_BELL, socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # it has doorbells to read, or has gone
+
+    def _violated(self) -> None:
+        """The client has written nonsense into its rings: that costs it this connection."""
+        self.session.service.count("RingViolations")
+        if not self._told_error:
+            self._told_error = True
+            self.session.tell("error", [self.number, errno.ECONNRESET])
+        self._reset()
+
     # -- ends --
 
     def _die(self, number: int) -> None:
@@ -426,7 +588,8 @@ class Stream:
         if self._data is not None:
             if (self._readable or self._urgent) and not self._collected_all and not endpoint.send_shutdown:
                 return
-            if not self._ended and _unread(self._fd):
+            rings = self._rings
+            if rings.unread() if rings is not None else not self._ended and _unread(self._fd):
                 self.session.service.count("ResetsByUnreadData")
                 self._reset()
                 return
@@ -484,6 +647,10 @@ class Stream:
     def _gone(self) -> None:
         if self.state != GONE:
             self.state = GONE
+            rings, self._rings = self._rings, None
+            if rings is not None:
+                self.session.rings -= 1
+                self.session.rings_bytes -= rings.bytes
             self.session.forget(self.number)
 
 

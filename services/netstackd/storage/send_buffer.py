@@ -1,7 +1,9 @@
 """The bytes a TCP connection has been given to send and that are not acknowledged yet, addressed by sequence number.
 
 Written once and never moved: a large write becomes one immutable chunk, of which segments take views without a copy;
-small writes gather in a tail that is frozen when the first of its bytes is sent. Sequence numbers are unwrapped ints.
+small writes gather in a tail that is frozen when the first of its bytes is sent. Bytes that stay where their writer put
+them (a ring in shared memory) are a chunk that may `grow`: it is longer than what was written of it so far. Sequence
+numbers are unwrapped ints.
 
     first                the oldest byte still held
     end                  one past the newest byte
@@ -17,13 +19,14 @@ TAIL_LIMIT: Final = 65536
 
 
 class SendBuffer:
-    __slots__ = ("_chunks", "_starts", "_tail", "_tail_start", "end", "first")
+    __slots__ = ("_chunks", "_starts", "_tail", "_tail_start", "end", "first", "growing")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.end = first
         self._starts: list[int] = []
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | memoryview] = []
+        self.growing = False  # the last chunk was shared and has more behind `end`
         self._tail: bytearray | None = None
         self._tail_start = first
 
@@ -33,6 +36,8 @@ class SendBuffer:
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Take all of `data`. Whoever limits the buffer's size does so before."""
         size = len(data)
+        if self.growing:
+            self._stop_growing()
         if size < SMALL_WRITE:
             tail = self._tail
             if tail is None:
@@ -49,6 +54,27 @@ class SendBuffer:
         self._starts.append(self.end)
         self._chunks.append(bytes(data))
         self.end += size
+
+    def share(self, memory: memoryview, count: int) -> None:
+        """Take the first `count` bytes of `memory` without a copy; the rest of it may follow by `grow`."""
+        if self._tail is not None:
+            self._freeze()
+        if self.growing:
+            self._stop_growing()
+        self._starts.append(self.end)
+        self._chunks.append(memory)
+        self.end += count
+        self.growing = True
+
+    def grow(self, count: int) -> None:
+        """`count` bytes more of what was shared last. Only while `growing`, and as far as that memory goes."""
+        self.end += count
+
+    def _stop_growing(self) -> None:
+        """Others follow: what was shared ends at `end`."""
+        self.growing = False
+        if self._starts:
+            self._chunks[-1] = self._chunks[-1][: self.end - self._starts[-1]]
 
     def _freeze(self) -> None:
         tail = self._tail
@@ -87,6 +113,11 @@ class SendBuffer:
         starts = self._starts
         chunks = self._chunks
         if not starts:
+            return
+        if self.growing and upto == self.end:
+            starts.clear()  # shared memory is not held on to for nothing
+            chunks.clear()
+            self.growing = False
             return
         if len(starts) == 1:
             if starts[0] + len(chunks[0]) <= upto:

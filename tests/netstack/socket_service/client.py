@@ -116,8 +116,11 @@ class Client:
 
     def send(self, method: str, *params: Any) -> int:
         """A request; its number."""
-        number, (data, _) = self.connection.call(method, params)
-        self.sock.sendall(data)
+        number, (data, fds) = self.connection.call(method, params)
+        if fds:
+            assert socket.send_fds(self.sock, [data], fds) == len(data)
+        else:
+            self.sock.sendall(data)
         return number
 
     def notify(self, method: str, *params: Any) -> None:

@@ -460,6 +460,16 @@ class Endpoint:
         self.wake()
         return size
 
+    def share(self, memory: memoryview, start: int, count: int) -> None:
+        """Queue `count` bytes of a ring's `memory` from `start` on, left where they are until they are acknowledged.
+        The caller keeps to the size of the ring, and `send_shutdown`."""
+        send = self.send
+        if start and send.growing:
+            send.grow(count)
+        else:
+            send.share(memory[start:], count)
+        self.wake()
+
     def room(self) -> int:
         """How many bytes `write` would take of a connection that is established; 0 or less: none."""
         lowat = self.options.notsent_lowat or self.p.notsent_lowat
