@@ -37,7 +37,7 @@ Client to netstackd (R: the answer of a request)
                                         the stream written before it. EPIPE, ENOTCONN
     rings [id, rx size, tx size, sent, Fd]
                                         R delivered. A connected stream's bytes move through a memory file from now on
-                                        (below). ENOTCONN, EALREADY; EINVAL: sizes or file; ENOSPC: do without
+                                        (below). ENOTCONN, EALREADY; EINVAL: sent or file; ENOSPC: do without
     close [id]                          no more use: what is in the data socket is still sent, then FIN. Set SO_LINGER
                                         to a time of 0 before for a reset. A data socket closed with unread data in it
                                         resets the connection, as close(2) does
@@ -68,7 +68,9 @@ Rings of a stream (protocol/rings.py): the client makes the memory file, sealed 
 `sent` bytes of the stream the client had written to the data socket before, `delivered` netstackd: each side reads that
 many from there, the rest from the ring. After these, bytes on the data socket are doorbells, of any value: look at the
 rings. One that finds no room there need not be repeated. A FIN is still the data socket's, behind what is in the ring;
-so is the difference between a FIN and a death. `close` with bytes unread in the first ring resets.
+so is the difference between a FIN and a death. `close` with bytes unread in the first ring resets. What the client
+sends stays where it is until it is acknowledged: who changes it changes what is sent. Words of a ring that cannot be
+true end its stream: ECONNRESET.
 
 Data socket of everything else: AF_UNIX SOCK_SEQPACKET, each message with the header of datagrams.py in front. What a
 client sends on it netstackd sends out at once; an error of that sending (EACCES, ENETUNREACH, EMSGSIZE, EPERM) comes as

@@ -285,6 +285,9 @@ class Broker:
             raise Refused(errno.EOPNOTSUPP)
         found.urgent(byte)
 
+    def _do_rings(self, *_: Any) -> None:
+        raise Refused(errno.EOPNOTSUPP)  # nor does the greeting offer any: data sockets are the host's own
+
     def _do_close(self, number: int) -> None:
         self._end(number, False)
 

@@ -241,7 +241,7 @@ class Session:
         if name is not None and name != self.namespace.name:
             raise NetError(errno.EPERM, "the connection is for another namespace")
         self._greeted = True
-        return {"version": m.VERSION, "namespace": self.namespace.name}
+        return {"version": m.VERSION, "namespace": self.namespace.name, "rings": True}
 
     def _network(self) -> dict[str, Any]:
         if not self._watches_network:

@@ -27,7 +27,7 @@ from select import POLLOUT
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ProtocolViolation
-from protocol.rings import is_ring_size, mapping_bytes
+from protocol.rings import mapping_bytes
 from protocol.rpc.codec import Fd
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.socket_service.addresses import to_client, to_stack
@@ -157,8 +157,8 @@ class Stream:
             raise NetError(errno.ENOTCONN, "not connected")
         if self._rings is not None:
             raise NetError(errno.EALREADY, "there are rings")
-        if not is_ring_size(rx_size) or not is_ring_size(tx_size) or sent < self._collected:
-            raise NetError(errno.EINVAL, "no such rings")
+        if sent < self._collected:
+            raise NetError(errno.EINVAL, f"{self._collected} bytes came already")
         size = mapping_bytes(rx_size, tx_size)
         if session.rings >= MAX_RINGS or session.rings_bytes + size > MAX_RINGS_BYTES:
             session.service.count("RingsRefused")

@@ -171,6 +171,7 @@ def test_what_is_not_for_a_sandbox_is_refused(client: Client) -> None:
         assert client.call("get", 1, level, name) == -errno.ENOPROTOOPT
     assert client.call("set", 1, 6, 1, 1) is None and client.call("get", 1, 6, 1) == 1  # TCP_NODELAY
     assert client.call("bind", 77, [b"", 1, 0]) == -errno.EBADF
+    assert client.call("rings", 1, 65536, 65536, 0, None) == -errno.EOPNOTSUPP
 
 
 def test_datagrams_have_their_header(client: Client) -> None:

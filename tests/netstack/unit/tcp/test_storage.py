@@ -12,6 +12,7 @@ from services.netstackd.storage.assembler import Assembler
 from services.netstackd.storage.receive_buffer import ReceiveBuffer
 from services.netstackd.storage.send_buffer import SendBuffer
 
+LAP = 50_000
 STREAM = random.Random(5).randbytes(200_000)
 
 
@@ -21,12 +22,20 @@ def test_send_buffer_gives_every_view_of_what_it_holds(seed: int) -> None:
     base = rng.choice((0, 1, (1 << 32) - 5000))
     buffer = SendBuffer(base)
     views: list[tuple[int, int, bytes | memoryview]] = []
-    sent = base
+    sent = room = base
     for _ in range(300):
         if rng.random() < 0.5 and buffer.end - base < 150_000:
             size = rng.choice((1, 10, 1000, 4096, 20_000))
             start = buffer.end - base
-            buffer.append(STREAM[start : start + size])
+            lap = LAP - start % LAP  # to the end of the ring
+            kind = rng.random()
+            if kind < 0.4:
+                buffer.append(STREAM[start : start + size])
+            elif buffer.growing and kind < 0.9 and buffer.end < room:
+                buffer.grow(min(size, room - buffer.end))
+            else:
+                room = buffer.end + lap
+                buffer.share(memoryview(STREAM)[start : start + lap], min(size, lap))
         if buffer.end > sent:
             sent = rng.randrange(sent, buffer.end + 1)
         if sent > buffer.first:
@@ -60,6 +69,18 @@ def test_send_buffer_is_empty_after_everything_is_released() -> None:
     buffer.release(buffer.end)
     assert len(buffer) == 0
     assert not buffer._chunks and not buffer._starts
+
+
+def test_send_buffer_lets_go_of_shared_memory_when_all_of_it_that_was_written_is_released() -> None:
+    memory = memoryview(bytearray(STREAM[:10_000]))
+    buffer = SendBuffer(10)
+    buffer.append(b"first")
+    buffer.share(memory[100:], 50)
+    buffer.grow(50)
+    buffer.release(buffer.end)
+    assert not buffer._chunks and not buffer.growing
+    buffer.share(memory[200:], 7)
+    assert buffer.view(115, 122) == STREAM[200:207]
 
 
 @pytest.mark.parametrize("seed", range(20))
