@@ -12,12 +12,15 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from protocol.rings import DATA, HEAD, MAX_RING_BYTES, TAIL, Consumer, Producer, mapping_bytes
 from protocol.rpc.codec import Fd
 from services.netstackd.socket_service import streams
+from services.netstackd.socket_service.ring_data import RingData
+from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import states
 from tests.netstack.socket_service.client import Client, Refused, World
 from tests.netstack.socket_service.test_streams import STREAM, Pair
@@ -539,19 +542,39 @@ def test_nonsense_in_the_words_never_costs_the_router_more_than_the_stream(pair:
     assert client.call("sockets")[0]["state"] == states.ESTABLISHED, "the first one knows nothing of it"
 
 
-def test_a_descriptor_where_none_belongs_is_closed(pair: Pair) -> None:
-    files = len(os.listdir("/proc/self/fd"))
-    fd = memory_file(SIZE)
-    _, (data, fds) = pair.client.connection.call("rings", [7, RX, TX, 0, 5])
-    socket.send_fds(pair.client.sock, [data], [fd, *fds])  # named by nobody
-    pair.world.turn(3)
-    pair.client.read()
-    assert pair.client.ended, "a number is no descriptor"
-    number, (data, fds) = pair.server.connection.call("taken", [1, Fd(fd)])
+def test_descriptors_where_none_belong_are_closed(pair: Pair) -> None:
+    def copies() -> int:
+        return sum("misplaced" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+
+    fd = os.memfd_create("misplaced")
+    _, (data, _) = pair.client.connection.call("rings", [7, RX, TX, 0, 5])  # a number is no descriptor
+    socket.send_fds(pair.client.sock, [data], [fd])  # and this one is named by nobody
+    _, (data, fds) = pair.server.connection.call("taken", [1, Fd(fd)])
     socket.send_fds(pair.server.sock, [data], fds)
-    pair.world.turn(3)
-    pair.server.read()
-    assert pair.server.ended
+    for client in (pair.client, pair.server):
+        pair.world.until(lambda client=client: (client.read(), client.ended)[1])
+    assert copies() == 1
     os.close(fd)
-    pair.world.turn(3)
-    assert len(os.listdir("/proc/self/fd")) < files
+
+
+def test_place_is_given_back_as_the_ring_counts_not_as_the_connection_does() -> None:
+    """An urgent byte has a sequence number and no place in the ring."""
+    memory = memoryview(bytearray(SIZE))
+    producer = Producer(memory, 1, DATA + RX, TX)
+    rings = RingData(memory, RX, TX, 0)
+
+    class Sink:
+        send = SendBuffer(1000)
+
+        def share(self, memory: memoryview, start: int, count: int) -> None:
+            self.send.share(memory[start:], count)
+
+    sink: Any = Sink()
+    producer.write(b"abcde")
+    assert rings.take(sink, 3) == 3 and rings.take(sink, 100) == 2
+    sink.send.append(b"!")
+    producer.write(b"fgh")
+    assert rings.take(sink, 100) == 3
+    for first, room in ((1000, 8), (1004, 4), (1005, 3), (1006, 3), (1007, 2), (1009, 0)):
+        rings.release(first)
+        assert TX - producer.room() == room
