@@ -544,7 +544,8 @@ def test_nonsense_in_the_words_never_costs_the_router_more_than_the_stream(pair:
 
 def test_descriptors_where_none_belong_are_closed(pair: Pair) -> None:
     def copies() -> int:
-        return sum("misplaced" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+        with os.scandir("/proc/self/fd") as entries:
+            return sum("misplaced" in os.readlink(entry.path) for entry in entries)
 
     fd = os.memfd_create("misplaced")
     _, (data, _) = pair.client.connection.call("rings", [7, RX, TX, 0, 5])  # a number is no descriptor
