@@ -31,6 +31,7 @@ Client to netstackd (R: the answer of a request)
     shutdown [id, how]                  of a listener (SHUT_RD: it stops listening) or a datagram socket; connected
                                         streams are shut down on their data socket
     set [id, level, name, value]        R nil
+    hint [id, level, name, value]       as `set`, without an answer and without `error`: who does not know it ignores it
     get [id, level, name]               R int, bytes, str (names of devices and algorithms) or map (TCP_INFO: field to
                                         number, times in microseconds)
     urgent [id, byte, offset]           R nil when it has its place: send no further data before that. offset: bytes of
@@ -172,6 +173,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "taken": (_ID, _NUMBER),
     "shutdown": (_ID, _integer(SHUT_RD, SHUT_RDWR)),
     "set": (_ID, _NUMBER, _NUMBER, _option),
+    "hint": (_ID, _NUMBER, _NUMBER, _option),
     "get": (_ID, _NUMBER, _NUMBER),
     "urgent": (_ID, _BYTE, _OFFSET),
     "rings": (_ID, _RING, _RING, _OFFSET, _anything),

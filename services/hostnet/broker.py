@@ -276,6 +276,12 @@ class Broker:
     def _do_set(self, number: int, level: int, name: int, value: int | bytes) -> None:
         set_option(self._find(number).sock, level, name, value)
 
+    def _do_hint(self, number: int, level: int, name: int, value: int | bytes) -> None:
+        try:
+            self._do_set(number, level, name, value)
+        except (Refused, OSError):
+            pass
+
     def _do_get(self, number: int, level: int, name: int) -> Any:
         return get_option(self._find(number).sock, level, name)
 

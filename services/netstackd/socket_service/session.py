@@ -71,6 +71,7 @@ class Session:
             "taken": lambda number, count: self._socket(number).taken(count),
             "shutdown": lambda number, how: self._socket(number).shutdown(how),
             "set": lambda number, level, name, value: write_option(self._socket(number).raw, level, name, value),
+            "hint": self._hint,
             "get": lambda number, level, name: read_option(self._socket(number).raw, level, name),
             "urgent": lambda number, byte, offset: self._socket(number).urgent(byte, offset),
             "rings": self._use_rings,
@@ -261,6 +262,12 @@ class Session:
         if made != self._last_snapshot:
             self._last_snapshot = made
             self.tell("network", [made])
+
+    def _hint(self, number: int, level: int, name: int, value: int | bytes) -> None:
+        try:
+            write_option(self._socket(number).raw, level, name, value)
+        except NetError:
+            pass
 
     def _open(self, number: int, family: int, kind: int, protocol: int) -> Fd | None:
         if number in self.sockets:

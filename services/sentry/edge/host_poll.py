@@ -1,7 +1,7 @@
 """Readiness of host descriptors (standard streams, the control channel): one epoll that the main loop sleeps on.
 
 A watch is level-triggered and stays until `unwatch`. Callbacks run on the Sentry's thread between bursts, with poll(2)
-bits.
+bits. What `defer` was given runs once, before the next look: what is better done when a burst is over than in a call.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class HostPoll:
         self.before: Callable[[], None] = _nothing
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._deferred: list[Callable[[], None]] = []
         self._always: set[int] = set()  # regular files cannot be watched: they are always ready
         self.fd = self._epoll.fileno()
 
@@ -48,13 +49,30 @@ class HostPoll:
                 except OSError:
                     pass
 
+    def forget(self, fd: int) -> None:
+        """As `unwatch`, for a descriptor that nobody else has and that is closed next: the host forgets it then."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._always.discard(fd)
+
+    def defer(self, callback: Callable[[], None]) -> None:
+        """Call it once, soon: when guests have nothing to ask, or at the next look at descriptors."""
+        self._deferred.append(callback)
+
+    def run_deferred(self) -> None:
+        """Call what was deferred."""
+        deferred, self._deferred = self._deferred, []
+        for callback in deferred:
+            callback()
+
     @property
     def pending(self) -> bool:
-        """Whether a descriptor that cannot be watched waits for its callback."""
-        return bool(self._always)
+        """Whether something waits for `dispatch` that the host does not tell of."""
+        return bool(self._always or self._deferred)
 
     def dispatch(self) -> bool:
         """Run the callbacks of what is ready; whether there was any."""
+        if self._deferred:
+            self.run_deferred()
         found = self._epoll.poll(0)
         for fd in list(self._always):
             found.append((fd, select.EPOLLIN | select.EPOLLOUT))

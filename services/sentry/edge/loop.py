@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["MainLoop"]
 
 SPIN_NS: Final = 40_000
+SLICES: Final = 4  # of a spin, with a look outside between them,
+HEARD: Final = 16  # in so many bursts after something came from there
 FOREVER: Final = -1
 LOOK_NS: Final = 5_000_000  # how often to look whether the processors are crowded
 CROWDED_NS: Final = 30_000_000  # how long to believe it
@@ -38,6 +40,7 @@ GUEST_YIELDS: Final = 100  # about 30 us when there is nobody to yield to
 FEW_PROCESSORS: Final = 8  # with more, the host always finds one beside ours
 SURE: Final = 2  # bursts in a row that say the same
 _POLLFD: Final = struct.Struct("<ihh")
+_OUTSIDE_REVENTS: Final = 2 * _POLLFD.size + 6
 _SIGNALLED_REVENTS: Final = 3 * _POLLFD.size + 6
 
 
@@ -111,9 +114,19 @@ class MainLoop:
     def run(self) -> None:
         """Until init is gone (`kernel.exit_status` is set)."""
         kernel, dispatcher, platform, outside = self.kernel, self.dispatcher, self.platform, self.outside
+        heard = 0  # how many bursts ago something came from outside, counted down
         while kernel.exit_status is None:
-            busy = dispatcher.burst(self._spin_ns())
-            if outside.dispatch() or busy:
+            spin = self._spin_ns()
+            for _ in range(SLICES if heard else 1):
+                # What comes from outside shows only in a host call: while it does come, we look more often.
+                busy = dispatcher.burst(spin // SLICES if heard else spin)
+                if outside.dispatch():
+                    heard = HEARD
+                    busy = True
+                if busy:
+                    break
+            heard = max(heard - 1, 0)
+            if busy:
                 self._share()
                 continue
             self._room = 0
@@ -129,6 +142,10 @@ class MainLoop:
             platform.disarm()
             dispatcher.withdraw()
             platform.serve_strangers()
+            if self._pollfds[_OUTSIDE_REVENTS] != b"\0":  # before a spin that waits for guests
+                outside.dispatch()
+                heard = HEARD
+        outside.run_deferred()
 
     def _take_signals(self) -> None:
         """Empty the pipe; the handlers have run, or run now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from protocol.abi import in_h
@@ -104,11 +105,13 @@ class Service:
         self.families: dict[int, tuple[int, int, int]] = {}
         self.snapshot = snapshot()
         self.silent = False
+        self.about_to_serve: Callable[[], None] = lambda: None
         self._decoder = codec.Decoder()
         self._next = 0x80000000
 
     # --- what is asked ---
     def serve(self) -> None:
+        self.about_to_serve()
         while not self.silent and self.ours.fileno() >= 0:
             try:
                 data, fds, _, _ = socket.recv_fds(self.ours, 1 << 16, 16)
@@ -165,10 +168,10 @@ class Service:
             self.ours.sendall(data)
 
     def asked(self, *methods: str) -> list[tuple[str, list[Any]]]:
-        """What was asked since the last time, of these methods (all but `set` by default), and forget it."""
+        """What was asked since the last time, of these methods (all but `hint` by default), and forget it."""
         self.serve()
         calls, self.calls = self.calls, []
-        return [call for call in calls if (call[0] in methods if methods else call[0] != "set")]
+        return [call for call in calls if (call[0] in methods if methods else call[0] != "hint")]
 
     # --- what happens ---
     def say(self, method: str, *params: Any) -> None:
@@ -222,12 +225,18 @@ class FarGuest(Guest):
     def __init__(self, kernel: Kernel | None = None, *, shared: bool = False, rings: bool = True) -> None:
         super().__init__(kernel)
         self.kernel.host_poll = HostPoll()
-        self.services = [Service()]
+        self.services = [self.new_service()]
         self.provider = NetstackProvider(self.kernel.part(InetNetwork), lambda fd: ServedChannel(fd, self.services[-1]))
         GUESTS.append(self)
         self.service.answers["hello"] = {"version": 1, "namespace": "fake", "shared": shared, "rings": rings}
         self.provider.join(self.service.fd)
         self.service.calls.clear()
+
+    def new_service(self) -> Service:
+        """One that hears what the guest's Sentry has put off."""
+        service = Service()
+        service.about_to_serve = self.kernel.host_poll.run_deferred
+        return service
 
     def end(self) -> None:
         """Give all descriptors back."""
@@ -246,7 +255,7 @@ class FarGuest(Guest):
         """The service dies and a new one takes its place."""
         self.service.close()
         self.news()
-        self.services.append(Service())
+        self.services.append(self.new_service())
         self.provider.restarted(self.service.fd)
 
     def news(self) -> None:

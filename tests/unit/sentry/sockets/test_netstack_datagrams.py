@@ -208,10 +208,10 @@ def test_groups_are_joined_by_the_route_and_told() -> None:
     fd = guest.socket(DGRAM)
     assert guest.bind(fd, 5000) == 0
     number = opened(guest, fd)
-    guest.service.asked("set")
+    guest.service.asked("hint")
     assert guest.option(fd, 0, in_h.IP_ADD_MEMBERSHIP, GROUP + bytes(4)) == 0
     value = in_h.IP_MREQN.pack(GROUP, bytes(4), 2)
-    assert guest.service.asked("set") == [("set", [number, 0, in_h.IP_ADD_MEMBERSHIP, value])]
+    assert guest.service.asked("hint") == [("hint", [number, 0, in_h.IP_ADD_MEMBERSHIP, value])]
     assert guest.send(fd, b"x", to=(5000, GROUP)) == 1
     out = sent(guest, number)
     assert out.ttl == 1 and out.interface == 2
@@ -219,11 +219,11 @@ def test_groups_are_joined_by_the_route_and_told() -> None:
     guest.news()
     assert guest.receive(fd, 10) == b"heard"
     assert guest.option(fd, 0, in_h.IP_DROP_MEMBERSHIP, GROUP + bytes(4)) == 0
-    assert guest.service.asked("set") == [("set", [number, 0, in_h.IP_DROP_MEMBERSHIP, value])]
+    assert guest.service.asked("hint") == [("hint", [number, 0, in_h.IP_DROP_MEMBERSHIP, value])]
     late = guest.socket(DGRAM)
     assert guest.option(late, 0, in_h.IP_ADD_MEMBERSHIP, GROUP + bytes(4)) == 0
     assert guest.bind(late, 5001) == 0
-    assert guest.service.asked("set") == [("set", [opened(guest, late), 0, in_h.IP_ADD_MEMBERSHIP, value])]
+    assert guest.service.asked("hint") == [("hint", [opened(guest, late), 0, in_h.IP_ADD_MEMBERSHIP, value])]
 
 
 def test_options_set_before_and_after_opening_are_told() -> None:
@@ -234,12 +234,12 @@ def test_options_set_before_and_after_opening_are_told() -> None:
     assert guest.option(fd, so.SOL_SOCKET, so.SO_BINDTODEVICE, b"eth9") == -errno.ENODEV
     assert guest.bind(fd, 5000) == 0
     number = opened(guest, fd)
-    assert guest.service.asked("set") == [
-        ("set", [number, so.SOL_SOCKET, so.SO_BINDTODEVICE, b"eth0"]),
-        ("set", [number, 0, in_h.IP_TTL, 9]),
+    assert guest.service.asked("hint") == [
+        ("hint", [number, so.SOL_SOCKET, so.SO_BINDTODEVICE, b"eth0"]),
+        ("hint", [number, 0, in_h.IP_TTL, 9]),
     ]
     assert guest.option(fd, 0, in_h.IP_TTL, 10) == 0
-    assert guest.service.asked("set") == [("set", [number, 0, in_h.IP_TTL, 10])]
+    assert guest.service.asked("hint") == [("hint", [number, 0, in_h.IP_TTL, 10])]
 
 
 # --- errors ---

@@ -388,12 +388,12 @@ def test_listening_asks_with_options_first() -> None:
     assert guest.option(fd, so.SOL_SOCKET, so.SO_REUSEADDR, 1) == 0
     assert guest.bind(fd, 8080, bytes(16)) == 0
     assert guest.call(sk.sys_listen, fd, 9) == 0
-    calls = guest.service.asked("open", "set", "bind", "listen")
+    calls = guest.service.asked("open", "hint", "bind", "listen")
     number = calls[0][1][0]
     assert calls == [
         ("open", [number, so.AF_INET6, so.SOCK_STREAM, 6]),
-        ("set", [number, 41, 26, 0]),
-        ("set", [number, so.SOL_SOCKET, so.SO_REUSEADDR, 1]),
+        ("hint", [number, 41, 26, 0]),
+        ("hint", [number, so.SOL_SOCKET, so.SO_REUSEADDR, 1]),
         ("bind", [number, [b"", 8080, 0]]),
         ("listen", [number, 9]),
     ]
@@ -537,12 +537,15 @@ def test_nonsense_ends_the_conversation(message: tuple[str, list[object]]) -> No
 def test_descriptors_nobody_asked_for_are_closed() -> None:
     gc.collect()  # what other tests left is not closed meanwhile
     guest = FarGuest()
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     ours, theirs = socket.socketpair()
-    guest.service.answers["set"] = codec.Fd(os.dup(theirs.fileno()))
-    fd, data, _ = guest.connected()
-    assert guest.option(fd, 6, tcp.TCP_NODELAY, 1) == 0
+    guest.service.answers["shutdown"] = codec.Fd(os.dup(theirs.fileno()))
+    fd = guest.socket(so.SOCK_DGRAM)
+    assert guest.connect(fd) == 0
+    assert guest.call(sk.sys_shutdown, fd, 2) == 0
     guest.service.asked()
+    (data,) = guest.service.data.values()
     guest.news()
     guest.close(fd)
     guest.service.asked()

@@ -152,21 +152,25 @@ class Client:
     def receive(self) -> bool:
         """Take in all that came; whether there was anything."""
         some = False
-        while self.alive:
-            got = self.transport.receive()
-            if got is None:
-                break
+        while self.alive and self.receive_some():
             some = True
-            data, fds = got
-            try:
-                self._unpacker.feed(data, fds)
-                if data:
-                    self._take()
-                    continue
-            except ProtocolViolation:
-                pass
-            self.end()
         return some
+
+    def receive_some(self) -> bool:
+        """Take in what one call of the host gives; whether there was anything."""
+        got = self.transport.receive()
+        if got is None:
+            return False
+        data, fds = got
+        try:
+            self._unpacker.feed(data, fds)
+            if data:
+                self._take()
+                return True
+        except ProtocolViolation:
+            pass
+        self.end()
+        return True
 
     def _take(self) -> None:
         """ProtocolViolation: the messages make no sense."""

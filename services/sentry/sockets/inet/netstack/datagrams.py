@@ -197,6 +197,8 @@ class FarDatagrams:
 
     def write(self, message: bytes) -> None:
         """One message with its header. WouldBlock; ENETDOWN, EMSGSIZE."""
+        if self.provider.flushes_soon:  # options that are to hold for this message
+            self.provider.flush()
         try:
             os.write(self.fd, message)
         except BlockingIOError:
@@ -214,13 +216,13 @@ class FarDatagrams:
         """shutdown(2): `how` is SHUT_RD and so on."""
         if self.alive:
             self.provider.attempt("shutdown", self.number, how)
-            self.provider.flush()
+            self.provider.flush_soon()
 
     def close(self) -> None:
         if self.alive:
             self.provider.sockets.pop(self.number, None)
             self.provider.notify("close", self.number)
-            self.provider.flush()
+            self.provider.flush_soon()
         self._drop()
 
     def _drop(self) -> None:
@@ -237,8 +239,8 @@ class FarDatagrams:
     def raw_option(self, level: int, name: int, value: bytes) -> None:
         """An option of a raw socket whose value is bytes."""
         if self.alive:
-            self.provider.attempt("set", self.number, level, name, value)
-            self.provider.flush()
+            self.provider.hint(self.number, level, name, value)
+            self.provider.flush_soon()
 
     def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
         if self.alive:

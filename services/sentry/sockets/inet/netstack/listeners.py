@@ -60,7 +60,7 @@ class FarListener:
             sound = False
         if not sound or not self.provider.accepts(fd, so.SOCK_STREAM):
             self.provider.notify("abort", number)
-            self.provider.flush()
+            self.provider.flush_soon()
             return
         server = listener.admitted(local, remote)
         FarStream(self.provider, server, number).take(fd)
@@ -72,7 +72,7 @@ class FarListener:
         if not self.socket.pending or self.untold * 2 >= self.socket.backlog:
             self.provider.notify("taken", self.number, self.untold)
             self.untold = 0
-            self.provider.flush()
+            self.provider.flush_soon()
 
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """ENOTCONN."""
@@ -89,7 +89,7 @@ class FarListener:
             self.alive = False
             self.provider.sockets.pop(self.number, None)
             self.provider.notify("close", self.number)
-            self.provider.flush()
+            self.provider.flush_soon()
 
     def option_changed(self, level: int, name: int) -> None:
         if self.alive:

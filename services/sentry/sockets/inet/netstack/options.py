@@ -100,30 +100,30 @@ def forward_option(provider: NetstackProvider, number: int, socket: InetSocket, 
     """An option of `socket` was set."""
     if level == so.SOL_SOCKET:
         if name in (so.SO_SNDBUF, so.SO_SNDBUFFORCE):
-            provider.attempt("set", number, level, so.SO_SNDBUF, socket.send_buffer // 2)
+            provider.hint(number, level, so.SO_SNDBUF, socket.send_buffer // 2)
         elif name in (so.SO_RCVBUF, so.SO_RCVBUFFORCE):
-            provider.attempt("set", number, level, so.SO_RCVBUF, socket.receive_buffer // 2)
+            provider.hint(number, level, so.SO_RCVBUF, socket.receive_buffer // 2)
         elif name == so.SO_BINDTODEVICE:
             found = socket.network.interface(socket.bound_interface)
-            provider.attempt("set", number, level, name, found.name if found is not None else b"")
+            provider.hint(number, level, name, found.name if found is not None else b"")
         elif name in _SOCKET_OPTIONS:
-            provider.attempt("set", number, level, name, socket.options.get(name, 0))
+            provider.hint(number, level, name, socket.options.get(name, 0))
     elif (level, name) == (_IPV6, in_h.IPV6_V6ONLY):
-        provider.attempt("set", number, level, name, int(socket.v6_only))
+        provider.hint(number, level, name, int(socket.v6_only))
     elif is_forwarded(level, name) and (level, name) in socket.settings:
-        provider.attempt("set", number, level, name, wire_value(level, name, socket.settings[level, name]))
-    provider.flush()
+        provider.hint(number, level, name, wire_value(level, name, socket.settings[level, name]))
+    provider.flush_soon()
 
 
 def forward_group(provider: NetstackProvider, number: int, group: bytes, interface: int, joined: bool) -> None:
     """A membership began or ended; the loopback's stay here."""
     if interface != LOOPBACK_INDEX:
         level, join, leave, value = membership(group, interface)
-        provider.attempt("set", number, level, join if joined else leave, value)
-        provider.flush()
+        provider.hint(number, level, join if joined else leave, value)
+        provider.flush_soon()
 
 
 def forward_all(provider: NetstackProvider, number: int, socket: InetSocket, family: int) -> None:
     """Tell a socket that was just opened there what was set on `socket`. An option it does not know changes nothing."""
     for level, name, value in _rows(socket, family):
-        provider.attempt("set", number, level, name, value)
+        provider.hint(number, level, name, value)

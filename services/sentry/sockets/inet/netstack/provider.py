@@ -57,7 +57,8 @@ FarSocket = FarStream | FarListener | FarDatagrams
 class NetstackProvider:
     """See the module. client: None while there is no connection; sockets: id -> what stands for a socket there.
 
-    room: how many host sockets may still be taken in. Beyond that the host would drop descriptors on their way, and
+    flushes_soon: something is asked that was not written yet; it is written before any data. room: how many host
+    sockets may still be taken in. Beyond that the host would drop descriptors on their way, and
     with them the sense of what the service says.
     """
 
@@ -73,6 +74,7 @@ class NetstackProvider:
         self.room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
         self._last_id = 0
         self._watching_room = False
+        self.flushes_soon = False
 
     # --- the connection ---
     def join(self, fd: int) -> None:
@@ -132,11 +134,21 @@ class NetstackProvider:
         client = self.client
         if client is None:
             return
-        client.receive()
+        client.receive_some()
         self.flush()
+
+    def flush_soon(self) -> None:
+        """As `flush`, when guests have nothing to ask for a moment: what is asked until then goes with it."""
+        host_poll = self.kernel.host_poll
+        if host_poll is None:
+            self.flush()
+        elif not self.flushes_soon:
+            self.flushes_soon = True
+            host_poll.defer(self.flush)
 
     def flush(self) -> None:
         """Write what was asked of the service, now or when it has room."""
+        self.flushes_soon = False
         client = self.client
         if client is not None:
             client.flush()
@@ -207,7 +219,7 @@ class NetstackProvider:
         """Close a descriptor that was kept."""
         self.room += 1
         if self.kernel.host_poll is not None:
-            self.kernel.host_poll.unwatch(fd)
+            self.kernel.host_poll.forget(fd)
         os.close(fd)
 
     # --- ids ---
@@ -226,6 +238,10 @@ class NetstackProvider:
         """As Client.notify; nothing when there is no connection."""
         if self.client is not None:
             self.client.notify(method, *params)
+
+    def hint(self, number: int, level: int, name: int, value: object) -> None:
+        """Set an option of a socket there. The service may not know it: nothing comes of that."""
+        self.notify("hint", number, level, name, value)
 
     def attempt(self, method: str, *params: object) -> None:
         """Ask for what may fail without consequence."""

@@ -350,6 +350,8 @@ class FarStream:
             raise LinuxError(errno.EPIPE)
         if urgent:
             return self._send_urgent(data)
+        if self.provider.flushes_soon:  # options that are to hold for these bytes
+            self.provider.flush()
         if self.sent >= BUSY_BYTES and not self.tried:
             self._ask_for_rings()
         if self.rings is not None:
@@ -386,6 +388,8 @@ class FarStream:
         """As `send`, from guest memory straight into the ring, which there is. EFAULT."""
         rings = self.rings
         assert rings is not None
+        if self.provider.flushes_soon:
+            self.provider.flush()
         try:
             taken = rings.copy_in(mm, addr, count, self.fd)
             if not taken and rings.has_room():
@@ -497,8 +501,8 @@ class FarStream:
 
     # --- the end ---
     def send_fin(self) -> None:
-        """Nothing more is written (shutdown(2))."""
-        if self.fd >= 0:
+        """Nothing more is written (shutdown(2)). When the socket is being closed, `close` says it."""
+        if self.fd >= 0 and not self.socket.dead:
             shut_down_writing(self.fd)
 
     def close(self) -> None:
@@ -511,16 +515,20 @@ class FarStream:
         self._finish("abort")
 
     def _finish(self, method: str) -> None:
+        provider = self.provider
+        if not self.closed:
+            self.closed = True
+            provider.notify(method, self.number)
+            if method == "abort":
+                provider.flush()  # first: the end of the host socket alone would be a FIN
+            else:
+                provider.flush_soon()
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            self.provider.give_back(fd)
+            provider.give_back(fd)
         rings, self.rings = self.rings, None
         if rings is not None:
             rings.close()
-        if not self.closed:
-            self.closed = True
-            self.provider.notify(method, self.number)
-            self.provider.flush()
 
     def is_closing(self) -> bool:
         """After `close`: what was written, or the FIN, is not acknowledged yet."""
