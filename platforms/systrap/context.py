@@ -702,8 +702,9 @@ class SystrapContext:
         u64[rip - 3] = 0
         if stack:
             u64[rip - 1] = stack & _MASK
-        if fs_base is not None:
-            self.fs_base = fs_base
+        if fs_base is not None:  # as the property
+            u64[(self.at + layout.FS_BASE) // 8] = fs_base & _MASK
+            self.platform.u32[self._flags_i] = 1
 
     def enter_program(self, rip: int, rsp: int) -> None:
         """A new program begins (execve(2)): all other registers are cleared."""

@@ -22,6 +22,7 @@ from platforms.base import Kind
 from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
+from services.sentry.kernel.futex import FutexWait
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, Outcome, ReadWait, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
@@ -271,7 +272,7 @@ class Dispatcher:
                 context.has_full_frame = False
                 context.nr = context.orig_rax = nr
             context.args = (a0, a1, a2, a3, a4, a5)
-            if outcome.__class__ is Wait:  # as in _complete
+            if outcome.__class__ is FutexWait or outcome.__class__ is Wait:  # as in _complete
                 context.park()
                 park(task, outcome)
             elif outcome is not NO_RETURN or not task.exiting:

@@ -312,9 +312,10 @@ class _Loader:
     def _describe(self) -> None:
         """What the new memory is going to be, while it is being mapped: its areas, and the first stack."""
         mm = self.mm
-        for _, _, _, file, *_ in self.records:
+        for record in self.records:
+            file = record[3]
             if file is not None:
-                file.add_reference()
+                file.refs += 1
         mm.populate(self.records)
         self.stack = stack = self._stack()
         mm.arg_start, mm.arg_end = stack.arg_start, stack.arg_end

@@ -131,7 +131,8 @@ class AddressSpace(UserMemory):
     # --- life ---
     def add_user(self) -> None:
         """Another task is to run here."""
-        self.revoke_grant()
+        if self.granted is not None:
+            self.granted.revoke()
         self.users += 1
 
     def revoke_grant(self) -> None:
@@ -147,14 +148,16 @@ class AddressSpace(UserMemory):
     def fork(self) -> AddressSpace:
         """The child's copy of the bookkeeping (fork(2)); guest_ops copies the host process, less MADV_DONTFORK."""
         child = AddressSpace()
-        for name in (
-            "brk_start brk arg_start arg_end env_start env_end stack_start auxv total_pages data_pages mmap_top".split()
-        ):
-            setattr(child, name, getattr(self, name))
+        vmas = self.vmas  # settled: what follows is up to date
+        child.areas_now = vmas.share()
+        child._total_pages, child._data_pages = self._total_pages, self._data_pages
+        child.brk_start, child.brk, child.mmap_top = self.brk_start, self.brk, self.mmap_top
+        child.arg_start, child.arg_end = self.arg_start, self.arg_end
+        child.env_start, child.env_end = self.env_start, self.env_end
+        child.stack_start, child.auxv = self.stack_start, self.auxv
         if self.executable is not None:
             child.runs(self.executable)
-        child.areas_now = self.vmas.share()
-        for area in [area for area in self.vmas if area.dont_fork or area.locked]:
+        for area in [area for area in vmas.areas if area.dont_fork or area.locked]:
             if area.dont_fork:
                 child.total_pages -= child.vmas.remove(area.start, area.end) // PAGE
             else:
@@ -380,12 +383,15 @@ class AddressSpace(UserMemory):
                 self.record(start, length, prot, False, file, backing, offset, name)
             return
         areas = []
+        total = data = 0
         for start, length, prot, file, backing, offset, name in low_first:
             areas.append(Vma(start, start + length, prot, file=file, backing=backing, offset=offset, name=name))
-            self.total_pages += length // PAGE
+            total += length
             if prot & mm_h.PROT_WRITE:
-                self.data_pages += length // PAGE
+                data += length
         self.vmas.fill(areas)
+        self._total_pages += total // PAGE
+        self._data_pages += data // PAGE
 
     def forget(self, start: int, end: int) -> None:
         """Note that [start, end) is unmapped."""

@@ -58,7 +58,9 @@ def sys_futex(task: Task, addr: int, op: int, value: int, timeout: int, addr2: i
             table.note_wake()
             return 0
         return table.wake(key, max(1, s32(value)))
-    if command == 0 and not timeout and not op & _REALTIME:  # FUTEX_WAIT
+    if not timeout and (
+        (command == 9 and value3 & _U32 == _ANY) or (command == 0 and not op & _REALTIME)
+    ):  # FUTEX_WAIT_BITSET of any waker, FUTEX_WAIT
         if current_word(task, addr) != value & _U32:
             return _EAGAIN
         waiter = FutexWait(task, key, _ANY)

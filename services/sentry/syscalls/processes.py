@@ -63,10 +63,12 @@ def sys_clone3(task: Task, addr: int, size: int) -> Outcome:
         raise LinuxError(errno.EINVAL)
     raw = task.mm.read(addr, size)
     known = sc.CLONE_ARGS.size
-    if any(raw[known:]):
-        raise LinuxError(errno.E2BIG)
+    if size != known:
+        if any(raw[known:]):
+            raise LinuxError(errno.E2BIG)
+        raw = raw[:known].ljust(known, b"\0")
     (flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _) = (
-        sc.CLONE_ARGS.unpack(raw[:known].ljust(known, b"\0"))
+        sc.CLONE_ARGS.unpack(raw)
     )
     if flags & (sc.CLONE_DETACHED | (sc.CSIGNAL & ~sc.CLONE_NEWTIME)) or exit_signal > sg.NSIG:
         raise LinuxError(errno.EINVAL)

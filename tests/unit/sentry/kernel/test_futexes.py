@@ -76,6 +76,15 @@ def test_bitset_wakes_only_those_that_meet(machine: Machine) -> None:
     assert (machine.results.get(low), machine.results.get(high)) == (None, 0)
 
 
+def test_wait_without_a_time_limit_may_name_the_wall_clock_if_it_is_a_bitset_wait(machine: Machine) -> None:
+    op = fh.FUTEX_WAIT_BITSET | fh.FUTEX_CLOCK_REALTIME | P  # pthread_join(3)
+    task = waiters(machine, 1, op=op, value3=fh.FUTEX_BITSET_MATCH_ANY)[0]
+    assert machine.call(machine.init, sys_futex, A, fh.FUTEX_WAKE_BITSET | P, 1, 0, 0, 1 << 31) == 1
+    assert machine.results.get(task) == 0
+    op = fh.FUTEX_WAIT | fh.FUTEX_CLOCK_REALTIME | P
+    assert machine.call(task, sys_futex, A, op, 0, 0, 0, fh.FUTEX_BITSET_MATCH_ANY) == -errno.ENOSYS
+
+
 def test_timeouts_relative_absolute_and_realtime(machine: Machine) -> None:
     task = machine.init
     task.mm.write(BASE, th.timespec_of(500))
