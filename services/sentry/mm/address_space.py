@@ -87,7 +87,7 @@ class AddressSpace(UserMemory):
         self.executable: Inode | None = None  # nobody may write to it meanwhile (execve(2), ETXTBSY)
         self._total_pages = 0
         self._data_pages = 0
-        self.locked_pages = 0
+        self.locked_pages = 0  # as counted last: 0 when none is
         self.mmap_top = ADDRESS_END - 0x2000_0000  # execve(2) and fork(2) say better
         self.patcher = Patches()
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
@@ -613,22 +613,28 @@ class AddressSpace(UserMemory):
 
         return StubOp(begin)
 
-    def advise(self, context: Any, ranges: list[tuple[int, int]], advice: int, holes: bool) -> Outcome:
-        """Pass one madvise(2) on to the host, for advice that acts on memory; `ranges` are mapped. ENOMEM: `holes`."""
+    def advise(self, context: Any, ranges: list[tuple[int, int]], advice: int, error: int) -> Outcome:
+        """Pass one madvise(2) on to the host, for advice that acts on memory; `ranges` are mapped. In the end it fails
+        with `error`, if there is one."""
 
         def done(results: list[int]) -> Outcome:
             if results[-1] < 0:
                 raise LinuxError(-results[-1])
             if len(ranges) > MAX_RANGES:
-                return self.advise(context, ranges[MAX_RANGES:], advice, holes)
-            if holes:
-                raise LinuxError(errno.ENOMEM)
+                return self.advise(context, ranges[MAX_RANGES:], advice, error)
+            if error:
+                raise LinuxError(error)
             return 0
 
         ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
-        if holes or len(ranges) > MAX_RANGES:
+        if error or len(ranges) > MAX_RANGES:
             return self.perform(context, ops, done)
         return FinalOps(ops, 0, done)
+
+    def count_locked(self) -> int:
+        """How many pages mlock(2) has locked, without those that were unmapped since; `locked_pages` is that then."""
+        self.locked_pages = sum(area.length for area in self.vmas if area.locked) // PAGE
+        return self.locked_pages
 
     def name_area(self, start: int, length: int, name: bytes | None) -> None:
         """PR_SET_VMA_ANON_NAME (prctl(2)) of whole pages. EBADF: mapped from a file; ENOMEM: a hole."""

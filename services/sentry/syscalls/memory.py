@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import mman_h as mm_h
@@ -17,6 +18,7 @@ from services.sentry.syscalls.table import Row
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.open_file import OpenFile
 
 __all__ = ["ROWS"]
@@ -149,6 +151,13 @@ _ADVICE_TO_HOST: Final = {
     mm_h.MADV_DONTNEED_LOCKED,
     mm_h.MADV_COLLAPSE,
 }
+_ADVICE_NOT_FOR_LOCKED: Final = {  # mm/madvise.c
+    mm_h.MADV_DONTNEED,
+    mm_h.MADV_FREE,
+    mm_h.MADV_REMOVE,
+    mm_h.MADV_COLD,
+    mm_h.MADV_PAGEOUT,
+}
 _ADVICE_NOTED: Final = {
     mm_h.MADV_NORMAL,
     mm_h.MADV_RANDOM,
@@ -162,7 +171,10 @@ _ADVICE_NOTED: Final = {
 
 
 def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
-    """madvise(2). EINVAL: alignment or unknown advice; ENOMEM: a hole; EPERM: poisoning."""
+    """madvise(2). EINVAL: alignment, unknown advice, or locked memory; ENOMEM: a hole; EPERM: poisoning.
+
+    What is mapped is advised in spite of a hole, and what lies below locked memory before that gives EINVAL.
+    """
     advice = s32(advice)
     if advice in (mm_h.MADV_HWPOISON, mm_h.MADV_SOFT_OFFLINE):
         raise LinuxError(errno.EPERM)
@@ -174,26 +186,31 @@ def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
     if not size:
         return 0
     mm = task.mm
-    if mm.fast is not None and advice in (mm_h.MADV_DONTNEED, mm_h.MADV_FREE) and mm.local_maps is not None:
-        mm.local_maps.allow_advice(addr)  # the call site is patched: the next ones need not come here
+    local = mm.local_maps if advice in (mm_h.MADV_DONTNEED, mm_h.MADV_FREE) and not mm.locked_pages else None
+    if mm.fast is not None and local is not None:
+        local.allow_advice(addr)  # the call site is patched: the next ones need not come here
     areas = mm.vmas.overlapping(addr, addr + size)
     if any(area.reserved for area in areas):
         raise LinuxError(errno.EINVAL)
-    holes = not mm.vmas.covered(addr, addr + size)  # what is mapped is advised all the same (madvise(2), ENOMEM)
+    error = 0 if mm.vmas.covered(addr, addr + size) else errno.ENOMEM
+    if mm.locked_pages and advice in _ADVICE_NOT_FOR_LOCKED:
+        below = list(takewhile(lambda area: not area.locked, areas))
+        if len(below) < len(areas):
+            areas, error = below, errno.EINVAL
     if advice in _ADVICE_NOTED or not areas:
-        if holes:
-            raise LinuxError(errno.ENOMEM)
+        if error:
+            raise LinuxError(error)
         return 0
     if advice in (mm_h.MADV_DONTFORK, mm_h.MADV_DOFORK):
         for area in mm.vmas.isolate(addr, addr + size):
             area.dont_fork = advice == mm_h.MADV_DONTFORK
     ranges: list[tuple[int, int]] = []
-    for area in areas if holes else ():
+    for area in areas if error else ():
         start, end = max(area.start, addr), min(area.end, addr + size)
         if ranges and ranges[-1][1] == start:
             start = ranges.pop()[0]
         ranges.append((start, end))
-    return mm.advise(task.context, ranges or [(addr, addr + size)], advice, holes)
+    return mm.advise(task.context, ranges or [(addr, addr + size)], advice, error)
 
 
 def sys_msync(task: Task, addr: int, length: int, flags: int) -> Outcome:
@@ -237,16 +254,21 @@ def _lock(task: Task, addr: int, length: int, on: bool) -> int:
         if not limit and not task.cred.has_cap(_CAP_IPC_LOCK):
             raise LinuxError(errno.EPERM)
         fresh = sum(a.length for a in mm.vmas.overlapping(addr, addr + size) if not a.locked) // PAGE
-        if (mm.locked_pages + fresh) * PAGE > limit and not task.cred.has_cap(_CAP_IPC_LOCK):
+        if (mm.count_locked() + fresh) * PAGE > limit and not task.cred.has_cap(_CAP_IPC_LOCK):
             raise LinuxError(errno.ENOMEM)
     if not mm.vmas.covered(addr, addr + size):
         raise LinuxError(errno.ENOMEM)
-    for area in mm.vmas.isolate(addr, addr + size):
-        if area.locked != on:
-            mm.locked_pages += (1 if on else -1) * (area.length // PAGE)
-            area.locked = on
-    mm.vmas.merge_around(addr, addr + size)
+    _mark_locked(mm, addr, addr + size, on)
     return 0
+
+
+def _mark_locked(mm: AddressSpace, start: int, end: int, on: bool) -> None:
+    for area in mm.vmas.isolate(start, end):
+        area.locked = on and not area.reserved
+    mm.vmas.merge_around(start, end)
+    mm.count_locked()
+    if on and mm.local_maps is not None:
+        mm.local_maps.forbid_advice()  # the host does not know what is locked, so the stub must not ask it
 
 
 def sys_mlock(task: Task, addr: int, length: int) -> Outcome:
@@ -272,20 +294,15 @@ def sys_mlockall(task: Task, flags: int) -> Outcome:
     if not task.cred.has_cap(_CAP_IPC_LOCK):
         if not limit:
             raise LinuxError(errno.EPERM)
-        if task.mm.total_pages * PAGE > limit:
+        if flags & 1 and task.mm.total_pages * PAGE > limit:  # MCL_CURRENT
             raise LinuxError(errno.ENOMEM)
     if flags & 1:
-        for area in task.mm.vmas:
-            if not area.reserved and not area.locked:
-                area.locked = True
-                task.mm.locked_pages += area.length // PAGE
+        _mark_locked(task.mm, 0, ADDRESS_END, True)
     return 0
 
 
 def sys_munlockall(task: Task) -> Outcome:
-    for area in task.mm.vmas:
-        area.locked = False
-    task.mm.locked_pages = 0
+    _mark_locked(task.mm, 0, ADDRESS_END, False)
     return 0
 
 

@@ -103,7 +103,7 @@ def _memory(target: Task) -> list[str]:
         return []
     usage = usage_of(mm)
     rows = (
-        ("VmPeak", usage.size), ("VmSize", usage.size), ("VmLck", mm.locked_pages * 4096), ("VmPin", 0),
+        ("VmPeak", usage.size), ("VmSize", usage.size), ("VmLck", mm.count_locked() * 4096), ("VmPin", 0),
         ("VmHWM", usage.resident), ("VmRSS", usage.resident), ("RssAnon", usage.anonymous), ("RssFile", usage.file),
         ("RssShmem", 0), ("VmData", usage.data), ("VmStk", usage.stack), ("VmExe", usage.text),
         ("VmLib", usage.library), ("VmPTE", 32768 + usage.size // 512), ("VmSwap", 0), ("HugetlbPages", 0),

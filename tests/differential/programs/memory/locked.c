@@ -1,0 +1,75 @@
+// Locked memory is not given back (madvise(2)), a fork(2) inherits no locks, and what is unmapped is locked no more.
+#include "../check.h"
+
+#define PAGE 4096L
+static char *area;
+static int __attribute__((noinline)) give(char *at, size_t n, int advice) { return madvise(at, n, advice); }
+static void fill(void) { memset(area, 'a', 4 * PAGE); }
+static void show(void) { printf("%d %d %d %d\n", area[0], area[PAGE], area[2 * PAGE], area[3 * PAGE]); }
+
+static long locked_kb(void) {
+    char line[256];
+    long kb = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, status))
+        sscanf(line, "VmLck: %ld", &kb);
+    fclose(status);
+    return kb;
+}
+
+static void in_child(void (*act)(void)) {
+    pid_t pid = fork();
+    if (!pid) {
+        act();
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+static void give_back(void) {
+    printf("in the child: %ld\n", locked_kb());
+    SAY(give(area, 4 * PAGE, MADV_DONTNEED));
+    show();
+}
+static void lock_all(void) {
+    SAY(mlockall(MCL_CURRENT));
+    SAY(give(area, 4 * PAGE, MADV_DONTNEED));
+}
+
+int main(void) {
+    area = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int k = 0; k < 200; k++)  // often enough for this kernel to leave it to whoever asks
+        NEED(give(area, 4 * PAGE, MADV_DONTNEED));
+
+    // What lies below the locked page is given back before the call fails.
+    fill();
+    SAY(mlock(area + PAGE, PAGE));
+    SAY(give(area, 4 * PAGE, MADV_DONTNEED));
+    show();
+    SAY(give(area + PAGE, PAGE, MADV_FREE));
+    SAY(give(area + PAGE, PAGE, MADV_COLD));
+    SAY(give(area + PAGE, PAGE, MADV_PAGEOUT));
+    SAY(give(area + PAGE, PAGE, MADV_WILLNEED));
+    SAY(give(area + 2 * PAGE, PAGE, MADV_DONTNEED));
+    show();
+    printf("%ld\n", locked_kb());
+    in_child(give_back);
+    SAY(munlock(area + PAGE, PAGE));
+    SAY(give(area, 4 * PAGE, MADV_DONTNEED));
+    show();
+
+    // Parent and child, of whom one locks everything.
+    fill();
+    in_child(lock_all);
+    SAY(give(area, PAGE, MADV_DONTNEED));
+    SAY(mlockall(MCL_CURRENT));
+    SAY(give(area, PAGE, MADV_DONTNEED));
+    IS(locked_kb() > 16);
+    in_child(give_back);
+    SAY(munlockall());
+    SAY(give(area, PAGE, MADV_DONTNEED));
+
+    SAY(mlock(area, 2 * PAGE));
+    NEED(munmap(area, PAGE));
+    printf("%ld\n", locked_kb());
+    return 0;
+}
