@@ -15,6 +15,7 @@ long sentrio_syscall(long nr, unsigned long a, unsigned long b, unsigned long c,
                      unsigned long f);
 long sentrio_vm_read(int pid, unsigned long remote, void *local, unsigned long length);
 long sentrio_vm_write(int pid, unsigned long remote, const void *local, unsigned long length);
+long sentrio_vm_scatter(int pid, const void *iovecs, unsigned long count, const void *local, unsigned long length);
 long sentrio_futex_wake(void *word);
 unsigned long sentrio_exchange(void *word, unsigned long value);
 long sentrio_ioctl(int fd, unsigned long request, void *argument);
@@ -54,6 +55,11 @@ static long sentrio_vm_read(int pid, unsigned long remote, void *local, unsigned
 static long sentrio_vm_write(int pid, unsigned long remote, const void *local, unsigned long length) {
   struct iovec l = {(void *)local, length}, r = {(void *)remote, length};
   return checked(process_vm_writev(pid, &l, 1, &r, 1, 0));
+}
+static long sentrio_vm_scatter(int pid, const void *iovecs, unsigned long count, const void *local,
+                               unsigned long length) {
+  struct iovec l = {(void *)local, length};
+  return checked(process_vm_writev(pid, &l, 1, iovecs, count, 0));
 }
 static long sentrio_futex_wake(void *word) { return checked(syscall(SYS_futex, word, 1, 1, 0, 0, 0)); }
 static unsigned long sentrio_exchange(void *word, unsigned long value) {

@@ -25,7 +25,7 @@ from services.sentry.kernel.standing_answers import SAMPLE, offer_events
 from services.sentry.kernel.waiter import Wait, WaitQueue
 from services.sentry.syscalls.arguments import fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
-from services.sentry.syscalls.time_arguments import read_timespec
+from services.sentry.syscalls.time_arguments import read_timespec, timespec_ns
 from services.sentry.vfs.anonymous import anon_inode
 
 if TYPE_CHECKING:
@@ -276,16 +276,30 @@ def _store_remaining(task: Task, deadline_ns: int, addr: int, pack: Callable[[in
 _SELECT_SETS: Final = (po.SELECT_READ, po.SELECT_WRITE, po.SELECT_EXCEPT)
 
 
-def _select(task: Task, count: int, addrs: tuple[int, int, int], deadline_ns: int | None) -> Outcome:
-    """One select over bitmaps of `count` bits. EINVAL: count < 0; EBADF: a bit of a closed descriptor; EFAULT."""
+def _bits_and_bytes(task: Task, count: int) -> tuple[int, int]:
+    """How many bits of each set count, and the bytes they lie in. EINVAL: count < 0."""
     if count < 0:
         raise LinuxError(errno.EINVAL)
+    count = min(count, _table_size(max(task.files.files, default=0)))
+    return count, (count + 63) // 64 * 8
+
+
+def _select(
+    task: Task, count: int, addrs: tuple[int, int, int], deadline_ns: int | None, sets: list[bytes] | None = None
+) -> Outcome:
+    """One select over bitmaps of `count` bits. EINVAL: count < 0; EBADF: a bit of a closed descriptor; EFAULT.
+
+    sets: what lies at those of `addrs` that are not NULL, if it was read already.
+    """
     files = task.files.files
-    count = min(count, _table_size(max(files, default=0)))
-    length = (count + 63) // 64 * 8
+    count, length = _bits_and_bytes(task, count)
     mm = task.mm
+    given = [addr for addr in addrs if addr and length]
+    if sets is None:
+        sets = mm.read_together([(addr, length) for addr in given]) if given else []
+    left_over = iter(sets)
     limit = (1 << count) - 1
-    wanted = [int.from_bytes(mm.read(addr, length), "little") & limit if addr and length else 0 for addr in addrs]
+    wanted = [int.from_bytes(next(left_over), "little") & limit if addr and length else 0 for addr in addrs]
     entries: list[tuple[int, int]] = []  # descriptor, poll bits that matter to some set
     left = wanted[0] | wanted[1] | wanted[2]
     while left:
@@ -300,9 +314,14 @@ def _select(task: Task, count: int, addrs: tuple[int, int, int], deadline_ns: in
         entries.append((fd, bits))
 
     def write_back(sets: list[int]) -> None:
-        for addr, chosen in zip(addrs, sets, strict=True):
-            if addr and length:
-                mm.write(addr, chosen.to_bytes(length, "little"))
+        if given:
+            mm.write_together(
+                [
+                    (addr, chosen.to_bytes(length, "little"))
+                    for addr, chosen in zip(addrs, sets, strict=True)
+                    if addr and length
+                ]
+            )
 
     def attempt() -> int:
         found = [0, 0, 0]
@@ -359,11 +378,23 @@ def sys_select(task: Task, count: int, reads: int, writes: int, excepts: int, ti
 
 def sys_pselect6(task: Task, count: int, reads: int, writes: int, excepts: int, timeout: int, sig: int) -> Outcome:
     """pselect6(2): `sig` points to a (mask address, size) pair. Linux updates the timespec, unlike pselect(3)."""
-    mask, mask_size = struct.unpack("<QQ", task.mm.read(sig, 16)) if sig else (0, 0)
-    timeout_ns = read_timespec(task.mm, timeout) if timeout else None
+    addrs = (reads, writes, excepts)
+    mm = task.mm
+    _, length = _bits_and_bytes(task, max(s32(count), 0))
+    pieces = [(addr, 16) for addr in (sig, timeout) if addr] + [(addr, length) for addr in addrs if addr and length]
+    sets: list[bytes] | None
+    try:
+        sets = mm.read_together(pieces) if pieces else []
+    except LinuxError:  # one by one, so that what is wrong first is what is told
+        pair = mm.read(sig, 16) if sig else bytes(16)
+        timeout_ns = read_timespec(mm, timeout) if timeout else None
+        sets = None
+    else:
+        pair = sets.pop(0) if sig else bytes(16)
+        timeout_ns = timespec_ns(sets.pop(0)) if timeout else None
+    mask, mask_size = struct.unpack("<QQ", pair)
     deadline = None if timeout_ns is None else _deadline(task, timeout_ns) if timeout_ns else 0
-    sets = (reads, writes, excepts)
-    outcome = _with_mask(task, mask, mask_size, lambda: _select(task, s32(count), sets, deadline))
+    outcome = _with_mask(task, mask, mask_size, lambda: _select(task, s32(count), addrs, deadline, sets))
     return _write_back_remaining(task, outcome, deadline, timeout, tm.timespec_of)
 
 

@@ -11,7 +11,7 @@ from services.sentry.errors import LinuxError
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["KTIME_MAX", "read_itimerspec", "read_itimerval", "read_timespec", "read_timeval", "ticks"]
+__all__ = ["KTIME_MAX", "read_itimerspec", "read_itimerval", "read_timespec", "read_timeval", "ticks", "timespec_ns"]
 
 _NS: Final = th.NSEC_PER_SEC
 #: The longest time the kernel keeps (ktime_t); later ones are cut to it.
@@ -27,7 +27,12 @@ def _to_ns(seconds: int, nanoseconds: int) -> int:
 
 def read_timespec(mm: AddressSpace, addr: int) -> int:
     """A struct timespec as ns. EFAULT; EINVAL: negative, or tv_nsec of a second or more."""
-    seconds, nanoseconds = th.TIMESPEC.unpack(mm.read(addr, 16))
+    return timespec_ns(mm.read(addr, 16))
+
+
+def timespec_ns(raw: bytes) -> int:
+    """The same of its 16 bytes."""
+    seconds, nanoseconds = th.TIMESPEC.unpack(raw)
     return _to_ns(seconds, nanoseconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any
 
 from services.sentry.errors import LinuxError, WouldBlock
@@ -36,6 +37,13 @@ class FlatMemory:
     def write(self, addr: int, data: bytes | memoryview) -> None:
         self._check(addr, len(data))
         self.bytes[addr : addr + len(data)] = data
+
+    def read_together(self, pieces: Sequence[tuple[int, int]]) -> list[bytes]:
+        return [self.read(addr, count) for addr, count in pieces]
+
+    def write_together(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        for addr, data in pieces:
+            self.write(addr, data)
 
     def read_into(self, addr: int, buffer: memoryview) -> int:
         buffer[:] = self.read(addr, len(buffer))
