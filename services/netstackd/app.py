@@ -21,6 +21,7 @@ from services.netstackd.draining import Draining
 from services.netstackd.edge.link_files import dress, mac_of
 from services.netstackd.edge.log import EventLog
 from services.netstackd.edge.loop import Loop
+from services.netstackd.edge.shortcuts import CUTTABLE, Shortcuts
 from services.netstackd.errors import NetError
 from services.netstackd.filter.pipeline import Firewall
 from services.netstackd.filter.rules import REJECT_CODES
@@ -29,7 +30,7 @@ from services.netstackd.links.bridge import Bridge
 from services.netstackd.namespaces import Namespace, Namespaces
 from services.netstackd.network import routes as r
 from services.netstackd.network.addresses import SCOPE_LINK
-from services.netstackd.network.interface import LOOPBACK, OFFLOAD_ALL, VLAN, Interface
+from services.netstackd.network.interface import ETHERNET, LOOPBACK, OFFLOAD_ALL, VLAN, Interface
 from services.netstackd.services.manager import ServiceManager
 from services.netstackd.slirp.datagrams import FlowTable
 from services.netstackd.slirp.engine import Slirp
@@ -77,6 +78,8 @@ class Router:
         self.stack = Stack(rng, secret, clock())
         self.loop = Loop(self.stack, clock, self._link_broken)
         self.firewall = Firewall(self.stack, rng, self._address_on, self._is_own, self._reject, self._log_packet)
+        self.shortcuts = Shortcuts(self.stack, self.firewall.tracker, self.loop.captures)
+        self.stack.forwarding.learn = self.shortcuts.learn
         self.interfaces: dict[str, Interface] = {}
         self._specs: dict[str, InterfaceSpec] = {}
         self._routes: dict[RouteSpec, r.Route] = {}
@@ -265,6 +268,8 @@ class Router:
             iface = Interface(spec.name, link.framing, link.mac or bytes(6), link.mtu, link.offload)
             stack.add_interface(iface)
             self.loop.add_link(iface, link)
+            if isinstance(link, CUTTABLE) and iface.kind == ETHERNET:
+                link.cut = self.shortcuts.cutter(iface)
         self.interfaces[spec.name] = iface
         self._settings(iface, spec, config)
         if spec.up:
@@ -292,6 +297,7 @@ class Router:
         if iface.link is not None:
             self.namespaces.detach_ports(iface)
             self.loop.remove_link(iface)
+        self.shortcuts.forget(iface)
         self.stack.remove_interface(iface)
 
     def _settings(self, iface: Interface, spec: InterfaceSpec, config: Config) -> None:

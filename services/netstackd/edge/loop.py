@@ -221,6 +221,9 @@ class Loop:
             stack = feed.stack
             stack.receive(iface, packets, now)
             self._touched[stack] = None
+        elif bridge is None:  # frames that went on without the stack count all the same
+            counters = feed.link.counters
+            iface.rx_packets, iface.rx_bytes = counters.rx_packets, counters.rx_bytes
 
     def _receive_inside(self, now: int) -> None:
         """A batch of each link inside the process that has frames."""

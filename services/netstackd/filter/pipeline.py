@@ -140,6 +140,7 @@ class Firewall:
         self.sets, self.chains, self.policy = sets, chains, policy
         self._input, self._forward, self._output = (chains[name] for name in CHAINS)
         self._install(policy)
+        self._stack.routes_changed()  # what was decided for whole flows is to be decided anew
 
     def _make_set(self, spec: SetSpec) -> AddressSet:
         made = AddressSet(spec.name, spec.timeout, spec.max_elements)

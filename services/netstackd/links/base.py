@@ -21,7 +21,7 @@ import errno
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from services.netstackd.links.segmentation import Merger, prepare
@@ -42,6 +42,7 @@ MAX_BACKLOG: Final = 1000  # frames, as Linux's txqueuelen
 FRAME_BYTES: Final = 65536 + 64  # a 64 KiB IP packet with its link header
 COPY_BYTES: Final = 16384  # a shorter frame is copied out of the receive buffer, a longer one takes the buffer along
 
+MIN_CUT: Final = 54  # what a frame has at least that a shortcut is for: Ethernet, IPv4, TCP
 MERGE_BYTES: Final = 512  # a frame that is longer, and vouched for, is worth looking at: it may be one of a train
 
 VNET_HEADER: Final = struct.Struct("=BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
@@ -235,9 +236,13 @@ def vnet_header(packet: Packet) -> bytes:
 
 
 class VnetLink(Link):
-    """A descriptor whose frames carry the virtio header: taps, tuns and packet sockets."""
+    """A descriptor whose frames carry the virtio header: taps, tuns and packet sockets.
 
-    __slots__ = ("_buffer", "_merger", "_reads")
+    cut(buffer, count, header, now)   when it is set (edge/shortcuts.py), is asked for each frame that goes first in
+                                      its batch: True when it has sent the frame on, from the buffer
+    """
+
+    __slots__ = ("_buffer", "_merger", "_reads", "cut")
 
     def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
         super().__init__(name, kind, fd=fd, mac=mac, mtu=mtu, offload=offload, framing=framing)
@@ -245,11 +250,12 @@ class VnetLink(Link):
         self._buffer = bytearray(FRAME_BYTES)
         self._reads: list[bytearray] = [bytearray(VNET_BYTES), self._buffer]
         self._merger = Merger()
+        self.cut: Callable[[bytearray, int, bytearray, int], bool] | None = None
 
     def receive(self, limit: int, now: int) -> list[Packet]:
         """See Link. Trains of small TCP segments are joined."""
         received: list[Packet] = []
-        fd, reads, readv, take = self.fd, self._reads, os.readv, self._merger.take
+        fd, reads, readv, take, cut = self.fd, self._reads, os.readv, self._merger.take, self.cut
         header, buffer = reads
         view = memoryview(buffer)
         mergeable = MERGE_BYTES if self.framing == ETHERNET else FRAME_BYTES
@@ -270,10 +276,14 @@ class VnetLink(Link):
                         if joined is not None:
                             received.append(joined)
                         continue
+                    if cut is not None and not received and count >= MIN_CUT and cut(buffer, count, header, now):
+                        continue
                     packet = Packet(buffer[:count], count)
                     if header != NO_VNET:
                         apply_vnet(packet, header)
                     received.append(packet)
+                    continue
+                if cut is not None and not received and cut(buffer, count, header, now):
                     continue
                 packet = Packet(buffer, count)
                 buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)

@@ -18,6 +18,9 @@ from services.netstackd.wire import icmpv4, icmpv6, ipv4_options
 from services.netstackd.wire.numbers import PROTO_ROUTING, PROTO_TCP, is_multicast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.netstackd.network.neighbours import Neighbour
     from services.netstackd.stack import Stack
 
 _FORWARDED4: Final = COUNTER["IpForwDatagrams"]
@@ -48,6 +51,8 @@ class Forwarding:
         self._count = stack.counters.values
         self._link_send = stack.link_output.send
         self._link_queue = stack.link_output.queue
+        # Told of each TCP packet of IPv4 that is about to leave the usual way (edge/shortcuts.py).
+        self.learn: Callable[[Packet, Destination, Neighbour], None] | None = None
 
     def refuse(self, packet: Packet, destination: Destination) -> None:
         """There is no way for a packet that was to be forwarded: count, and tell its sender."""
@@ -112,6 +117,8 @@ class Forwarding:
             return
         neighbour = way.neighbour
         if neighbour is not None and neighbour.usable_until > stack.now:
+            if self.learn is not None and packet.proto == PROTO_TCP:
+                self.learn(packet, way, neighbour)
             self._link_queue(packet, out, neighbour.header)
         else:
             self._link_send(packet, way)
