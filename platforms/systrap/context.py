@@ -38,7 +38,9 @@ _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
 _UC_SIZE: Final = 304
 _FP_SOFTWARE_BYTES: Final = 464  # struct _fpx_sw_bytes in the FXSAVE area
-_FP_MAGIC1: Final = 0x46505853
+_FP_MAGIC1: Final = layout.FP_MAGIC1
+_FP_MAGIC2_SIZE: Final = 4
+_SHARED_MASK: Final = struct.Struct("<4Q")
 _FXSAVE_SIZE: Final = 512
 _POINTER: Final = struct.Struct("<Q")
 _MAGIC_AND_SIZE: Final = struct.Struct("<II")
@@ -149,6 +151,7 @@ class SystrapContext:
         "u64",
         "waiting_i",
         "word_i",
+        "xstate_size_i",
     )
 
     def __init__(self, platform: SystrapPlatform, space: SystrapAddressSpace, index: int) -> None:
@@ -166,6 +169,7 @@ class SystrapContext:
         self.result_i = (self.at + layout.RESULT) // 8
         self.copy_at = self.at + layout.COPY_RESULT
         self.mask_i = (self.at + layout.MASK) // 8
+        self.xstate_size_i = (self.at + layout.XSTATE_SIZE) // 8
         self.word_i = (self.at + layout.WORD) // 8
         self.event_at = self.at + layout.KIND
         # Where UserMemory finds what a patched call site brought along:
@@ -249,7 +253,9 @@ class SystrapContext:
     def fpstate(self) -> bytes:
         """The XSAVE image of the held frame as the kernel wrote it (with its magic words), b'' when there is none."""
         start, size = self._fpstate_range()
-        return self.platform.arena_map[start : start + size]
+        # What the stub returns from by itself (`share_mask`) is as long as what the host gave.
+        self.u64[self.xstate_size_i] = size - _FP_MAGIC2_SIZE if size > _FXSAVE_SIZE else 0
+        return self.arena_map[start : start + size]
 
     def fpstate_size(self) -> int:
         """How many bytes `fpstate` gives."""
@@ -738,12 +744,14 @@ class SystrapContext:
         """Where the stub of this address space notes what it maps by itself."""
         return MapLog(self.platform.arena, self.space.header_offset)
 
-    def share_mask(self, mask: int, traps: bool) -> bool:
+    def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         """Let the stub of this thread, which must be held, change its signal mask; `traps`: also where a call traps.
 
-        `mask` has no signal that cannot be blocked. False: it does not.
+        `mask` has no signal that cannot be blocked. `altstack`, as sigaltstack(2) took it, must stay so until
+        `take_mask`: the stub then also returns from signal handlers whose frames name it. False: it does not.
         """
-        self.u64[self.mask_i] = mask | layout.MASK_SHARED | (layout.MASK_TRAPS if traps else 0)
+        flags = layout.MASK_SHARED | (layout.MASK_TRAPS if traps else 0)
+        _SHARED_MASK.pack_into(self.arena_map, self.mask_i * 8, mask | flags, *altstack)
         return True
 
     def shared_mask(self) -> int:

@@ -184,6 +184,7 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
         (image.hello_ip, "mmap"),
         (image.close_ip, "close"),
         (image.exit_ip, "exit"),
+        (image.sigreturn_ask_ip, "trap"),
     ]
     for ip, target in sites:
         asm.if_equal(ip & 0xFFFFFFFF, target)

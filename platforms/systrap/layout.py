@@ -127,6 +127,13 @@ COPY_DATA: Final = OPS + 24
 MASK: Final = DROP + 8
 MASK_SHARED: Final = 1 << 8  # SIGKILL: the stub may change it
 MASK_TRAPS: Final = 1 << 18  # SIGSTOP: also for calls that trapped
+# What rt_sigreturn (stub/local_sigreturn.S) must find in a frame to need no Sentry, while MASK_SHARED:
+ALT_SP: Final = MASK + 8  # u64 each: the alternate stack as sigaltstack(2) took it,
+ALT_FLAGS: Final = MASK + 16
+ALT_SIZE: Final = MASK + 24
+XSTATE_SIZE: Final = MASK + 32  # u64, and how long a floating-point image is, without FP_MAGIC2 behind it; 0: ask
+FP_MAGIC1: Final = 0x46505853
+FP_MAGIC2: Final = 0x46505845
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
 IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of the second argument's buffer, or of a path name and its NUL

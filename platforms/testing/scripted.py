@@ -310,7 +310,7 @@ class ScriptedContext:
     def map_log(self) -> None:
         """Nor map by itself."""
 
-    def share_mask(self, mask: int, traps: bool) -> bool:
+    def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         """Nor change a mask."""
         return False
 

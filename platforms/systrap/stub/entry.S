@@ -15,7 +15,7 @@ stub_table:
   .quad stub_any_entry, stub_local_read, stub_local_write, stub_local_pread, stub_local_pwrite
   .quad stub_answer_epoll_wait, stub_answer_epoll_pwait, stub_answer_fstat, stub_answer_fstatat
   .quad stub_local_mmap, stub_local_munmap, stub_map_ip, stub_unmap_ip, stub_map_undo_ip
-  .quad stub_local_madvise, stub_advise_ip, stub_local_mask
+  .quad stub_local_madvise, stub_advise_ip, stub_local_mask, stub_sigreturn_ask_ip
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched

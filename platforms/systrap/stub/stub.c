@@ -30,7 +30,7 @@ extern void stub_park(u64 slot) __attribute__((noreturn));
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, G_EFL = 17, GREGS = 23 };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
-enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14 };
+enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15 };
 #define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
 
 extern char stub_text_end[];
@@ -40,7 +40,7 @@ extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
 extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
 /* Calls that are answered without an event (local.h). `away`: where to go instead of on; 0: all is done but the
  * jump; 1: see there. */
-extern char stub_local_mask[];
+extern char stub_local_mask[], stub_local_sigreturn[], stub_sigreturn_ask_ip[];
 extern const struct local { u64 begin, end, away; } stub_locals[];
 
 /* Tell the Sentry that something is in the slot. The exchange is a full barrier: it orders the event before the look at
@@ -236,10 +236,18 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
       gregs[G_RIP] = SLOT64(slot, RETURN);
       gregs[G_RAX] = SLOT64(slot, NR);
       kind = FRAME_TAKEN;
+    } else if (signo == 31 && rip == (u64)stub_sigreturn_ask_ip) {
+      gregs[G_RIP] = SLOT64(slot, RETURN);
+      SLOT64(slot, NR) = NR_SIGRETURN;
+      kind = SYSCALL;
     }
   } else if (signo == 31 && info->nr_low == NR_SIGPROCMASK && info->arch == ARCH && SLOT64(slot, MASK) & MASK_TRAPS) {
     gregs[G_RCX] = rip; /* as from a patched call site */
     gregs[G_RIP] = (u64)stub_local_mask;
+    return;
+  } else if (signo == 31 && info->nr_low == NR_SIGRETURN && info->arch == ARCH && SLOT64(slot, MASK) & MASK_SHARED) {
+    gregs[G_RCX] = rip;
+    gregs[G_RIP] = (u64)stub_local_sigreturn;
     return;
   } else if (signo == 31) {
     kind = SYSCALL;

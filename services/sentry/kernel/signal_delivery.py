@@ -54,7 +54,7 @@ _RESTARTS: Final = frozenset({-Restart.SYS, -Restart.NOINTR, -Restart.NOHAND, -R
 _SYSCALL_INSTRUCTION_BYTES: Final = 2
 _FXSAVE_BYTES: Final = 512
 _FX_SW_OFFSET: Final = 464
-_XSAVE_HEADER: Final = struct.Struct("<QQ48s")
+_XSAVE_HEADER: Final = struct.Struct("<QQQ")
 _MXCSR_BITS: Final = 0xFFFF
 
 
@@ -70,6 +70,7 @@ def deliver(task: Task, result: int | None) -> bool:
         result = task.held_result
     task.held_result = None
     group = task.group
+    handled = False
     while task.signal_pending:
         if group.exiting or task.zapped:
             do_exit(task, group.exit_status if group.exiting else sg.SIGKILL)
@@ -91,6 +92,7 @@ def deliver(task: Task, result: int | None) -> bool:
         if action.handler > sg.SIG_IGN:
             _handle(task, info, action, result)
             result = None
+            handled = True
         elif action.handler == sg.SIG_DFL:
             _default(task, group, info)
     if result is not None:
@@ -100,6 +102,8 @@ def deliver(task: Task, result: int | None) -> bool:
         if task.signal_pending:
             return deliver(task, None)
     recalculate(task)
+    if handled:
+        task.share_mask()  # so that its stub can return from the handler by itself
     return True
 
 
@@ -337,7 +341,7 @@ def _read_fpstate(task: Task, addr: int) -> bytes:
         legacy = mm.read(addr, _FXSAVE_BYTES)
     behind = legacy[_FXSAVE_BYTES:]
     legacy = legacy[:_FXSAVE_BYTES]
-    if U32.unpack_from(legacy, 24)[0] & ~_MXCSR_BITS:
+    if addr & 15 or U32.unpack_from(legacy, 24)[0] & ~_MXCSR_BITS:  # FXRSTOR would fault
         raise LinuxError(errno.EINVAL, "mxcsr")
     magic, extended, features, size = sg.FPX_SW_BYTES.unpack_from(legacy, _FX_SW_OFFSET)
     if magic != sg.FP_XSTATE_MAGIC1 or not _FXSAVE_BYTES + 64 <= size < extended <= limit or extended - size != 4:
@@ -347,7 +351,7 @@ def _read_fpstate(task: Task, addr: int) -> bytes:
     if U32.unpack_from(image, size)[0] != sg.FP_XSTATE_MAGIC2:
         return legacy
     present, compacted, reserved = _XSAVE_HEADER.unpack_from(image, _FXSAVE_BYTES)
-    if compacted or present & ~features or any(reserved):
+    if addr & 63 or compacted or reserved or present & ~features:  # XRSTOR would fault
         raise LinuxError(errno.EINVAL, "xsave header")
     return image
 
@@ -384,4 +388,5 @@ def set_altstack(task: Task, sp: int, flags: int, size: int) -> None:
         sp = size = 0
     elif size < sg.MINSIGSTKSZ:
         raise LinuxError(errno.ENOMEM)
+    task.keep_mask()  # the stub was told of the old one
     task.altstack_sp, task.altstack_flags, task.altstack_size = sp, flags, size

@@ -299,7 +299,10 @@ class Task(WaitEntry):
         self.context = None  # type: ignore[assignment]
 
     def share_mask(self) -> None:
-        """Let the stub answer rt_sigprocmask(2) by itself, if nothing is pending. The thread must be held."""
+        """Let the stub answer rt_sigprocmask(2), and rt_sigreturn(2) where that is no more, if nothing is pending.
+
+        The thread must be held.
+        """
         context: Any = self.context
         if (
             self._mask_with is None
@@ -307,7 +310,11 @@ class Task(WaitEntry):
             and not (self.pending.signals or self.group.shared_pending.signals or self.signal_pending)
             and self.saved_mask is None
             and not self.kernel.tracing
-            and context.share_mask(self._signal_mask, len(self.group.tasks) > 1)
+            and context.share_mask(
+                self._signal_mask,
+                len(self.group.tasks) > 1,
+                (self.altstack_sp, self.altstack_flags, self.altstack_size),
+            )
         ):
             self._mask_with = context
 
@@ -340,6 +347,7 @@ class Task(WaitEntry):
 
     def reset_altstack(self) -> None:
         """SS_AUTODISARM took effect, or a thread starts with its parent's memory."""
+        self.keep_mask()  # the stub was told of the old one
         self.altstack_sp = self.altstack_size = 0
         self.altstack_flags = sg.SS_DISABLE
 

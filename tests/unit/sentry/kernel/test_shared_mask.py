@@ -8,6 +8,7 @@ import pytest
 
 from protocol.abi import sched_h as sc
 from protocol.abi import signal_h as sg
+from services.sentry.kernel.signal_delivery import deliver, set_altstack
 from services.sentry.kernel.signals import SigAction, SigInfo, force_signal, send_signal_group, send_signal_task
 from services.sentry.kernel.task import Task
 from services.sentry.syscalls import processes as pc
@@ -25,11 +26,12 @@ class Stubbed(FakeContext):
         super().__init__()
         self.word: int | None = None
         self.traps = False
+        self.told = (0, 0, 0)
         self.dead = False
 
-    def share_mask(self, mask: int, traps: bool) -> bool:
+    def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         assert not self.in_guest
-        self.word, self.traps = mask, traps
+        self.word, self.traps, self.told = mask, traps, altstack
         return True
 
     def shared_mask(self) -> int:
@@ -165,3 +167,38 @@ def test_slot_of_a_dead_context_is_not_looked_at(machine: Machine) -> None:
     assert machine.init.signal_mask == USR2
     machine.init.signal_mask = 0
     assert context.word == USR1
+
+
+def enter_handler(machine: Machine) -> Stubbed:
+    """Init is in a handler of SIGUSR1, whose frame the Sentry built."""
+    init = machine.init
+    context = stubbed(init)
+    init.group.sighand.set(sg.SIGUSR1, SigAction(0x400100, sg.SA_RESTORER | sg.SA_ONSTACK, 0x400200, 0))
+    send_signal_group(init.group, SigInfo(sg.SIGUSR1))
+    assert deliver(init, 0)
+    return context
+
+
+def test_stub_may_return_from_a_handler_that_was_entered(machine: Machine) -> None:
+    init = machine.init
+    stack = BASE + 0x2000, 0, 0x4000
+    set_altstack(init, stack[0], stack[1], stack[2])
+    context = enter_handler(machine)
+    assert (context.word, context.told) == (USR1, stack)
+    context.word = 0  # it did
+    assert init.signal_mask == 0
+
+
+def test_stub_may_not_return_from_a_handler_while_another_signal_waits(machine: Machine) -> None:
+    machine.init.signal_mask = USR2
+    send_signal_group(machine.init.group, SigInfo(sg.SIGUSR2))
+    assert enter_handler(machine).word is None
+
+
+@pytest.mark.parametrize("change", [lambda task: set_altstack(task, BASE, 0, 0x4000), Task.reset_altstack])
+def test_another_altstack_is_for_the_sentry_to_give_back(machine: Machine, change: Any) -> None:
+    context = enter_handler(machine)
+    assert context.word is not None
+    change(machine.init)
+    assert context.word is None
+    assert machine.init.signal_mask == USR1
