@@ -6,8 +6,10 @@ and returns it; a new connection is only in the table after `confirm`, which the
 was not dropped.
 
     state of a ct     NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED: bits, as the filter's rules ask for them
-    assured           traffic both ways: not thrown out when the table is full. Unassured ones are, oldest first, and
-                      when there are none, TCP connections that are about to end
+    assured           traffic both ways, after TCP's handshake: not thrown out when the table is full. Others are, those
+                      of each kind that are there longest before the rest: first those without an answer, then TCP
+                      connections that were ended before they were assured (a scan's, mostly), then what was answered
+                      and no more (handshakes underway), and then assured TCP connections that are about to end
     deadline          each packet moves it by the timeout of the connection's state; expiry looks at buckets of a second
 
 TCP follows RFC 9293 as an observer between the ends can: `TCP_TRANSITIONS` by (state, what was seen). A RST counts
@@ -105,7 +107,10 @@ class Tracker:
     def __init__(self, counters: Counters, timers: Timers, timeouts: Timeouts, limits: Limits) -> None:
         self._counters = counters
         self._tables: dict[int, dict[Key, Direction]] = {4: {}, 6: {}}
-        self._unassured: dict[Connection, None] = {}  # confirmed ones, oldest first
+        # Confirmed ones that may be thrown out, in the order in which that is done, the oldest of each first.
+        self._unanswered: dict[Connection, None] = {}
+        self._cut_off: dict[Connection, None] = {}
+        self._answered: dict[Connection, None] = {}
         self._ending: dict[Connection, None] = {}  # assured ones in a state of _ENDING
         self._buckets: dict[int, dict[Connection, None]] = {}
         self._bucket_times: list[int] = []
@@ -224,7 +229,7 @@ class Tracker:
         original = connection.original
         if direction.is_reply:
             if original.state == NEW:
-                original.state = connection.reply.state = ESTABLISHED
+                self._note_answer(direction)
         elif original.state == ESTABLISHED and now - connection.created > 2 * SECOND:
             if connection.proto == PROTO_UDP:
                 connection.timeout = self.timeouts.udp_stream
@@ -241,7 +246,7 @@ class Tracker:
             if not self._rst_is_acceptable(direction, packet):
                 return False
             self._set_tcp_state(connection, CLOSE, now)
-            self._answered(direction)
+            self._note_answer(direction)
             return True
         if flags & _SYN:
             direction.scale = window_scale_untrusted(packet)
@@ -258,7 +263,7 @@ class Tracker:
         else:
             return False
         direction.seen = head[l4 + 8 : l4 + 16]
-        self._answered(direction)
+        self._note_answer(direction)
         after = TCP_TRANSITIONS.get((state, seen), state)
         if after != state:
             self._set_tcp_state(connection, after, now)
@@ -267,18 +272,25 @@ class Tracker:
             self._assure(connection)
         return True
 
-    @staticmethod
-    def _answered(direction: Direction) -> None:
+    def _note_answer(self, direction: Direction) -> None:
+        """A packet of `direction`: the first one of a reply makes an answer."""
         if direction.is_reply and direction.state == NEW:
-            direction.state = direction.connection.original.state = ESTABLISHED
+            connection = direction.connection
+            direction.state = connection.original.state = ESTABLISHED
+            if self._unanswered.pop(connection, self) is None:
+                self._answered[connection] = None
 
     def _set_tcp_state(self, connection: Connection, state: int, now: int) -> None:
         connection.state = state
         connection.timeout = self._tcp_timeouts[state]
         if connection.confirmed:
             self._put_in_bucket(connection, now + connection.timeout)
-            if connection.assured and state in _ENDING:
-                self._ending[connection] = None
+            if state in _ENDING:
+                if connection.assured:
+                    self._ending[connection] = None
+                else:
+                    self._unlist(connection)
+                    self._cut_off[connection] = None
 
     def _rst_is_acceptable(self, direction: Direction, packet: Packet) -> bool:
         """Whether the other end would take this RST: its sequence number is inside that end's window."""
@@ -318,8 +330,7 @@ class Tracker:
         self.found += 1
         connection = direction.connection
         connection.deadline = now + connection.timeout
-        if direction.is_reply and direction.state == NEW:
-            direction.state = connection.original.state = ESTABLISHED
+        self._note_answer(direction)
         direction.packets += 1
         direction.bytes += len(packet)
         packet.ct = direction
@@ -395,24 +406,29 @@ class Tracker:
         self.count += 1
         self.created += 1
         if not connection.assured:
-            self._unassured[connection] = None
+            self._unanswered[connection] = None
         self._put_in_bucket(connection, connection.deadline)
         if self.on_event is not None:
             self.on_event("new", connection)
         return True
 
     def _drop_early(self) -> bool:
-        """Make room: the oldest connection that never had traffic both ways, else the one that is ending longest."""
-        connection = next(iter(self._unassured), None) or next(iter(self._ending), None)
-        if connection is None:
-            return False
-        self.early_drops += 1
-        self._remove(connection, "early drop")
-        return True
+        """Make room; see the module docstring."""
+        for candidates in (self._unanswered, self._cut_off, self._answered, self._ending):
+            for connection in candidates:
+                self.early_drops += 1
+                self._remove(connection, "early drop")
+                return True
+        return False
 
     def _assure(self, connection: Connection) -> None:
         connection.assured = True
-        self._unassured.pop(connection, None)
+        self._unlist(connection)
+
+    def _unlist(self, connection: Connection) -> None:
+        """It is not one of those any more that are thrown out first."""
+        for candidates in (self._unanswered, self._cut_off, self._answered):
+            candidates.pop(connection, None)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection now (by request)."""
@@ -425,7 +441,7 @@ class Tracker:
         table = self._tables[connection.version]
         del table[connection.original.key]
         del table[connection.reply.key]
-        self._unassured.pop(connection, None)
+        self._unlist(connection)
         self._ending.pop(connection, None)
         bucket = self._buckets.get(connection.bucket)
         if bucket is not None:

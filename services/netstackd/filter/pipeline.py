@@ -201,13 +201,16 @@ class Firewall:
     def _may_have_been_translated(self, packet: Packet, connection: Connection) -> bool:
         """Whether a segment for ourselves, out of the middle of a connection that nobody here has, may belong to one
         that was translated before a restart. A reset would end that (as it does with Linux); dropped, it is sent again,
-        and has its way back as soon as the inner side has said something."""
+        and has its way back as soon as the inner side has said something. What our own sockets know or listen for is
+        theirs: its entry may have been thrown out of a full table between the segments of a handshake."""
         return (
             connection.proto == PROTO_TCP
             and connection.state != SYN_SENT
             and self.nat.hides_sources
             and self._stack.now - self._began < SETTLING_NS
-            and self._stack.tcp.find(packet.version, (packet.src, packet.dst, packet.sport, packet.dport)) is None
+            and not self._stack.tcp.is_served(
+                packet.version, (packet.src, packet.dst, packet.sport, packet.dport), packet.iface
+            )
         )
 
     def forward(self, packet: Packet) -> bool:

@@ -280,6 +280,11 @@ class Demux:
         """The connection, or None."""
         return (self.connections4 if version == 4 else self.connections6).get(key)
 
+    def is_served(self, version: int, key: Key, iface: Interface | None) -> bool:
+        """Whether segments of `key` are a connection's, or may be those of one that a listener has half open (by a
+        cookie alone, perhaps)."""
+        return self.find(version, key) is not None or self._find_listener(version, key, iface) is not None
+
     def connections(self) -> list[Connection]:
         """All of both versions."""
         return [*self.connections4.values(), *self.connections6.values()]

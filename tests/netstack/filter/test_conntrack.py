@@ -213,6 +213,32 @@ def test_a_full_table_drops_the_oldest_without_answers_and_never_an_assured_one(
     assert ports == list(range(2085, 2100))
 
 
+def test_a_full_table_keeps_a_handshake_before_scans() -> None:
+    """Half-open scans of open and closed ports, and what nobody answers, do not push out a handshake underway."""
+    world = World(Limits(max_connections=16))
+    world.tcp(SYN, port=1000)
+    world.tcp(SYN | ACK, back=True, port=1000, seq=100, ack=2)
+    for port in range(2000, 2300):
+        world.tcp(SYN, port=port)
+        if port % 3 == 0:
+            world.tcp(RST | ACK, back=True, port=port, seq=0, ack=2)
+        elif port % 3 == 1:
+            world.tcp(SYN | ACK, back=True, port=port, seq=100, ack=2)
+            world.tcp(RST, port=port, seq=101)
+    kept = [one for one in world.tracker.connections() if one.original.key[2] == 1000]
+    assert [state(one.original) for one in kept] == ["SYN_RECV"]
+    world.tcp(ACK, port=1000, seq=2, ack=101)
+    assert kept[0].assured and state(kept[0].original) == "ESTABLISHED"
+
+
+def test_a_full_table_drops_the_oldest_handshake_when_there_is_nothing_else() -> None:
+    world = World(Limits(max_connections=16))
+    for port in range(2000, 2020):
+        world.tcp(SYN, port=port)
+        world.tcp(SYN | ACK, back=True, port=port, seq=100, ack=2)
+    assert [one.original.key[2] for one in world.tracker.connections()] == list(range(2004, 2020))
+
+
 def test_a_table_full_of_assured_connections_refuses_and_counts() -> None:
     world = World(Limits(max_connections=16))
     for port in range(1000, 1016):

@@ -12,6 +12,7 @@ from services.netstackd.filter.nat import DNAT, MASQUERADE, SNAT, NatRule
 from services.netstackd.filter.pipeline import SETTLING_NS, Firewall, Policy
 from services.netstackd.links.segmentation import segments
 from services.netstackd.network.interface import Interface
+from services.netstackd.sockets import AF_INET, TcpSocket
 from services.netstackd.stack import Stack
 from services.netstackd.storage.packet import CSUM_PARTIAL, Packet
 from services.netstackd.wire.offload import complete_checksum
@@ -100,6 +101,16 @@ def test_after_a_restart_the_outer_side_is_not_reset_until_the_inner_one_has_spo
     assert out is not None and ends(out) == (WAN, SERVER, 1000, 80)  # the port it had before
     back = world.pass_on(tcp_packet(SERVER, WAN, 80, 1000, ACK), world.wan, world.lan)
     assert back is not None and ends(back) == (SERVER, LAN_HOST, 80, 1000)
+
+
+def test_after_a_restart_segments_for_our_own_listener_reach_it() -> None:
+    """The handshake's last one, say, whose entry was thrown out of a full table meanwhile."""
+    world = World(MASQ)
+    own_listener = TcpSocket(world.stack, AF_INET)
+    own_listener.bind((0, 1000, 0))
+    assert not to_router(world)
+    own_listener.listen(5)
+    assert to_router(world) and world.stack.counters.get("DropNatUnknown") == 1
 
 
 def test_later_and_where_nothing_is_hidden_what_belongs_to_nobody_is_reset() -> None:
