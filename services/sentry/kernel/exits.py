@@ -282,7 +282,7 @@ def _notify_of_exit(group: ThreadGroup) -> None:
 
 
 def release_group(group: ThreadGroup) -> None:
-    """Forget a zombie: its numbers are free again."""
+    """Forget a zombie: its numbers are free again. It has no leader from now on."""
     kernel = group.kernel
     group.is_reaped = True
     kernel.remove_task(group.leader)
@@ -290,6 +290,9 @@ def release_group(group: ThreadGroup) -> None:
     leave_group(kernel, group)
     if group.parent is not None:
         group.parent.children.pop(group.pid, None)
+    # A ring of references would keep both, and each new process would take memory that no cache knows.
+    group.tasks.clear()
+    del group.leader
 
 
 # --- execve's share ---------------------------------------------------------------------------------------------------

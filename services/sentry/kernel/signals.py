@@ -623,15 +623,8 @@ def send_signal_task(task: Task, info: SigInfo) -> bool:
 
 def send_signal_group(group: ThreadGroup, info: SigInfo) -> bool:
     """Send to a process (kill(2)). False: ignored or a zombie. EAGAIN as above."""
-    leader = group.leader
-    if leader.exiting:
-        for task in group.tasks.values():
-            if not task.exiting:
-                leader = task
-                break
-        else:
-            return False
-    return _send(leader, group, info, shared=True)
+    task = group.live_task()
+    return task is not None and _send(task, group, info, shared=True)
 
 
 def drops(group: ThreadGroup, signo: int) -> bool:

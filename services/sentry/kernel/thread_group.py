@@ -78,7 +78,7 @@ class ThreadGroup:
         "thread_gone",
     )
 
-    leader: Task
+    leader: Task  # until it is reaped
     session: Session
 
     def __init__(self, kernel: Kernel, pid: int, sighand: SignalHandlers, rlimits: list[Limit]) -> None:
@@ -143,6 +143,8 @@ class ThreadGroup:
 
     def live_task(self) -> Task | None:
         """A thread that is not exiting: the leader if it can be."""
+        if self.is_reaped:
+            return None
         if not self.leader.exiting:
             return self.leader
         for task in self.tasks.values():

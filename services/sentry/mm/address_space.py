@@ -177,6 +177,7 @@ class AddressSpace(UserMemory):
             return
         if self.published is not None:
             self.published.end()
+            self.published = None  # it refers to this
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None

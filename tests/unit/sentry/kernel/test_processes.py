@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from protocol.abi import wait_h as wh
 from services.sentry.errors import LinuxError
 from services.sentry.kernel import exits
 from services.sentry.kernel.credentials import Credentials
-from services.sentry.kernel.signals import SigAction
+from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
 from services.sentry.kernel.task import Task
 from services.sentry.syscalls import futexes as ft
 from services.sentry.syscalls import identity as idn
@@ -385,6 +387,26 @@ def test_cpu_time_of_a_child_reaches_the_parent_when_it_is_waited_for(machine: M
     machine.call(child, pc.sys_exit_group, 0)
     assert wait4(machine, task) == child.tid
     assert task.group.children_cpu_ns == 75
+
+
+def test_reaped_process_and_ended_thread_leave_no_ring_of_references(machine: Machine) -> None:
+    task = machine.init
+    gc.disable()
+    try:
+        child = fork(machine, task)
+        other = thread(machine, child)
+        left = [weakref.ref(each) for each in (child, child.group, other)]
+        machine.call(other, pc.sys_exit, 0)
+        machine.call(child, pc.sys_exit_group, 0)
+        group = child.group
+        assert wait4(machine, task) == child.tid
+        assert group.live_task() is None
+        assert not send_signal_group(group, SigInfo(sg.SIGTERM))
+        machine.results.clear()
+        del child, other, group
+        assert [each() for each in left] == [None] * 3
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.published_files import PublishedFiles
 from services.sentry.kernel.waiter import FinalOps
 from services.sentry.mm.address_space import INFINITY, AddressSpace, Record
 from services.sentry.mm.vma_set import Vma
@@ -99,6 +101,16 @@ def test_program_stays_unwritable_until_the_last_process_that_runs_it_ends() -> 
     mm.release()
     child.release()
     assert inode.deny_write == 0
+
+
+def test_memory_that_goes_leaves_no_ring_of_references() -> None:
+    mm = _space()
+    published = PublishedFiles(mm, None, None)
+    mm.published = published
+    left = mm.areas_now
+    mm.release()
+    assert mm not in gc.get_referrers(published)
+    assert not left.areas
 
 
 def test_forked_areas_are_each_ones_own_after_a_change() -> None:
