@@ -196,6 +196,19 @@ class RouterProcess:
 
         ask(0)
 
+    def _keep_published(self) -> None:
+        """Have the keeper remember what is published at run time, and publish what it remembers of a router before."""
+
+        def told(name: str, row: dict[str, Any] | None) -> None:
+            self._keeper.notify("published", [name, row])
+
+        def take(error: Any, rows: Any) -> None:
+            for row in rows if error is None else ():
+                self._methods.publish_again(row, lambda why: self._log.event("error", "not-published", why=why))
+
+        self._methods.on_published = told
+        self._keeper.call("published", [], take)
+
     def run(self) -> int:
         """Turn until the end; returns the exit status."""
         # What is here now stays; packets and connections that live on must not be looked through again and again.
@@ -205,6 +218,7 @@ class RouterProcess:
             self._router.refresh_resolvers()
             self._host.start()  # so that the first connection does not have to wait for it
         self._keep_leases()
+        self._keep_published()
         self._keeper.notify(READY, [])
         self._log.event("info", READY, interfaces=len(self._router.interfaces), pid=self._methods.pid)
         self._router.loop.run()

@@ -71,6 +71,10 @@ class Methods:
         self._reload = reload
         self._stop = stop
         self._events = EventStream(router)
+        # Told of what was published here, as `publish` takes it again, and of its end (row None): (name, row).
+        self.on_published: Callable[[str, Row | None], None] = lambda name, row: None
+        self._names: dict[int, str] = {}  # of publications that were told
+        router.publisher.on_end = self._publication_ended
 
     def table(self) -> dict[str, Callable[..., Any]]:
         """Name to method."""
@@ -435,10 +439,44 @@ class Methods:
                 later.refuse(publish_error(spec, result))
             else:
                 result.owner = owner
+                self._tell_published(result)
                 later.answer(self._publication(result))
 
         self._router.publisher.publish(spec, done)
         return later
+
+    def _tell_published(self, made: Publication) -> None:
+        spec, ports = made.spec, made.ports
+        host = address_text(spec.version, spec.address)
+        text = f"{ports[0].port}-{ports[-1].port}" if len(ports) > 1 else str(ports[0].port)
+        inside = {"namespace": spec.namespace} if spec.namespace else {"address": address_text(*spec.target)}
+        name = self._names[made.id] = f"{host} {text} {spec.protocol}"
+        row = {"protocol": spec.protocol, "host": host, "port": text, "guest_port": spec.guest_port, **inside}
+        self.on_published(name, row)
+
+    def _publication_ended(self, made: Publication) -> None:
+        name = self._names.pop(made.id, None)
+        if name is not None:
+            self.on_published(name, None)
+
+    def publish_again(self, row: Row, failed: Callable[[str], None]) -> None:
+        """Publish what was told by `on_published` to a router before this one. Its namespace is perhaps made again."""
+        spec = publish_spec(
+            str(row["protocol"]),
+            str(row["host"]),
+            str(row["port"]),
+            str(row.get("namespace", "")),
+            str(row.get("address", "")),
+            row["guest_port"],
+        )
+
+        def done(result: Publication | int) -> None:
+            if isinstance(result, int):
+                failed(publish_error(spec, result))
+            else:
+                self._tell_published(result)
+
+        self._router.publisher.publish(spec, done)
 
     @staticmethod
     def _publication(made: Publication) -> Row:

@@ -38,6 +38,7 @@ from services.netstackd.links.unix_socket import bind_afresh
 MAX_RESTARTS: Final = 5  # in RESTART_WINDOW_NS; then something is broken for good
 RESTART_WINDOW_NS: Final = 10 * 1_000_000_000
 EXIT_GIVEN_UP: Final = 1
+MAX_PUBLISHED: Final = 256  # ports published at run time that are remembered
 _SIGNALS: Final = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 Source = tuple[str, str]  # a configuration file's name and text
@@ -121,6 +122,7 @@ class Keeper:
         self._override = override
         self._unsealed = unsealed
         self._leases = LeaseFile(config.lease_file, log)
+        self._published: dict[str, Any] = {}  # at run time, by a name each
         self._links = open_links(config)
         self._connector = 0
         self._control: Listener = None
@@ -255,6 +257,8 @@ class Keeper:
                     self._reloaded(message)
                 elif message.method == "leases":
                     self._leases.merge(message.params)
+                elif message.method == "published":
+                    self._note_published(message.params)
                 else:
                     self._settle(message.method)
         except ProtocolViolation as violation:
@@ -276,6 +280,8 @@ class Keeper:
         try:
             if request.method == "leases":
                 result: Any = self._leases.page(*request.params)
+            elif request.method == "published":
+                result = list(self._published.values())
             elif request.method == "read":
                 result = list(self._read())
             elif request.method == "prepare":
@@ -294,6 +300,17 @@ class Keeper:
             self._send(*self._connection.refuse(request.msgid, 22, "\n".join(error.problems)))
         except (LinkError, OSError, TypeError) as error:
             self._send(*self._connection.refuse(request.msgid, 5, str(error)))
+
+    def _note_published(self, params: Sequence[Any]) -> None:
+        """A port was published at run time, or (row None) is no longer: a router that is started again does the
+        same."""
+        match params:
+            case [str() as name, None]:
+                self._published.pop(name, None)
+            case [str() as name, dict() as row] if name in self._published or len(self._published) < MAX_PUBLISHED:
+                self._published[name] = row
+            case _:
+                pass  # more than are remembered
 
     def _start_connector(self) -> socket.socket:
         """A new connector instead of the one there was; the router's end of its channel. OSError."""

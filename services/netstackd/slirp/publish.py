@@ -110,6 +110,7 @@ class Publisher:
         self._resolve = resolve
         self._next = 1
         self.max_connections = 4096
+        self.on_end: Callable[[Publication], None] = lambda made: None
         self.publications: dict[int, Publication] = {}
         self._clients: dict[tuple[HostPort, Client], UdpFlow] = {}
 
@@ -165,6 +166,7 @@ class Publisher:
         made = self.publications.pop(number, None)
         if made is None:
             return False
+        self.on_end(made)
         for port in made.ports:
             for key in [key for key in self._clients if key[0] is port]:
                 self._flows.remove(self._clients[key])

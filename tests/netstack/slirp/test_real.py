@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import select
 import signal
@@ -348,3 +349,29 @@ def test_ports_of_the_command_line_are_there_again_after_a_kill(world: World) ->
         return done.status == 0 and done.out.count("8080") > 0 and done.out.count("5353") > 0
 
     assert wait_until(published)
+
+
+def test_ports_published_at_run_time_are_there_again_after_a_kill(world: World) -> None:
+    slirp = Slirp(world, world.path)
+    gone = slirp.json("publish", "8079:10.0.2.15:80")["id"]
+    chosen = slirp.json("publish", "127.0.0.1:0:10.0.2.15:80")["port"]
+    slirp.ctl("publish", "8081-8083:10.0.2.15:81/udp")
+    slirp.ctl("unpublish", str(gone))
+
+    def published() -> list[tuple[str, str, list[int], str]]:
+        done = slirp.ctl("--json", "published", check=False)
+        rows = json.loads(done.out) if done.status == 0 else []
+        return sorted((row["protocol"], row["host"], row["ports"], row["to"]) for row in rows)
+
+    before = [
+        ("tcp", "127.0.0.1", [chosen], "10.0.2.15:80"),
+        ("udp", "0.0.0.0", [8081, 8082, 8083], "10.0.2.15:81"),
+    ]
+    assert published() == before
+    for _ in range(2):  # also what was taken up again is remembered
+        os.kill(slirp.children()[0], signal.SIGKILL)
+        assert wait_until(lambda: published() == before), published()
+    slirp.ctl("unpublish", str(slirp.json("published")[0]["id"]))
+    left = published()
+    os.kill(slirp.children()[0], signal.SIGKILL)
+    assert len(left) == 1 and wait_until(lambda: published() == left), published()
