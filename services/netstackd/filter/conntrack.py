@@ -6,10 +6,11 @@ and returns it; a new connection is only in the table after `confirm`, which the
 was not dropped.
 
     state of a ct     NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED: bits, as the filter's rules ask for them
-    assured           traffic both ways, after TCP's handshake: not thrown out when the table is full. Others are, those
-                      of each kind that are there longest before the rest: first those without an answer, then TCP
-                      connections that were ended before they were assured (a scan's, mostly), then what was answered
-                      and no more (handshakes underway), and then assured TCP connections that are about to end
+    assured           traffic both ways, after TCP's handshake: not thrown out when the table is full. Others are: of
+                      those without an answer, of those that were ended before they were assured, and of those that
+                      were answered and no more (handshakes underway) the oldest of whichever are the most, so that a
+                      flood or a scan of one kind pushes out what it made itself; then assured TCP connections that are
+                      about to end
     deadline          each packet moves it by the timeout of the connection's state; expiry looks at buckets of a second
 
 TCP follows RFC 9293 as an observer between the ends can: `TCP_TRANSITIONS` by (state, what was seen). A RST counts
@@ -107,7 +108,7 @@ class Tracker:
     def __init__(self, counters: Counters, timers: Timers, timeouts: Timeouts, limits: Limits) -> None:
         self._counters = counters
         self._tables: dict[int, dict[Key, Direction]] = {4: {}, 6: {}}
-        # Confirmed ones that may be thrown out, in the order in which that is done, the oldest of each first.
+        # Confirmed ones that are thrown out first, the oldest of each kind before the rest.
         self._unanswered: dict[Connection, None] = {}
         self._cut_off: dict[Connection, None] = {}
         self._answered: dict[Connection, None] = {}
@@ -414,12 +415,13 @@ class Tracker:
 
     def _drop_early(self) -> bool:
         """Make room; see the module docstring."""
-        for candidates in (self._unanswered, self._cut_off, self._answered, self._ending):
-            for connection in candidates:
-                self.early_drops += 1
-                self._remove(connection, "early drop")
-                return True
-        return False
+        candidates = max(self._unanswered, self._cut_off, self._answered, key=len) or self._ending
+        connection = next(iter(candidates), None)
+        if connection is None:
+            return False
+        self.early_drops += 1
+        self._remove(connection, "early drop")
+        return True
 
     def _assure(self, connection: Connection) -> None:
         connection.assured = True

@@ -231,6 +231,15 @@ def test_a_full_table_keeps_a_handshake_before_scans() -> None:
     assert kept[0].assured and state(kept[0].original) == "ESTABLISHED"
 
 
+def test_a_flood_that_is_answered_does_not_push_out_what_waits_for_an_answer() -> None:
+    world = World(Limits(max_connections=16))
+    world.tcp(SYN, port=1000)
+    for port in range(2000, 2300):
+        world.tcp(SYN, port=port)
+        world.tcp(SYN | ACK, back=True, port=port, seq=100, ack=2)
+    assert 1000 in [one.original.key[2] for one in world.tracker.connections()]
+
+
 def test_a_full_table_drops_the_oldest_handshake_when_there_is_nothing_else() -> None:
     world = World(Limits(max_connections=16))
     for port in range(2000, 2020):
