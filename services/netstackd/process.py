@@ -31,7 +31,7 @@ EXIT_OK: Final = 0
 EXIT_CANNOT_START: Final = 3
 EXIT_BUG: Final = 70  # EX_SOFTWARE, sysexits(3)
 READY: Final = "ready"
-_COLLECT: Final = (50_000, 20, 100)  # gc.set_threshold
+COLLECT: Final = (50_000, 20, 100)  # gc.set_threshold
 
 Source = tuple[str, str]  # a configuration file's name and text
 
@@ -213,7 +213,7 @@ class RouterProcess:
         """Turn until the end; returns the exit status."""
         # What is here now stays; packets and connections that live on must not be looked through again and again.
         gc.freeze()
-        gc.set_threshold(*_COLLECT)
+        gc.set_threshold(*COLLECT)
         if self._router.slirp is not None:
             self._router.refresh_resolvers()
             self._host.start()  # so that the first connection does not have to wait for it

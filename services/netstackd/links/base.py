@@ -22,6 +22,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from sys import getrefcount
 from typing import Final
 
 from services.netstackd.links.segmentation import Merger, prepare
@@ -43,6 +44,8 @@ FRAME_BYTES: Final = 65536 + 64  # a 64 KiB IP packet with its link header
 COPY_BYTES: Final = 16384  # a shorter frame is copied out of the receive buffer, a longer one takes the buffer along
 
 MIN_CUT: Final = 54  # what a frame has at least that a shortcut is for: Ethernet, IPv4, TCP
+KEPT_BUFFERS: Final = 16  # receive buffers of a link that are used again when nobody looks at their frame any more
+
 MERGE_BYTES: Final = 512  # a frame that is longer, and vouched for, is worth looking at: it may be one of a train
 
 VNET_HEADER: Final = struct.Struct("=BBHHHH")  # flags gso_type hdr_len gso_size csum_start csum_offset
@@ -54,6 +57,8 @@ _GSO_TCPV4: Final = 1
 _GSO_TCPV6: Final = 4
 _GSO_ECN: Final = 0x80
 ALL_OFFLOADS: Final = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
+
+_UNUSED: Final = 3  # references to a kept buffer that is looked at: the list's, the variable's, the call's
 
 Frame = bytes | bytearray | memoryview
 
@@ -242,12 +247,13 @@ class VnetLink(Link):
                                       its batch: True when it has sent the frame on, from the buffer
     """
 
-    __slots__ = ("_buffer", "_merger", "_reads", "cut")
+    __slots__ = ("_buffer", "_kept", "_merger", "_reads", "cut")
 
     def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
         super().__init__(name, kind, fd=fd, mac=mac, mtu=mtu, offload=offload, framing=framing)
         os.set_blocking(fd, False)
         self._buffer = bytearray(FRAME_BYTES)
+        self._kept: list[bytearray] = []
         self._reads: list[bytearray] = [bytearray(VNET_BYTES), self._buffer]
         self._merger = Merger()
         self.cut: Callable[[bytearray, int, bytearray, int], bool] | None = None
@@ -286,7 +292,7 @@ class VnetLink(Link):
                 if cut is not None and not received and cut(buffer, count, header, now):
                     continue
                 packet = Packet(buffer, count)
-                buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
+                buffer = self._buffer = reads[1] = self._free_buffer()
                 view = memoryview(buffer)
                 if header != NO_VNET:
                     apply_vnet(packet, header)
@@ -302,6 +308,21 @@ class VnetLink(Link):
         counters.rx_packets += frames
         counters.rx_bytes += total
         return received
+
+    def _free_buffer(self) -> bytearray:
+        """A receive buffer to go on with when a frame has taken the last one along. A new one has to be cleared, and is
+        memory that the processor's cache does not hold: better one whose packet, and every view of it, is gone."""
+        kept = self._kept
+        for buffer in kept:
+            if getrefcount(buffer) == _UNUSED:
+                if len(buffer) == FRAME_BYTES:
+                    return buffer
+                kept[:] = [each for each in kept if each is not buffer]  # a header was put in front of it, or cut
+                break
+        buffer = bytearray(FRAME_BYTES)
+        if len(kept) < KEPT_BUFFERS:
+            kept.append(buffer)
+        return buffer
 
     def _receive_failed(self, error: OSError) -> None:
         if error.errno == errno.ENETDOWN:

@@ -16,7 +16,6 @@ from typing import Final
 from services.netstackd.links.base import (
     ALL_OFFLOADS,
     COPY_BYTES,
-    FRAME_BYTES,
     NO_VNET,
     VNET_BYTES,
     VnetLink,
@@ -86,7 +85,7 @@ class TaggedPacketLink(PacketLink):
                     packet = Packet(buffer[:count], count)
                 else:
                     packet = Packet(buffer, count)
-                    buffer = self._buffer = reads[1] = bytearray(FRAME_BYTES)
+                    buffer = self._buffer = reads[1] = self._free_buffer()
                 if ancillary:
                     restore_tag(packet, ancillary[0][2])
                 if header != NO_VNET:

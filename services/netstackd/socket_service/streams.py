@@ -7,6 +7,8 @@
 After `rings` the bytes go through memory that the client shares (ring_data.py), and the data socket carries doorbells
 and the end of file. Nothing is looked at that nobody has told of: the client's doorbell comes when it produces while tx
 is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells.
+Bytes move to and from rings in the middle of a flush, right before the connection's segments leave (`_exchange`): so an
+acknowledgement says what has been read already, and one pass is enough.
 
 The data socket is watched for edges, so that nothing is told to epoll while data flows: `readable` holds until a read
 came short, and only a full socket adds EPOLLOUT, until it has room again. A stream that has more to do than BATCH_BYTES
@@ -23,7 +25,6 @@ import fcntl
 import select
 import socket
 from collections import deque
-from select import POLLOUT
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ProtocolViolation
@@ -75,6 +76,9 @@ class Stream:
         self.backlog = 0
         self.outstanding = 0  # accepted connections that the client has not taken
         self._rings: RingData | None = None
+        self._ring_broken = False
+        self._moved = False  # bytes came into rx that the client was not told of
+        self._room = False  # the client waits for room in tx, which there is
         self._data: socket.socket | None = None
         self._fd = -1
         self._endpoint: Endpoint | None = None
@@ -169,6 +173,7 @@ class Stream:
         endpoint = self._endpoint
         assert endpoint is not None
         endpoint.sndbuf = max(endpoint.sndbuf, tx_size)  # room is told by it
+        endpoint.before_flush = self._exchange
         if self._write_blocked:
             self._write_blocked = False
             session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
@@ -281,17 +286,18 @@ class Stream:
         endpoint = self._endpoint
         assert endpoint is not None
         rings = self._rings
-        bell = False
+        if self._ring_broken:
+            raise ProtocolViolation("found in a flush")
         if self._data is not None:
             if rings is not None and self._collected >= rings.sent:
-                bell = self._collect_ring(rings, endpoint, now)
+                self._collect_ring(rings, endpoint, now)
             elif self._readable:
                 self._collect(endpoint, now)
             elif self._urgent:
                 self._send_urgent(endpoint)
         if self._data is not None and self.state == CONNECTED:
             if rings is not None:
-                self._deliver_ring(rings, endpoint, bell)
+                self._deliver_ring(rings, endpoint)
             else:
                 self._deliver(endpoint)
         if self.state == CLOSING:
@@ -459,36 +465,61 @@ class Stream:
 
     # -- through rings --
 
-    def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> bool:
-        """Queue what the client has produced; give it the place of what is acknowledged. True: it waits for that."""
+    def _exchange(self, now: int) -> None:
+        """In a flush: take what the client has produced, and give it what came. The rest of it is `_transfer`'s."""
+        rings, endpoint = self._rings, self._endpoint
+        if rings is None or endpoint is None or self._data is None or self._ring_broken:
+            return
+        try:
+            if self._collected >= rings.sent and not self._urgent:
+                self._take(rings, endpoint, BATCH_BYTES)
+            if self.state == CONNECTED and not self._hung_up and endpoint.receive.size and not endpoint.urgent_state:
+                self._give(rings, endpoint)
+        except ProtocolViolation:
+            self._ring_broken = True
+        self.session.service.note(self)
+
+    def _take(self, rings: RingData, endpoint: Endpoint, limit: int) -> int:
+        """Queue what the client has produced; give it the place of what is acknowledged."""
+        if rings.release(endpoint.send.first):
+            self._room = True
+        if endpoint.send_shutdown or self._collected_all:
+            return 0
+        taken = rings.take(endpoint, limit)
+        self._collected += taken
+        return taken
+
+    def _give(self, rings: RingData, endpoint: Endpoint) -> int:
+        """Copy what was received into the ring."""
+        count = rings.deliver(endpoint, BATCH_BYTES)
+        if count:
+            self._delivered += count
+            self._moved = True
+        return count
+
+    def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> None:
+        """As `_collect`, from tx."""
         if self._readable:
             self._hear()
-        bell = rings.release(endpoint.send.first)
-        queued = False
-        while not endpoint.send_shutdown and not self._collected_all:
+        while True:
             limit = BATCH_BYTES
             if self._urgent:
                 if not self._send_urgent(endpoint):
                     break
                 if self._urgent:
                     limit = self._urgent[0][0] - self._collected
-            taken = rings.take(endpoint, limit)
-            if taken:
-                self._collected += taken
-                queued = True
+            if self._take(rings, endpoint, limit):
                 self.session.touch()
+            elif endpoint.send_shutdown or self._collected_all:
+                break
             elif self._end_read:
                 self._collected_all = True
                 self._end_of_ring(rings, endpoint, now)
-            elif endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
-                if queued:
-                    endpoint.notify(POLLOUT)  # look again when that was sent, or not
                 break
-            elif rings.sleep():
+            elif endpoint.send.end - endpoint.snd_nxt >= endpoint.mss or rings.sleep():
                 break
         if endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements
-        return bell
 
     def _hear(self) -> None:
         """Read doorbells; what they tell of is looked at anyway."""
@@ -521,23 +552,26 @@ class Stream:
             endpoint.shutdown_write(now)
             self.session.touch()
 
-    def _deliver_ring(self, rings: RingData, endpoint: Endpoint, bell: bool) -> None:
-        """Copy what was received into the ring. `bell`: the client has to be woken in any case."""
-        before = self._delivered
+    def _deliver_ring(self, rings: RingData, endpoint: Endpoint) -> None:
+        """As `_deliver`, to rx; and the doorbell for both directions."""
         if endpoint.urgent_state:
+            before = self._delivered
             self._deliver_around_mark(endpoint)
+            self._moved |= self._delivered != before
         if endpoint.receive.size and not endpoint.urgent_state:
             if self._hung_up and not self._finished:
                 self._reader_is_gone(endpoint)
                 return
-            count = rings.deliver(endpoint, BATCH_BYTES)
-            self._delivered += count
+            count = self._give(rings, endpoint)
+            if count:
+                self.session.touch()
             if count >= BATCH_BYTES:
                 self.session.service.note(self)
-        if self._delivered != before:
-            self.session.touch()
-            bell |= rings.reader_waits()
-        if bell:
+        if self._moved:
+            self._moved = False
+            self._room |= rings.reader_waits()
+        if self._room:
+            self._room = False
             self._ring()
         self._look_for_end(endpoint)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from services.netstackd.links.base import Link
+from services.netstackd.links.base import FRAME_BYTES, VNET_BYTES, Link, VnetLink
 from services.netstackd.links.bridge import Bridge
 from services.netstackd.links.fault import FaultLink, Faults
 from services.netstackd.links.loopback import PairLink, open_pair
@@ -197,3 +198,36 @@ def test_no_bytes_make_the_pcap_reader_fail_otherwise(seed: int) -> None:
                 reader(bytes(data))
             except PcapError:
                 pass
+
+
+def test_a_receive_buffer_is_used_again_only_when_nothing_of_its_frame_is_left() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link = VnetLink("link", "test", fd=ours.fileno(), mac=bytes(6), mtu=1500, offload=0, framing=ETHERNET)
+    number = 0
+
+    def receive() -> Packet:
+        nonlocal number
+        number += 1
+        theirs.send(bytes(VNET_BYTES) + bytes([number]) * 20_000)
+        (packet,) = link.receive(8, 0)
+        assert packet.frame_bytes() == bytes([number]) * 20_000
+        return packet
+
+    buffers = [receive().head for _ in range(2)]  # the test holds on to them
+    views = [memoryview(receive().head)[:20_000] for _ in range(40)]  # to views alone, and to more than are kept
+    assert [bytes(view[:1]) for view in views] == [bytes([each]) for each in range(3, 43)]
+    assert buffers[0][0] == 1 and buffers[1][0] == 2
+    del views, buffers
+    receive()
+    for _ in range(20):
+        head = receive().head
+        assert any(head is each for each in link._kept)
+        del head
+    grown = receive()
+    assert isinstance(grown.head, bytearray)
+    grown.head[12:12] = b"\x81\x00\x00\x05"
+    del grown
+    for _ in range(3):
+        assert len(receive().head) == FRAME_BYTES
+    ours.close()
+    theirs.close()

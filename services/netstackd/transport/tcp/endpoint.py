@@ -71,6 +71,7 @@ class Endpoint:
         "assembler",
         "ato",
         "backoff",
+        "before_flush",
         "bytes_acked",
         "bytes_received",
         "bytes_retrans",
@@ -206,6 +207,7 @@ class Endpoint:
         self.options = Options(p) if options is None else options
         self.owner: Any = None  # the socket object above; never looked at here
         self.on_event: Callable[[Endpoint, int], None] | None = None
+        self.before_flush: Callable[[int], None] | None = None  # of a user who reads and writes while segments leave
         self.events = 0  # poll bits to tell at the next flush
         self.queued = False  # on context.pending
         self.orphan = False  # closed by its user
@@ -353,6 +355,8 @@ class Endpoint:
 
     def flush(self, now: int) -> None:
         """Send what may be sent, acknowledge what has to be, then tell the user what changed."""
+        if self.before_flush is not None:
+            self.before_flush(now)
         self.queued = False
         state = self.state
         if state != CLOSED:
@@ -547,7 +551,7 @@ class Endpoint:
         if self.orphan:
             return
         self.orphan = True
-        self.on_event = None
+        self.on_event = self.before_flush = None
         self.context.orphan_count += 1
         if self.state == CLOSED:
             self.context.orphan_count -= 1
