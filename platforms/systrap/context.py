@@ -70,6 +70,13 @@ class Registers:
 
     def pack(self) -> bytes:
         """As they lie in the slot; values are taken modulo 2**64."""
+        try:  # as a rule none is beyond
+            return _GREGS.pack(
+                self.r8, self.r9, self.r10, self.r11, self.r12, self.r13, self.r14, self.r15, self.rdi, self.rsi,
+                self.rbp, self.rbx, self.rdx, self.rax, self.rcx, self.rsp, self.rip, self.eflags, self.segments,
+                self.err, self.trapno, self.oldmask, self.cr2)
+        except struct.error:
+            pass
         return _GREGS.pack(
             self.r8 & _MASK, self.r9 & _MASK, self.r10 & _MASK, self.r11 & _MASK, self.r12 & _MASK, self.r13 & _MASK,
             self.r14 & _MASK, self.r15 & _MASK, self.rdi & _MASK, self.rsi & _MASK, self.rbp & _MASK, self.rbx & _MASK,

@@ -195,6 +195,10 @@ SIGCONTEXT: Final = layout("struct sigcontext", "18QHHHHQQQQQ64x", 256)
 # struct ucontext before the sigcontext: uc_flags, uc_link, uc_stack (sp, flags, size); after it comes uc_sigmask.
 UCONTEXT_HEAD: Final = layout("struct ucontext head", "QQQi4xQ", 40)
 UCONTEXT_BYTES: Final[int] = 304
+# struct rt_sigframe before its siginfo, in one: pretcode (sa_restorer), the ucontext with its sigcontext, uc_sigmask.
+RT_SIGFRAME_HEAD: Final = layout(
+    "struct rt_sigframe", "Q" + UCONTEXT_HEAD.format[1:] + SIGCONTEXT.format[1:] + "Q", 8 + UCONTEXT_BYTES
+)
 # struct _fpx_sw_bytes at offset 464 of an fxsave frame: magic1, extended_size, xfeatures, xstate_size.
 FPX_SW_BYTES: Final = layout("struct _fpx_sw_bytes", "IIQI28x", 48)
 FP_XSTATE_MAGIC1: Final[int] = 0x46505853
