@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.peers import peer
-from tests.sandbox.test_network_netstack import free_port
+from tests.sandbox.peers import free_port
 from tests.sandbox.test_network_taken import bundle, namespace
 
-__all__ = ["namespace", "peer"]
+__all__ = ["namespace"]
 
 ANSWER = bytes(range(256)) * 4096
 
