@@ -25,6 +25,7 @@ class Kind:
     INTERRUPTED = 4
     OPS_DONE = 5  # internal: operations were carried out
     FRAME_TAKEN = 6  # internal
+    RING_MOVED = 8  # a call was done on a ring whose other side waits; `nr` is its result
 
 
 class Op(NamedTuple):

@@ -8,7 +8,8 @@ two rings behind it:
       0  u64    tail of the first ring          (its producer writes it)
      64  u64    head of the first ring          (its consumer)
     128  u32    the first ring's consumer waits (the consumer sets it before it sleeps, the producer clears it)
-    192  u32    the first ring's producer waits (the producer sets it before it sleeps, the consumer clears it)
+    192  u32    the first ring's producer waits (the producer sets it before it sleeps, the consumer clears it):
+                for how many bytes to read, or to be free; until then it need not be woken
     256 ..448   the same four words of the second ring
    4096         the first ring's bytes, behind them the second's
 
@@ -28,7 +29,21 @@ from typing import Final
 
 from protocol.errors import ProtocolViolation
 
-__all__ = ["DATA", "MAX_RING_BYTES", "MIN_RING_BYTES", "Consumer", "Producer", "is_ring_size", "mapping_bytes"]
+__all__ = [
+    "CONSUMER_WAITS",
+    "DATA",
+    "HEAD",
+    "MAX_RING_BYTES",
+    "MIN_RING_BYTES",
+    "PRODUCER_WAITS",
+    "TAIL",
+    "WORDS_BYTES",
+    "Consumer",
+    "Producer",
+    "full_barrier",
+    "is_ring_size",
+    "mapping_bytes",
+]
 
 DATA: Final = 4096  # offset of the first ring's bytes
 MIN_RING_BYTES: Final = 1 << 12
@@ -52,9 +67,9 @@ def mapping_bytes(first: int, second: int = 0) -> int:
     return DATA + first + second
 
 
-def _full_barrier() -> None:
-    # A store and then a load of another word may change places in the processor; a locked instruction between keeps
-    # them in order. Taking a lock has one.
+def full_barrier() -> None:
+    """Between a store and a load behind it, which may change places in the processor."""
+    # A locked instruction between keeps them in order. Taking a lock has one.
     if _fence.acquire(False):
         _fence.release()
 
@@ -124,7 +139,7 @@ class Producer(_Side):
 
     def take_waiting(self) -> bool:
         """Behind `produced`: whether the consumer sleeps, and has to be woken now."""
-        _full_barrier()
+        full_barrier()
         if not self._u32[CONSUMER_WAITS // 4]:
             return False
         self._u32[CONSUMER_WAITS // 4] = 0
@@ -132,8 +147,8 @@ class Producer(_Side):
 
     def arm(self, wanted: int = 1) -> bool:
         """Before sleeping: ask to be woken. False: there is room for `wanted` bytes already. ProtocolViolation."""
-        self._u32[PRODUCER_WAITS // 4] = 1
-        _full_barrier()
+        self._u32[PRODUCER_WAITS // 4] = wanted
+        full_barrier()
         if self.room() < wanted:
             return True
         self._u32[PRODUCER_WAITS // 4] = 0
@@ -166,7 +181,7 @@ class Consumer(_Side):
 
     def take_waiting(self) -> bool:
         """Behind `consumed`: whether the producer sleeps, and has to be woken now."""
-        _full_barrier()
+        full_barrier()
         if not self._u32[PRODUCER_WAITS // 4]:
             return False
         self._u32[PRODUCER_WAITS // 4] = 0
@@ -175,8 +190,8 @@ class Consumer(_Side):
     def arm(self, seen: int = 0) -> bool:
         """Before sleeping: ask to be woken when more is there than the `seen` bytes that are not consumed yet. False:
         there is more already. ProtocolViolation."""
-        self._u32[CONSUMER_WAITS // 4] = 1
-        _full_barrier()
+        self._u32[CONSUMER_WAITS // 4] = seen + 1
+        full_barrier()
         if self.used() <= seen:
             return True
         self._u32[CONSUMER_WAITS // 4] = 0

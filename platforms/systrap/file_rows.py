@@ -6,12 +6,15 @@ reads and writes are trivial, or where in the guest's memory a *window* lies, a 
 positioned reads and writes may be copied from and to. Windows are placed by the unit; the first unit holds the *notes*:
 for each descriptor the processor's counter (`ticks`) when it was last written and last read. The guest may write there
 what it likes.
+
+A row of a stream whose bytes lie in rings (protocol/rings.py) names one of RING_COUNT entries, which say where the
+rings are that its reads take from and its writes put into.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from platforms._host import lib
 from platforms.base import Op
@@ -27,11 +30,15 @@ __all__ = [
     "EMPTY",
     "NOTE_READS",
     "READ",
+    "RING_COUNT",
+    "RING_IN",
+    "RING_OUT",
     "SINK",
     "UNITS",
     "WRITE",
     "ZERO",
     "FileRows",
+    "RingPlace",
     "ticks",
     "unit_address",
 ]
@@ -42,11 +49,15 @@ ZERO: Final = layout.FILE_ZERO
 READ: Final = layout.FILE_READ
 WRITE: Final = layout.FILE_WRITE
 NOTE_READS: Final = layout.FILE_NOTE_READS
+RING_IN: Final = layout.FILE_RING_IN
+RING_OUT: Final = layout.FILE_RING_OUT
+RING_COUNT: Final = layout.RING_COUNT
 UNITS: Final = (layout.FILE_WINDOWS_END - layout.FILE_WINDOWS) >> layout.FILE_UNIT
 ANSWER_EPOLL: Final = layout.ANSWER_EPOLL
 ANSWER_STAT: Final = layout.ANSWER_STAT
 ANSWER_MAX: Final = layout.ANSWER_MAX
 _ANSWER: Final = struct.Struct("<QQ")
+_RINGS: Final = struct.Struct("<8Q")
 _NR_MMAP: Final = 9
 _READ_WRITE: Final = 3
 _SHARED_FIXED: Final = 0x11
@@ -60,6 +71,15 @@ def unit_address(unit: int) -> int:
 def ticks() -> int:
     """The processor's counter now."""
     return int(lib.sentrio_ticks())
+
+
+class RingPlace(NamedTuple):
+    """Where in its mapping a ring lies: its first word, its bytes and their number; `limit`: how many may be in it."""
+
+    words: int
+    data: int
+    size: int
+    limit: int
 
 
 class FileRows:
@@ -83,6 +103,27 @@ class FileRows:
     def set_window(self, fd: int, unit: int, size: int, kind: int) -> int:
         """The row that says: `size` bytes of the file lie at `unit`, and `kind` may be done with them."""
         row = kind | unit << layout.FILE_UNIT_SHIFT | size << layout.FILE_SIZE_SHIFT
+        self._words[self._first + fd] = row
+        return row
+
+    def set_rings(
+        self, fd: int, entry: int, unit: int, read: RingPlace | None, written: RingPlace | None, socket: bool
+    ) -> int:
+        """The row that says: reads of `fd` take from the one ring, writes put into the other, both mapped at `unit`.
+
+        `entry`: one of RING_COUNT that nobody uses. `socket`: send and recv do the same.
+        """
+        base = unit_address(unit)
+        words = [0] * 8
+        row = entry << layout.FILE_UNIT_SHIFT | socket << layout.FILE_RING_SOCKET
+        if read is not None:
+            row |= RING_IN
+            words[0:3] = base + read.words, base + read.data, read.size
+        if written is not None:
+            row |= RING_OUT
+            words[4:8] = base + written.words, base + written.data, written.size, written.limit
+        at = self._header_offset + layout.RINGS + (entry << layout.RING_ENTRY_SHIFT)
+        _RINGS.pack_into(self._map, at, *words)
         self._words[self._first + fd] = row
         return row
 

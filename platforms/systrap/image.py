@@ -51,10 +51,12 @@ class Image:
     advise_ip: int
     local_mask: int
     sigreturn_ask_ip: int
+    local_sendto: int
+    local_recvfrom: int
 
 
 def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<36Q", code))
+    return Image(code, *struct.unpack_from("<38Q", code))

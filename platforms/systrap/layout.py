@@ -12,8 +12,8 @@ In every guest address space, from STUB_BASE:
 The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the global page; an address space owns one
 region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
 slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. In the
-header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows, and the log of
-local mappings.
+header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows, the log of local
+mappings, and where rings lie.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ FILE_ZERO: Final = 4  # a read gives zeros
 FILE_READ: Final = 8  # pread64 below the size is a copy from the window
 FILE_WRITE: Final = 0x10  # pwrite64 below the size is a copy into it
 FILE_NOTE_READS: Final = 0x20  # note when it was read
+FILE_RING_IN: Final = 0x40  # a read takes from a ring,
+FILE_RING_OUT: Final = 0x80  # a write puts into one: those of an entry of RINGS, whose number is where a unit would be
+FILE_RING_SOCKET: Final = 63  # the bit that says that send and recv do the same
 FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs from FILE_WINDOWS,
 FILE_UNIT_MASK: Final = 0xF_FFFF
 FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
@@ -68,6 +71,22 @@ MAP_MOST: Final = 500  # begins. Entry 0 is where the first one ends. At most so
 MAP_MAX: Final = 0x400_0000  # bytes of one mapping: 64 MiB
 ADVISE_LOW: Final = MAP_LOG + 0xFE0  # u64 each: where the stub may give memory back by itself (madvise);
 ADVISE_HIGH: Final = MAP_LOG + 0xFE8  # all that the host has mapped there is the guest's own. 0: ask
+
+# --- rings (stub/rings.S), in the header: where words and bytes of a stream lie in its window (protocol/rings.py) ---
+RINGS: Final = 0x7000  # RING_ENTRY bytes each: the ring that is read,
+RING_COUNT: Final = 64
+RING_ENTRY_SHIFT: Final = 6
+RING_IN_WORDS: Final = 0  # u64, guest address of its words
+RING_IN_BYTES: Final = 8  # u64, and of its bytes
+RING_IN_SIZE: Final = 16  # u64, a power of two
+RING_OUT_WORDS: Final = 32  # the same of the one that is written,
+RING_OUT_BYTES: Final = 40
+RING_OUT_SIZE: Final = 48
+RING_OUT_LIMIT: Final = 56  # u64, and how many bytes may be in it
+RING_TAIL: Final = 0  # a ring's words, from the first: u64,
+RING_HEAD: Final = 64  # u64,
+RING_CONSUMER_WAITS: Final = 128  # u32, how much must be in it for the consumer to be told; 0: it does not wait
+RING_PRODUCER_WAITS: Final = 192  # u32, how much of it must be free for the producer to be told; 0: it does not wait
 
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
@@ -164,6 +183,7 @@ INTERRUPTED: Final = 4
 OPS_DONE: Final = 5
 FRAME_TAKEN: Final = 6  # the answer to COMMAND_TAKE_FRAME
 SYSCALL_BROUGHT: Final = 7  # as SYSCALL_FAST, and what is in IN came along
+RING_MOVED: Final = 8  # a call from a patched site was done on a ring, and the other side waits for it; NR: its result
 
 # --- commands ---
 COMMAND_RETURN: Final = 0  # back to the guest with RESULT

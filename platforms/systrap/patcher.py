@@ -32,13 +32,12 @@ _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
-BUFFER_CALLS: Final = frozenset((44,))  # sendto (and the local writes): a small buffer in the second argument
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 263, 267, 269, 332, 437, 439))  # the same with a directory first
-# What the stub may answer itself (stub/local.S: read write pread64 pwrite64; answers.S: fstat, epoll_wait, newfstatat,
-# epoll_pwait; local_maps.S: mmap munmap madvise; local_mask.S: rt_sigprocmask). Where it cannot, these bring along what
-# they are to by themselves.
+# What the stub may answer itself (stub/local.S, rings.S: read write pread64 pwrite64 sendto recvfrom; answers.S: fstat,
+# epoll_wait, newfstatat, epoll_pwait; local_maps.S: mmap munmap madvise; local_mask.S: rt_sigprocmask). Where it
+# cannot, these bring along what they are to by themselves.
 LOCAL_CALLS: Final = {
     0: "local_read",
     1: "local_write",
@@ -49,6 +48,8 @@ LOCAL_CALLS: Final = {
     17: "local_pread",
     18: "local_pwrite",
     28: "local_madvise",
+    44: "local_sendto",
+    45: "local_recvfrom",
     232: "answer_epoll_wait",
     262: "answer_fstatat",
     281: "answer_epoll_pwait",
@@ -152,8 +153,6 @@ def _call(number: int, resume: int, image: Image) -> bytes:
     entry = image.fast_entry
     if number in LOCAL_CALLS:
         entry = getattr(image, LOCAL_CALLS[number])
-    elif number in BUFFER_CALLS:
-        entry = image.fast_buffer_entry
     elif number in PATH_CALLS:
         entry = image.fast_path_entry
     elif number in AT_PATH_CALLS:

@@ -1007,7 +1007,7 @@ class SystrapPlatform:
             if context.awaiting and not context.left(kind):
                 self._take_internal(context, kind)
                 continue
-            if not Kind.SYSCALL_FAST <= kind <= Kind.INTERRUPTED:
+            if not Kind.SYSCALL_FAST <= kind <= Kind.INTERRUPTED and kind != Kind.RING_MOVED:
                 context.destroy(f"an event of kind {kind} that nobody asked for")
                 continue
             context.in_guest = False
@@ -1015,7 +1015,7 @@ class SystrapPlatform:
                 context.exit()
                 continue
             context.kind = kind
-            context.has_full_frame = kind != Kind.SYSCALL_FAST
+            context.has_full_frame = Kind.SYSCALL_FAST < kind < Kind.RING_MOVED
             context.nr = nr
             context.args = tuple(args)
             if kind == Kind.FAULT:

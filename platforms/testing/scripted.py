@@ -466,10 +466,10 @@ class ScriptedPlatform:
                 context.exit()
                 continue
             context.kind, context.nr, context.args = kind, nr, tuple(args)
-            context.has_full_frame = kind != Kind.SYSCALL_FAST
+            context.has_full_frame = Kind.SYSCALL_FAST < kind < Kind.RING_MOVED
             if kind == Kind.FAULT:
                 context.fault = struct.unpack_from("<IIQ", self.arena_map, context.at + layout.SIGNO)
-            if kind > Kind.SYSCALL:
+            if Kind.SYSCALL < kind < Kind.RING_MOVED:
                 context.nr = -1
             events.append(context)
         return events

@@ -16,11 +16,12 @@ stub_table:
   .quad stub_answer_epoll_wait, stub_answer_epoll_pwait, stub_answer_fstat, stub_answer_fstatat
   .quad stub_local_mmap, stub_local_munmap, stub_map_ip, stub_unmap_ip, stub_map_undo_ip
   .quad stub_local_madvise, stub_advise_ip, stub_local_mask, stub_sigreturn_ask_ip
+  .quad stub_local_sendto, stub_local_recvfrom
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
  * (the red zone is the guest's), only rax, rcx and r11 may change. GS base is the slot. --- */
-  .globl stub_fast_entry, stub_fast_buffer_entry, stub_fast_path_entry
+  .globl stub_fast_entry, stub_fast_buffer_entry, stub_fast_path_entry, stub_fast_event
   .balign 64
 /* write(2)'s shape: bring the buffer in rsi along when it is small, so that the Sentry need not fetch it. */
 stub_fast_buffer_entry:

@@ -17,16 +17,6 @@
 
   .section .text.local, "ax"
 
-/* r11 = the row of the descriptor in rdi. */
-.macro ROW ask
-  mov %gs:FILE_TABLE, %r11
-  cmp $FILE_ROW_COUNT, %rdi
-  jae \ask
-  test %r11, %r11
-  jz \ask
-  mov (%r11,%rdi,8), %r11
-.endm
-
 /* The buffer (rsi, rdx) is a user's and no longer than one call transfers (access_ok, MAX_RW_COUNT). */
 .macro CHECK_BUFFER ask
   cmp $MAX_RW, %rdx
@@ -65,6 +55,10 @@ any_ask:
 any_answered:
   cmp $28, %eax
   je stub_local_madvise
+  cmp $44, %eax
+  je stub_local_sendto
+  cmp $45, %eax
+  je stub_local_recvfrom
   cmp $232, %eax
   je stub_answer_epoll_wait
   cmp $262, %eax
@@ -80,17 +74,23 @@ any_end:
 stub_local_write:
   ROW write_ask
   test $FILE_SINK, %r11b
-  jz write_ask
+  jz write_other
   CHECK_BUFFER write_ask
   mov %rdx, %rax
 write_done:
   jmp *%rcx
+write_other:
+  test $FILE_RING_OUT, %r11b
+  jnz stub_ring_write
+  .globl stub_write_ask
+stub_write_ask:
 write_ask:
   mov $1, %eax
   jmp stub_fast_buffer_entry
 write_end:
   STRETCH stub_local_write, write_done, write_ask
-  STRETCH write_done, write_ask, 0
+  STRETCH write_done, write_other, 0
+  STRETCH write_other, write_ask, write_ask
   STRETCH write_ask, write_end, write_ask
 
   .globl stub_local_read
@@ -100,11 +100,15 @@ stub_local_read:
   test $FILE_ZERO, %r11b
   jnz read_zeros
   test $FILE_EMPTY, %r11b
-  jz read_ask
+  jz read_other
   CHECK_BUFFER read_ask
   xor %eax, %eax
 read_empty_done:
   jmp *%rcx
+read_other:
+  test $FILE_RING_IN, %r11b
+  jnz stub_ring_read
+  jmp read_ask
 read_zeros:
   lea -1(%rdx), %rax
   cmp $FILE_LOCAL_MAX, %rax
@@ -124,12 +128,15 @@ read_zeros_done:
 read_clear_ask:
   mov %gs:ARGS, %rdi
   mov %gs:RETURN, %rcx
+  .globl stub_read_ask
+stub_read_ask:
 read_ask:
   xor %eax, %eax
   jmp stub_fast_entry
 read_end:
   STRETCH stub_local_read, read_empty_done, read_ask
-  STRETCH read_empty_done, read_zeros, 0
+  STRETCH read_empty_done, read_other, 0
+  STRETCH read_other, read_zeros, read_ask
   STRETCH read_zeros, read_clear, read_ask
   STRETCH read_clear, read_zeros_done, read_clear_ask
   STRETCH read_zeros_done, read_clear_ask, 0

@@ -1,4 +1,4 @@
-/* What the calls have in common that the stub answers itself (local.S, answers.S, local_maps.S, local_mask.S,
+/* What the calls have in common that the stub answers itself (local.S, rings.S, answers.S, local_maps.S, local_mask.S,
  * local_sigreturn.S). */
 
 /* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump.
@@ -7,6 +7,16 @@
   .pushsection .text.local_table, "ax"
   .quad \begin, \end, \away
   .popsection
+.endm
+
+/* r11 = the row of the descriptor in rdi. */
+.macro ROW ask
+  mov %gs:FILE_TABLE, %r11
+  cmp $FILE_ROW_COUNT, %rdi
+  jae \ask
+  test %r11, %r11
+  jz \ask
+  mov (%r11,%rdi,8), %r11
 .endm
 
 /* The arguments that string instructions take, into the slot and back. */

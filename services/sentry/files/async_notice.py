@@ -55,6 +55,8 @@ def follow_async(kernel: Kernel, file: OpenFile, fd: int) -> None:
             file.queue.remove(entry)
             file.async_entry = None
         return
+    if file.ring_end is not None:
+        file.ring_end.revoke()  # what a stub does is told only to who waits
     if entry is None and file.pollable:
         entry = file.async_entry = WaitEntry(lambda mask: _ready(kernel, file, fd, mask))
         file.queue.add(entry)

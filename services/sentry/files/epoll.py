@@ -216,9 +216,9 @@ class EpollFile(OpenFile):
     def standing(self) -> bytes | None:
         """What `collect` gives, with room for all, to everyone who asks before this kernel does anything else.
 
-        None: the time or the host may change it, or that it is asked (an edge, a one-shot event).
+        None: the time, the host or a guest by itself may change it, or that it is asked (an edge, a one-shot event).
         """
-        if self.unsteady:
+        if self.unsteady or any(file.ring_end is not None for _, file in self.items):
             return None
         out: list[bytes] = []
         for item in self.ready:

@@ -6,7 +6,9 @@ Life: pipe(2) makes a Pipe and both ends at once; a FIFO's inode holds its Pipe 
 the last release. Both ends share the pipe's one queue, the poll mask tells readers from writers.
 
 Data is a deque of immutable chunks as they were written (an oversized head is cut by memoryview, so that a reader of
-single bytes copies nothing twice). A chunk written in packet mode (O_DIRECT, pipe(2)) is a `Packet`.
+single bytes copies nothing twice). A chunk written in packet mode (O_DIRECT, pipe(2)) is a `Packet`. While one reader
+and one writer move plain bytes, and many, they lie in a ring instead (files/local_rings.py), which both ends' guests
+can use by themselves; whatever else happens to the pipe makes chunks of it again (`dissolve`).
 """
 
 from __future__ import annotations
@@ -21,10 +23,15 @@ from protocol.abi import poll_h as po
 from protocol.abi.layout import I32
 from protocol.abi.limits import PIPE_BUF, PIPE_DEFAULT_BYTES, PIPE_MAX_SIZE
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.files.local_rings import BUSY, CALL_COST, LocalEnd, LocalRing, LocalRings, ring_size
+from services.sentry.files.ring_end import may_publish
 from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.open_file import OpenFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.sentry.files.ring_end import RingEnd
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.mm.address_space import AddressSpace
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Packet", "Pipe", "PipeFile", "make_pipe", "open_fifo"]
 
 _DIRECT: Final = fc.O_DIRECT
+_NO_RING: Final = fc.O_DIRECT | fc.O_ASYNC
 _IN: Final = po.POLLIN | po.POLLRDNORM
 _OUT: Final = po.POLLOUT | po.POLLWRNORM
 _PAGE: Final = 4096
@@ -41,6 +49,9 @@ _PAGE: Final = 4096
 _MAX_CHUNKS: Final = 1024
 #: Packets a pipe of the default size holds: one page slot each (fs/pipe.c).
 _CAP_SYS_RESOURCE: Final = 24
+_LARGEST_RING: Final = 1 << 20
+#: After a ring that was dissolved, a pipe must be so much busier.
+_PATIENCE: Final = -64 * BUSY
 _LARGEST: Final = 1 << 28  # above it Linux's own array of page slots cannot be allocated
 
 
@@ -54,16 +65,19 @@ class Pipe:
     """The buffer. `size` is the bytes in `chunks`; `packets` how many of the chunks are Packets.
 
     readers/writers count open ends; reader_opens/writer_opens only grow, so that a FIFO's opener notices a peer that
-    came and went (fs/pipe.c wait_for_partner).
+    came and went (fs/pipe.c wait_for_partner). moved: how much passed since it was asked whether a ring should be made.
     """
 
     __slots__ = (
         "capacity",
         "chunks",
+        "ends",
+        "moved",
         "packets",
         "queue",
         "reader_opens",
         "readers",
+        "ring",
         "size",
         "writer_opens",
         "writers",
@@ -77,10 +91,59 @@ class Pipe:
         self.queue = WaitQueue()
         self.readers = self.writers = 0
         self.reader_opens = self.writer_opens = 0
+        self.ends: list[PipeFile] = []
+        self.ring: LocalRing | None = None
+        self.moved = 0
+
+    # --- the ring ---
+    def make_ring(self, mm: AddressSpace, file: PipeFile) -> None:
+        """It is busy, in calls of `file` from `mm`: the bytes move to a ring if there are two ends and no packets."""
+        self.moved = 0
+        if self.readers != 1 or self.writers != 1 or self.packets or self.capacity > _LARGEST_RING:
+            return
+        if self.size > self.capacity or not may_publish(mm, file) or any(end.flags & _NO_RING for end in self.ends):
+            return
+        size = ring_size(self.capacity, _LARGEST_RING)
+        try:
+            rings = LocalRings(size, 1)
+        except (OSError, MemoryError):
+            self.moved = _PATIENCE
+            return
+        writer, reader = (next(end for end in self.ends if wanted(end)) for wanted in (_writes, _reads))
+        ring = self.ring = LocalRing(rings, 0, size, self.capacity, writer, reader, _OUT)
+        for chunk in self.chunks:
+            ring.put(chunk)
+        self.chunks.clear()
+        self.size = 0
+        for end in self.ends:
+            incoming, outgoing = ring if end.readable else None, ring if end.writable else None
+            end.ring_end = LocalEnd(rings, incoming, outgoing, False, self.dissolve)
+            if self.queue.entries:  # who waits already
+                end.poll()
+
+    def dissolve(self) -> None:
+        """What is in the ring is in the chunks. Harmless when there is none."""
+        ring = self.ring
+        if ring is None:
+            return
+        self.ring = None
+        self.moved = _PATIENCE
+        data = ring.take_over()
+        if data:
+            self.chunks.append(data)
+            self.size = len(data)
+        for file in self.ends:
+            end, file.ring_end = file.ring_end, None
+            if end is not None and end.window is not None:
+                end.window.revoke()
+        ring.close()
+        if self.queue.entries:
+            self.queue.wake(_IN | _OUT)
 
     # --- the buffer ---
     def peek(self, count: int) -> bytes:
         """The first `count` bytes (fewer: all there is), left in place; it ends with a packet (tee(2))."""
+        self.dissolve()
         parts: list[bytes | memoryview] = []
         left = count
         for chunk in self.chunks:
@@ -113,6 +176,8 @@ class Pipe:
 
     def room(self) -> int:
         """Bytes a write may add now; in packet mode a packet needs a free page slot as well."""
+        if self.ring is not None:
+            return self.ring.room()
         return self.capacity - self.size
 
     def push(self, data: bytes | memoryview, packet: bool = False) -> int:
@@ -120,11 +185,15 @@ class Pipe:
 
         Returns the bytes taken. EPIPE: nobody reads. With `packet`, each PIPE_BUF bytes become one packet.
         """
+        if packet:
+            self.dissolve()
         count = len(data)
         if count == 0:
             return 0
         if not self.readers:
             raise LinuxError(errno.EPIPE)
+        if self.ring is not None:
+            return self.fill_ring(self.ring, count, lambda ring: ring.put(data))
         room = self.capacity - self.size
         if packet or self.packets:
             room = min(room, (self.capacity // _PAGE - self._slots()) * _PAGE)
@@ -145,6 +214,18 @@ class Pipe:
         if self.queue.entries:
             self.queue.wake(_IN)
         return count
+
+    def fill_ring(self, ring: LocalRing, count: int, put: Callable[[LocalRing], int]) -> int:
+        """As `push`, by `put(ring)`, which would write `count` bytes."""
+        for _ in range(2):
+            if count > PIPE_BUF or ring.room() >= count:
+                done = put(ring)
+                if done:
+                    return done
+            # Until then more is in it than the reader could wait for, or all of the write finds room.
+            if ring.lacks(max(PIPE_BUF, min(count, ring.limit // 2))):
+                break
+        raise WouldBlock
 
     def compact(self) -> None:
         """Join the chunks: bounds the memory that many tiny writes take. Only without packets."""
@@ -170,6 +251,7 @@ class Pipe:
 
     def resize(self, capacity: int) -> int:
         """fcntl(2) F_SETPIPE_SZ: rounds up to a power of two of pages. EBUSY: less than what is in it."""
+        self.dissolve()
         size = max(_PAGE, 1 << (capacity - 1).bit_length() if capacity > 1 else 1)
         if size < self.size or self._slots() * _PAGE > size:
             raise LinuxError(errno.EBUSY, "the pipe holds more than that")
@@ -181,7 +263,7 @@ class Pipe:
 class PipeFile(OpenFile):
     """One open end (of a FIFO opened O_RDWR: both). `partner` is the peer's open count that open(2) waits to pass."""
 
-    __slots__ = ("partner", "pipe", "seen_writers")
+    __slots__ = ("partner", "pipe", "ring_end", "seen_writers")
 
     pollable = True
     steady = True
@@ -190,6 +272,9 @@ class PipeFile(OpenFile):
 
     def __init__(self, inode: Inode, pipe: Pipe, flags: int, path: Path | None = None) -> None:
         super().__init__(inode, flags, path)
+        pipe.dissolve()
+        pipe.ends.append(self)
+        self.ring_end: RingEnd | None = None
         self.pipe = pipe
         self.queue = pipe.queue
         self.partner = -1
@@ -203,6 +288,8 @@ class PipeFile(OpenFile):
 
     def release(self) -> None:
         pipe = self.pipe
+        pipe.dissolve()
+        pipe.ends.remove(self)
         if self.readable:
             pipe.readers -= 1
         if self.writable:
@@ -242,7 +329,16 @@ class PipeFile(OpenFile):
                 pipe.size -= length
                 if pipe.queue.entries:
                     pipe.wake_writers()
+                pipe.moved += length + CALL_COST
+                if pipe.moved > BUSY:
+                    pipe.make_ring(mm, self)
                 return length
+        elif pipe.ring is not None:
+            ring = pipe.ring
+            done = ring.read_user(mm, addr, count)
+            if done or not count:
+                return done
+            return None if ring.is_empty() else ring.read_user(mm, addr, count)
         elif not chunks and count and pipe.writers:
             return None
         data = self._next(count)
@@ -254,6 +350,8 @@ class PipeFile(OpenFile):
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """write(2): reads no more guest memory than fits. WouldBlock: full; EPIPE: nobody reads."""
         pipe = self.pipe
+        if pipe.ring is not None and not self.flags & _DIRECT:
+            return pipe.fill_ring(pipe.ring, count, lambda ring: ring.write_user(mm, addr, count)) if count else 0
         if 0 < count <= pipe.capacity - pipe.size and pipe.readers and not pipe.packets and not self.flags & _DIRECT:
             chunks = pipe.chunks
             chunks.append(mm.read(addr, count))
@@ -262,6 +360,9 @@ class PipeFile(OpenFile):
                 pipe.queue.wake(_IN)
             if len(chunks) > _MAX_CHUNKS:
                 pipe.compact()
+            pipe.moved += count + CALL_COST
+            if pipe.moved > BUSY:
+                pipe.make_ring(mm, self)
             return count
         if count > PIPE_BUF and pipe.readers:
             count = min(count, max(pipe.capacity - pipe.size, PIPE_BUF + 1))
@@ -270,6 +371,8 @@ class PipeFile(OpenFile):
         return self.write(mm.read(addr, count))
 
     def read(self, count: int) -> bytes:
+        if self.pipe.ring is not None and count:
+            return self.pipe.ring.take_some(count)
         data = self._next(count)
         if data:
             self.pipe.consume(len(data))
@@ -288,6 +391,7 @@ class PipeFile(OpenFile):
 
     def _next(self, count: int) -> bytes:
         pipe = self.pipe
+        pipe.dissolve()
         if not pipe.chunks:
             if count == 0 or (not pipe.writers and self.partner < 0):
                 return b""
@@ -299,6 +403,12 @@ class PipeFile(OpenFile):
         """As fs/pipe.c pipe_poll: a FIFO reader sees no POLLHUP before a first writer has come."""
         pipe = self.pipe
         bits = 0
+        if pipe.ring is not None:
+            if self.readable and not pipe.ring.is_empty():
+                bits = _IN
+            if self.writable and not pipe.ring.lacks(PIPE_BUF):
+                bits |= _OUT
+            return bits
         if self.readable:
             if pipe.chunks:
                 bits = _IN
@@ -328,12 +438,21 @@ class PipeFile(OpenFile):
     def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
         """FIONREAD (ioctl_list(2)); ENOTTY for others."""
         if request == io.FIONREAD:
-            task.mm.write(arg, I32.pack(self.pipe.size))
+            ring = self.pipe.ring
+            task.mm.write(arg, I32.pack(self.pipe.size if ring is None else ring.used()))
             return 0
         raise LinuxError(errno.ENOTTY)
 
     def proc_link(self) -> bytes:
         return b"pipe:[%d]" % self.inode.ino
+
+
+def _reads(file: PipeFile) -> bool:
+    return file.readable
+
+
+def _writes(file: PipeFile) -> bool:
+    return file.writable
 
 
 def make_pipe(inode: Inode, flags: int = 0) -> tuple[PipeFile, PipeFile]:

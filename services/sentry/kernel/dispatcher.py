@@ -23,6 +23,7 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.futex import FutexWait
+from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, Outcome, ReadWait, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
@@ -152,6 +153,7 @@ class Dispatcher:
             _NOT_PLAIN if row and row.name in _NEED_FRAME else each for row, each in zip(self.rows, every, strict=True)
         ]
         size = len(every)
+        plain.append((ring_moved, 2))  # at -1
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
         u64 = platform.u64
         live, park = self.kernel.standing.live, self.kernel.park
@@ -168,9 +170,12 @@ class Dispatcher:
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
             task = context.owner
             brought = -1
-            if kind == 7:  # layout.SYSCALL_BROUGHT
-                kind = 1
-                brought = a1
+            if kind > 6:
+                if kind == 7:  # layout.SYSCALL_BROUGHT
+                    kind = 1
+                    brought = a1
+                elif kind == 8:  # layout.RING_MOVED: a call that has been done
+                    kind, nr, a1 = 1, -1, nr
             if not 0 < kind < 3 or task is None or nr >= size:
                 serve_other(context, kind, nr)
                 return
@@ -340,6 +345,9 @@ class Dispatcher:
         elif kind == Kind.INTERRUPTED:
             context.orig_rax = -1
             self.exit_to_user(task, None)
+        elif kind == Kind.RING_MOVED:
+            context.orig_rax = -1
+            self.exit_to_user(task, ring_moved(task, context.args[0], context.nr))
         else:
             context.orig_rax = -1
             if context.fault[0] == _SIGILL:

@@ -25,7 +25,7 @@ from weakref import WeakSet
 
 from platforms.base import Op
 from platforms.systrap import file_rows
-from platforms.systrap.file_rows import EMPTY, NOTE_READS, READ, SINK, UNITS, WRITE, ZERO
+from platforms.systrap.file_rows import EMPTY, NOTE_READS, READ, RING_IN, RING_OUT, SINK, UNITS, WRITE, ZERO
 from protocol.abi import fcntl_h as fc
 from protocol.abi.resource_h import RLIM_INFINITY, RLIMIT_FSIZE
 from services.sentry.vfs.published import Published
@@ -33,22 +33,36 @@ from services.sentry.vfs.published import Published
 if TYPE_CHECKING:
     from platforms.systrap.file_rows import FileRows
     from services.sentry.kernel.fd_table import FdTable
+    from services.sentry.kernel.published_rings import RingWindow
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import OpenFile, WindowSource
 
-__all__ = ["NOTHING_PUBLISHED", "FileWindow", "PublishedFiles", "admit", "offer_window", "take_away"]
+__all__ = [
+    "MADV_DONTFORK",
+    "NOTHING_PUBLISHED",
+    "NR_MADVISE",
+    "NR_MMAP",
+    "SHARED_FIXED",
+    "UNIT",
+    "FileWindow",
+    "PublishedFiles",
+    "admit",
+    "offer_window",
+    "take_away",
+]
 
 _SAMPLE: Final = 16  # a window costs about as much as so many calls
 _MAX_WINDOWS: Final = 64  # in one address space
 _MAX_LENGTH: Final = 1 << 30  # of a window; reads beyond it ask
 _MAX_TOTAL: Final = 4 << 30
-_UNIT: Final = file_rows.unit_address(1) - file_rows.unit_address(0)
-_NR_MMAP, _NR_MUNMAP, _NR_MADVISE = 9, 11, 28
-_MADV_DONTFORK: Final = 10
-_SHARED_FIXED: Final = 0x11
+UNIT: Final = file_rows.unit_address(1) - file_rows.unit_address(0)
+NR_MMAP, NR_MADVISE = 9, 28
+_NR_MUNMAP: Final = 11
+MADV_DONTFORK: Final = 10
+SHARED_FIXED: Final = 0x11
 _UNMAPS_AT_ONCE: Final = 16
 _NO_READS: Final = fc.O_DIRECT | fc.O_PATH
 _NO_WRITES: Final = fc.O_APPEND | fc.O_SYNC | fc.O_DSYNC | _NO_READS
@@ -166,17 +180,18 @@ class FileWindow:
 class PublishedFiles(dict[int, int]):
     """The rows that are not zero, by descriptor. `table` and `mm` are the pair; both refer to this (`end`: None).
 
-    `windows` that are there; `stale`: those that are no more and still mapped. `next_unit`: all before were used once.
-    `refused`: files that the host does not map.
+    `windows` that are there, `rings` by descriptor (kernel/published_rings.py); `stale`: those of both that are no more
+    and still mapped. `next_unit`: all before were used once. `refused`: files that the host does not map.
     """
 
-    __slots__ = ("has_notes", "mm", "next_unit", "refused", "rows", "stale", "table", "windows")
+    __slots__ = ("has_notes", "mm", "next_unit", "refused", "rings", "rows", "stale", "table", "windows")
 
     def __init__(self, mm: Any, table: Any, rows: Any) -> None:
         self.mm: AddressSpace = mm
         self.table: FdTable | None = table
         self.rows: FileRows = rows
         self.windows: dict[OpenFile, FileWindow] = {}
+        self.rings: dict[int, RingWindow] = {}
         self.stale: list[tuple[int, int]] = []
         self.next_unit = 1
         self.has_notes = False
@@ -215,25 +230,25 @@ class PublishedFiles(dict[int, int]):
                 window.show(fd, source.size, writing)
                 return result
         # Room to grow in: more of the mapping is published as the file gets longer.
-        length = min(-(-(source.size + source.size // 4) // _UNIT) * _UNIT, _MAX_LENGTH)
+        length = min(-(-(source.size + source.size // 4) // UNIT) * UNIT, _MAX_LENGTH)
         if window is None and len(self.windows) >= _MAX_WINDOWS:
             return result
         if sum(each.length for each in self.windows.values()) + length > _MAX_TOTAL:
             return result
         context: Any = task.context
-        if self.next_unit + length // _UNIT > UNITS and not self._begin_anew(context):
+        if self.next_unit + length // UNIT > UNITS and not self.begin_anew(context):
             return result
         unit = self.next_unit
-        self.next_unit += length // _UNIT
-        ops = self._unmap_ops()
+        self.next_unit += length // UNIT
+        ops = self.unmap_ops()
         if not self.has_notes:
             notes = self.rows.notes_op()
-            ops += [notes, Op(_NR_MADVISE, (notes.args[0], notes.args[1], _MADV_DONTFORK, 0, 0, 0))]
+            ops += [notes, Op(NR_MADVISE, (notes.args[0], notes.args[1], MADV_DONTFORK, 0, 0, 0))]
         address = file_rows.unit_address(unit)
         prot = 3 if writing else 1
         ops += [
-            Op(_NR_MMAP, (address, length, prot, _SHARED_FIXED, 0, 0), source.host_fd),
-            Op(_NR_MADVISE, (address, length, _MADV_DONTFORK, 0, 0, 0)),
+            Op(NR_MMAP, (address, length, prot, SHARED_FIXED, 0, 0), source.host_fd),
+            Op(NR_MADVISE, (address, length, MADV_DONTFORK, 0, 0, 0)),
         ]
 
         def done(results: list[int]) -> Outcome:
@@ -281,23 +296,25 @@ class PublishedFiles(dict[int, int]):
             and bool(task.group.rlimits[RLIMIT_FSIZE][0] == RLIM_INFINITY)
         )
 
-    def _begin_anew(self, context: Any) -> bool:
+    def begin_anew(self, context: Any) -> bool:
         """All places were used. If no other thread can be on its way to one, they are free again; windows are not."""
         if any(other is not context and other.in_guest for other in context.space.contexts):
             return False
         for window in list(self.windows.values()):
             window.revoke()
-        self.stale[:] = [(1, (UNITS - 1) * _UNIT)]
+        for ring in list(self.rings.values()):
+            ring.revoke()
+        self.stale[:] = [(1, (UNITS - 1) * UNIT)]
         self.next_unit = 1
         return True
 
-    def _unmap_ops(self) -> list[Op]:
+    def unmap_ops(self) -> list[Op]:
         gone, self.stale[:_UNMAPS_AT_ONCE] = self.stale[:_UNMAPS_AT_ONCE], []
         return [Op(_NR_MUNMAP, (file_rows.unit_address(unit), length, 0, 0, 0, 0)) for unit, length in gone]
 
     def unmap(self, task: Task, result: int) -> Outcome:
         """Have `task` unmap what is stale; then `result`."""
-        return self.mm.perform(task.context, self._unmap_ops(), lambda _: result)
+        return self.mm.perform(task.context, self.unmap_ops(), lambda _: result)
 
     # --- revoking ---
     def revoke(self, fd: int) -> None:
@@ -306,6 +323,8 @@ class PublishedFiles(dict[int, int]):
         self.rows.set(fd, 0)
         if row & READ:
             self.windows_of(fd).hide(fd)
+        elif row & (RING_IN | RING_OUT):
+            self.rings[fd].hide()
 
     def windows_of(self, fd: int) -> FileWindow:
         return next(window for window in self.windows.values() if fd in window.fds)
@@ -314,11 +333,14 @@ class PublishedFiles(dict[int, int]):
         """Another thread or table may reach these files from now on."""
         for window in self.windows.values():
             window.revoke_writing()
+        for ring in list(self.rings.values()):
+            ring.revoke()
 
     def end(self) -> None:
         """The memory goes, or another table is to be paired with it."""
         for fd in list(self):
-            self.revoke(fd)
+            if fd in self:  # the other end of a pair goes with the first
+                self.revoke(fd)
         if self.table is not None:
             self.table.published = NOTHING_PUBLISHED
             self.table = None

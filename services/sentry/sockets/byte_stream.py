@@ -4,7 +4,8 @@
 the everyday case; a family may put items of its own there (a message with descriptors, an urgent byte), and those take
 the long way through `send` and `receive`. `out` is the peer while nothing special is in force, so that write_user and
 read_user are one attribute test away from the inbox. What is on its way counts against the sender's SO_SNDBUF. A stream
-whose other end is outside the Sentry has a `far`, which is asked when the inbox is empty.
+whose other end is outside the Sentry has a `far`, which is asked when the inbox is empty. A busy stream inside the
+sandbox has rings in place of inboxes (ringed_stream.py).
 """
 
 from __future__ import annotations
@@ -12,32 +13,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from services.sentry.errors import WouldBlock
-from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, Outgoing, Socket
+from services.sentry.files.local_rings import BUSY, CALL_COST, LocalEnd
+from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, Outgoing
+from services.sentry.sockets.ringed_stream import MAX_CHUNK, RingedStream
 
 if TYPE_CHECKING:
-    from collections import deque
-
     from services.sentry.mm.address_space import AddressSpace
 
 __all__ = ["MAX_CHUNK", "OVERHEAD_BYTES", "ByteStream"]
 
-#: The most bytes one queued item holds: a long write becomes several, as Linux's skbs.
-MAX_CHUNK: Final = 65_536
 #: What a queued item costs beyond its bytes (a struct sk_buff, as Linux accounts it).
 OVERHEAD_BYTES: Final = 768
 
 
-class ByteStream(Socket):
+class ByteStream(RingedStream):
     """Mixed into a family's socket class, which has the slots `inbox`, `inbox_bytes`, `peer`, `out` and `state`."""
 
     __slots__ = ()
 
     #: The value of `state` in which data may still come.
     OPEN = 0
-    inbox: deque[Any]
-    inbox_bytes: int
-    peer: Any
-    out: Any
     state: int
 
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
@@ -52,7 +47,13 @@ class ByteStream(Socket):
             peer.inbox_bytes += count
             if peer.queue.entries:
                 peer.queue.wake(READABLE)
+            self.moved += count + CALL_COST  # type: ignore[misc]
+            if self.moved > BUSY:
+                self.make_rings(mm)
             return count
+        ring = self.ring_end
+        if type(ring) is LocalEnd:
+            return self.put(ring, lambda ring: ring.write_user(mm, addr, count)) if count else 0
         if self.far is not None and count and self.may_write_far():
             return int(self.far.write_user(mm, addr, count))
         if peer is not None and count:
@@ -70,11 +71,20 @@ class ByteStream(Socket):
                 if length == count or (length < count and len(inbox) == 1):
                     mm.write(addr, first)
                     inbox.popleft()
-                    self.inbox_bytes -= length  # type: ignore[misc]  # a slot of the class it is mixed into
+                    self.inbox_bytes -= length  # type: ignore[misc]
                     peer = self.peer
                     if peer is not None and peer.queue.entries:
                         self.wake_sender(peer)
+                    self.moved += length + CALL_COST  # type: ignore[misc]
+                    if self.moved > BUSY:
+                        self.make_rings(mm)
                     return length
+        elif type(self.ring_end) is LocalEnd and count:
+            incoming: Any = self.ring_end.incoming
+            done: int = incoming.read_user(mm, addr, count)
+            if done:
+                return done
+            return None if incoming.is_empty() else incoming.read_user(mm, addr, count)
         elif self.far is not None and count and not inbox and self.plain_receive:
             return self.far.read_user(mm, addr, count)  # type: ignore[no-any-return]
         elif count and not inbox and self.state == self.OPEN and not self.error and not self.shut & RECEIVE_SHUT:

@@ -15,6 +15,7 @@ from protocol.abi.resource_h import RLIM_INFINITY
 from protocol.abi.splice_h import RWF_APPEND, RWF_DSYNC, RWF_HIPRI, RWF_NOAPPEND, RWF_NOWAIT, RWF_SYNC
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.kernel.published_files import offer_window
+from services.sentry.kernel.published_rings import offer_ring
 from services.sentry.kernel.signals import SigInfo, send_signal_task
 from services.sentry.syscalls.arguments import fd_arg, s32, s64
 from services.sentry.syscalls.blocking import READ_MASK, broken_pipe, transfer, wait_to_read, write_all
@@ -54,7 +55,7 @@ def sys_read(task: Task, fd: int, addr: int, count: int) -> Outcome:
     try:
         done = file.read_user(task.mm, addr, count)
         if done is not None:
-            return done
+            return done if file.ring_end is None else offer_ring(task, fd, file, done)
     except WouldBlock:
         pass
     return wait_to_read(task, file, addr, count)
@@ -85,7 +86,7 @@ def sys_write(task: Task, fd: int, addr: int, count: int) -> Outcome:
             raise
         else:
             if done == count or not file.writes_all:
-                return done
+                return done if file.ring_end is None else offer_ring(task, fd, file, done)
     if not done:
         check_user_range(addr, count)
     return _write_rest(task, file, addr, min(count, MAX_RW_COUNT), done)

@@ -19,6 +19,7 @@ from protocol.abi import signal_h as sg
 from protocol.abi import socket_h as so
 from protocol.abi.layout import I32, U32, U64
 from services.sentry.errors import LinuxError, Restart, WouldBlock
+from services.sentry.kernel.published_rings import offer_ring
 from services.sentry.kernel.signals import send_signal_task
 from services.sentry.kernel.waiter import Wait
 from services.sentry.sockets.base import Incoming, Outgoing, Socket, WouldBlockOn, ucred_real
@@ -304,7 +305,8 @@ def sys_sendto(task: Task, fd: int, addr: int, count: int, flags: int, name: int
     file = task.files.files.get(fd & 0xFFFFFFFF)
     if isinstance(file, Socket) and not name and not flags & _PLAIN_SEND and count <= _STREAM_CHUNK:
         try:
-            return file.write_user(task.mm, addr, count)
+            done = file.write_user(task.mm, addr, count)
+            return done if file.ring_end is None else offer_ring(task, fd & 0xFFFFFFFF, file, done)
         except WouldBlock:
             pass
         except LinuxError as error:
@@ -462,7 +464,7 @@ def sys_recvfrom(task: Task, fd: int, addr: int, count: int, flags: int, name: i
         try:
             done = file.read_user(task.mm, addr, count)
             if done is not None:
-                return done
+                return done if file.ring_end is None else offer_ring(task, fd & 0xFFFFFFFF, file, done)
         except WouldBlock:
             pass
         if not flags & _DONTWAIT:

@@ -22,6 +22,7 @@ from services.sentry.vfs.published import revoke_writing
 
 if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollItem
+    from services.sentry.files.ring_end import RingEnd
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome, WaitEntry
     from services.sentry.mm.address_space import AddressSpace
@@ -97,6 +98,8 @@ class OpenFile:
     writes_all: bool = False  # a blocking write goes on until all is written, and EPIPE sends SIGPIPE (pipe(7))
     receive_timeout_ns: int = 0  # of sockets: SO_RCVTIMEO and SO_SNDTIMEO, 0: none
     send_timeout_ns: int = 0
+    #: Where the bytes lie while they lie in rings (kernel/published_rings.py); of kinds that never have any, None.
+    ring_end: RingEnd | None = None
 
     def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
         self.inode = inode

@@ -50,7 +50,7 @@ def tcp_rows(network: InetNetwork, domain: int) -> Iterator[SocketRow]:
                 yield SocketRow(None, held.state, *ends, 0, 0, expires_ms=left_ms)
         elif held.domain == domain:
             inode = 0 if held.listener is not None else held.inode.ino
-            waiting = 0 if held.state == tcp.TCP_SYN_SENT else held.inbox_bytes
+            waiting = 0 if held.state == tcp.TCP_SYN_SENT else held.arrived_bytes()
             yield SocketRow(held, held.state, *ends, held.uid, inode, waiting, held.unsent_bytes())
 
 

@@ -28,6 +28,7 @@ from protocol.abi import tcp_h as tcp
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.async_notice import urgent_notice
+from services.sentry.files.local_rings import LocalEnd
 from services.sentry.kernel.waiter import ANY
 from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, SEND_SHUT, Incoming, Outgoing
 from services.sentry.sockets.byte_stream import MAX_CHUNK, OVERHEAD_BYTES, ByteStream
@@ -96,12 +97,14 @@ class TcpSocket(ByteStream, InetSocket):
         "inbox",
         "inbox_bytes",
         "listener",
+        "moved",
         "no_space",
         "out",
         "peer",
         "pending",
         "phase",
         "record",
+        "ring_end",
         "state",
         "urgent",
         "waiting",
@@ -114,6 +117,8 @@ class TcpSocket(ByteStream, InetSocket):
     discards = True
     late_connect_errno = errno.EINPROGRESS
     OPEN = tcp.TCP_ESTABLISHED
+    ROOM_BITS = _WRITABLE
+    ROOM = WOKEN = 1 / 3
     inbox: deque[bytes | Urgent]
     peer: TcpSocket | None
     out: TcpSocket | None
@@ -125,8 +130,8 @@ class TcpSocket(ByteStream, InetSocket):
         self.state = tcp.TCP_CLOSE
         self.phase = UNCONNECTED
         self.inbox = deque()
-        self.inbox_bytes = 0
-        self.peer = self.out = None
+        self.inbox_bytes = self.moved = 0
+        self.peer = self.out = self.ring_end = None
         self.backlog = 0
         self.pending: deque[TcpSocket] = _NOBODY
         self.waiting: dict[TcpSocket, None] = _NO_CLIENTS
@@ -380,6 +385,7 @@ class TcpSocket(ByteStream, InetSocket):
 
     def changed(self) -> None:
         """Recompute who may write the short way, at both ends."""
+        self.dissolve()
         peer = self.peer
         if peer is not None:
             self.out = peer if self._plain(peer) else None
@@ -528,6 +534,7 @@ class TcpSocket(ByteStream, InetSocket):
         """close(2) of the last descriptor: FIN, or RST when data was never read or SO_LINGER says so (tcp_close)."""
         if self.dead:
             return
+        self.dissolve()
         self.network.sockets[self.protocol_name] -= 1
         self.dead = True
         if self.state == tcp.TCP_LISTEN:
@@ -597,6 +604,10 @@ class TcpSocket(ByteStream, InetSocket):
         """
         if message.flags & so.MSG_FASTOPEN:
             raise LinuxError(errno.EOPNOTSUPP)
+        if self.ring_end is not None:
+            taken = self.send_by_ring(data, message._replace(address=b""))
+            if taken >= 0:
+                return taken
         if self.state == tcp.TCP_SYN_SENT and not self.error:
             raise WouldBlock
         if self.error or self.shut & SEND_SHUT or self.state not in _SENDING:
@@ -672,6 +683,10 @@ class TcpSocket(ByteStream, InetSocket):
             raise LinuxError(errno.EAGAIN)
         if not count:
             return Incoming(b"", 0)
+        if self.ring_end is not None:
+            brought = self.receive_by_ring(count, flags)
+            if brought is not None:
+                return Incoming(brought, len(brought))
         far = self.far
         if far is not None and far.unsure and self.inbox_bytes < count:
             far.fill(count - self.inbox_bytes)
@@ -788,6 +803,8 @@ class TcpSocket(ByteStream, InetSocket):
         state = self.state
         if state == tcp.TCP_LISTEN:
             return READABLE if self.pending else 0
+        if type(self.ring_end) is LocalEnd:
+            return self.poll_rings(self.ring_end)
         far = self.far
         if far is not None and far.unsure and not self._is_readable():
             far.fill(1)
@@ -826,7 +843,7 @@ class TcpSocket(ByteStream, InetSocket):
         if self.state == tcp.TCP_LISTEN:
             raise LinuxError(errno.EINVAL)
         if self.urgent is None or self._inline():
-            return self.inbox_bytes + (self.far.unread_bytes() if self.far is not None else 0)
+            return self.arrived_bytes() + (self.far.unread_bytes() if self.far is not None else 0)
         before = 0
         for item in self.inbox:
             if type(item) is Urgent:
@@ -842,7 +859,7 @@ class TcpSocket(ByteStream, InetSocket):
         peer = self.peer
         if peer is None:
             return int(self.far.unsent_bytes()) if self.far is not None else 0
-        return max(peer.inbox_bytes - peer.receive_buffer, 0)
+        return max(peer.arrived_bytes() - peer.receive_buffer, 0)
 
     def at_mark(self) -> bool:
         """SIOCATMARK: the next byte is the urgent one."""

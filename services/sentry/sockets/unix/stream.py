@@ -16,6 +16,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.files.local_rings import LocalEnd
 from services.sentry.sockets.base import RECEIVE_SHUT, SEND_SHUT, Incoming, Outgoing, WouldBlockOn, ucred_of
 from services.sentry.sockets.byte_stream import MAX_CHUNK, OVERHEAD_BYTES, ByteStream
 from services.sentry.sockets.unix.collector import land
@@ -43,7 +44,7 @@ _BOTH: Final = RECEIVE_SHUT | SEND_SHUT
 class UnixStream(ByteStream, UnixSocket):
     """A stream socket. `pending`: connections not yet accepted (listening); `backlog` bounds them."""
 
-    __slots__ = ("backlog", "out", "pending")
+    __slots__ = ("backlog", "moved", "out", "pending", "ring_end")
 
     steady = True
     writes_all = True
@@ -58,9 +59,12 @@ class UnixStream(ByteStream, UnixSocket):
         self.backlog = 0
         self.pending: deque[UnixStream] = deque()
         self.out: UnixStream | None = None
+        self.ring_end = None
+        self.moved = 0
 
     def changed(self) -> None:
         """Recompute `out` of both ends."""
+        self.dissolve()
         peer = self.peer
         if peer is not None:
             plain = self.state == CONNECTED and not self.pass_cred and not peer.pass_cred
@@ -144,6 +148,7 @@ class UnixStream(ByteStream, UnixSocket):
         _wake_shut(self)
 
     def hang_up(self) -> None:
+        self.dissolve()
         peer = self.peer
         if peer is not None and self.state == CONNECTED:
             peer.shut = _BOTH
@@ -183,6 +188,10 @@ class UnixStream(ByteStream, UnixSocket):
 
         EISCONN, EOPNOTSUPP: an address; ENOTCONN; EPIPE; WouldBlock.
         """
+        if self.ring_end is not None:
+            taken = self.send_by_ring(data, message)
+            if taken >= 0:
+                return taken
         peer = self._check_connected(message)
         if not data:
             return 0
@@ -213,6 +222,10 @@ class UnixStream(ByteStream, UnixSocket):
         """
         if self.state != CONNECTED:
             raise LinuxError(errno.EINVAL)
+        if self.ring_end is not None:
+            brought = self.receive_by_ring(count, flags)
+            if brought is not None:
+                return Incoming(brought, len(brought), self.peer.address if self.peer else b"")
         if not self.inbox:
             return self._nothing()
         if flags & so.MSG_PEEK:
@@ -297,6 +310,8 @@ class UnixStream(ByteStream, UnixSocket):
 
     def poll(self) -> int:
         """As net/unix/af_unix.c unix_poll."""
+        if type(self.ring_end) is LocalEnd:
+            return self.poll_rings(self.ring_end)
         bits = READABLE if self.inbox or self.pending else 0
         if self.error:
             bits |= po.POLLERR
@@ -314,13 +329,13 @@ class UnixStream(ByteStream, UnixSocket):
     def unread_bytes(self) -> int:
         if self.state == LISTENING:
             raise LinuxError(errno.EINVAL)
-        return self.inbox_bytes
+        return self.arrived_bytes()
 
     def unsent_bytes(self) -> int:
         if self.state == LISTENING:
             raise LinuxError(errno.EINVAL)
         peer = self.peer
-        return peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox) if peer is not None else 0
+        return peer.arrived_bytes() + OVERHEAD_BYTES * len(peer.inbox) if peer is not None else 0
 
 
 class UnixSeqpacket(UnixStream):

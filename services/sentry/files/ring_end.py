@@ -1,0 +1,69 @@
+"""`OpenFile.ring_end`: an end of a stream whose bytes lie in rings of shared memory (protocol/rings.py).
+
+kernel/published_rings.py tells the guest's stub where they lie, if the file is used by one thread alone; from then on
+positions move while the kernel looks elsewhere. Whoever has such an end takes its own position from the memory before
+he uses it, and his flag in the memory (who waits) is what the stub goes by.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from protocol.abi import fcntl_h as fc
+
+if TYPE_CHECKING:
+    from platforms.systrap.file_rows import RingPlace
+    from services.sentry.kernel.published_rings import RingWindow
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.vfs.open_file import OpenFile
+
+__all__ = ["RingEnd", "may_publish"]
+
+_NOT_WITH: Final = fc.O_ASYNC | fc.O_DIRECT | fc.O_PATH
+
+
+class RingEnd:
+    """See the module. host_fd, length: the memory, a file that cannot be made shorter, to be mapped whole.
+
+    read, written: where reads take from and writes put to, if they do; socket: send and recv do the same. window: where
+    it is published, if it is; refused: the host did not map it.
+    """
+
+    __slots__ = ("host_fd", "length", "read", "refused", "socket", "window", "written")
+
+    def __init__(
+        self, host_fd: int, length: int, read: RingPlace | None, written: RingPlace | None, socket: bool
+    ) -> None:
+        self.host_fd = host_fd
+        self.length = length
+        self.read = read
+        self.written = written
+        self.socket = socket
+        self.refused = False
+        self.window: RingWindow | None = None
+
+    def moved(self) -> None:
+        """The stub moved a position, and the other side's flag was set. A guest may say so at any time."""
+        raise NotImplementedError
+
+    def withdrawn(self) -> None:
+        """The stub asks from now on. If its thread is in guest code, a call of it may still move a position."""
+
+    def revoke(self) -> None:
+        """From now on every call asks."""
+        if self.window is not None:
+            self.window.revoke()
+
+
+def may_publish(mm: AddressSpace, file: OpenFile) -> bool:
+    """Whether one thread alone can use `file`, whose call comes from a patched site of `mm`."""
+    if mm.fast is None:
+        return False
+    shown = mm.published
+    return (
+        shown is not None
+        and shown.table is not None
+        and shown.table.users == 1
+        and file.refs == 1
+        and not file.flags & _NOT_WITH
+    )

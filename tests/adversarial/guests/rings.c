@@ -1,0 +1,167 @@
+/* Streams in rings, which both ends write: an end that writes what it likes into positions, flags and bytes, forged reports,
+ * rings that are taken away in the middle of calls, and what a child has of them. */
+#include "hostile.h"
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define BLOCK 4096
+static char block[BLOCK], buffer[BLOCK];
+
+static ssize_t __attribute__((noinline)) out(int fd, const void *at, size_t n) { return write(fd, at, n); }
+static ssize_t __attribute__((noinline)) in(int fd, void *at, size_t n) { return read(fd, at, n); }
+
+static volatile u64 *row(int fd) { return (u64 *)(STUB_BASE + HEADER + FILE_ROWS) + fd; }
+static volatile u64 *entry(int fd) {
+  return (u64 *)(STUB_BASE + HEADER + RINGS + ((*row(fd) >> FILE_UNIT_SHIFT & (RING_COUNT - 1)) << RING_ENTRY_SHIFT));
+}
+static volatile char *words(int fd) { /* of either ring there is */
+  return *row(fd) & FILE_RING_OUT ? (char *)entry(fd)[RING_OUT_WORDS / 8] : (char *)entry(fd)[RING_IN_WORDS / 8];
+}
+
+/* A pair of sockets, busy in this process alone, until both have rings. */
+static void pair(int *s) {
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) _exit(3);
+  for (int k = 0; k < 4000; k++)
+    if (out(s[k & 1], block, 256) != 256 || in(s[~k & 1], buffer, 256) != 256) _exit(4);
+  for (int k = 0; k < 2; k++)
+    if (!(*row(s[k]) & FILE_RING_IN) || !(*row(s[k]) & FILE_RING_OUT)) { dprintf(1, "no ring to attack\n"); _exit(5); }
+}
+static u64 dice(void) {
+  static u64 x = 88172645463325252ull;
+  return x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+}
+
+/* Whatever stands in the words: the calls end, with no byte outside of what was asked for. */
+static void words_of_ones_own(void) {
+  int s[2];
+  pair(s);
+  fcntl(s[0], F_SETFL, O_NONBLOCK), fcntl(s[1], F_SETFL, O_NONBLOCK); /* takes the rings away */
+  close(s[0]), close(s[1]);
+  for (int turn = 0; turn < 20; turn++) {
+    pair(s);
+    volatile char *w = words(s[0]);
+    u64 values[] = {0, 1, ~0ul, 1ul << 63, 1ul << 32, 4096, 1 << 18, (1 << 18) + 1, dice()};
+    for (int k = 0; k < 300; k++) {
+      u64 place = (dice() % 8) * 64;
+      if (place % 256 < 128) *(volatile u64 *)(w + place) = values[dice() % 9];
+      else *(volatile u32 *)(w + place) = values[dice() % 9];
+      char guarded[256];
+      memset(guarded, 0x5a, sizeof guarded);
+      ssize_t n = recv(s[1], guarded + 64, 128, MSG_DONTWAIT);
+      for (int at = 0; at < 256; at++)
+        if ((at < 64 || at >= 192 || (n >= 0 && at >= 64 + n)) && guarded[at] != 0x5a) gained("bytes beside a buffer");
+      send(s[0], block, 128, MSG_DONTWAIT);
+      n = recv(s[0], guarded + 64, 128, MSG_DONTWAIT);
+    }
+    close(s[0]), close(s[1]);
+  }
+  pair(s); /* and the next is as good as any */
+  memset(block, 7, 100);
+  if (out(s[0], block, 100) != 100 || in(s[1], buffer, 100) != 100 || memcmp(block, buffer, 100)) gained("other bytes");
+}
+
+/* An end that spoils the ring all the time, in another process: the stream's bytes are what they are, and nothing else. */
+static void the_other_end(void) {
+  int s[2], status;
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) _exit(3);
+  pid_t victim = fork();
+  if (!victim) {
+    close(s[0]);
+    alarm(3);
+    signal(SIGALRM, _exit);
+    static char room[3 * BLOCK];
+    memset(room, 0x5a, sizeof room);
+    for (;;) {
+      ssize_t n = in(s[1], room + BLOCK, BLOCK);
+      if (n > BLOCK) _exit(9);
+      for (int k = 0; k < BLOCK; k++)
+        if (room[k] != 0x5a || room[2 * BLOCK + k] != 0x5a) _exit(10);
+      if (send(s[1], room + BLOCK, 64, MSG_DONTWAIT) == 0) _exit(11);
+    }
+  }
+  close(s[1]);
+  for (int k = 0; k < 4000 && !(*row(s[0]) & FILE_RING_OUT); k++)
+    if (out(s[0], block, 256) != 256 || recv(s[0], buffer, 256, 0) <= 0) break;
+  volatile char *w = *row(s[0]) & FILE_RING_OUT ? words(s[0]) : 0;
+  for (long k = 0; w && k < 3000000; k++) {
+    if (k % 3) *(volatile u64 *)(w + dice() % 4 * 64 + (dice() & 256)) = dice() >> dice() % 64;
+    else if (k % 3000 == 0) send(s[0], block, 100, MSG_DONTWAIT);
+  }
+  waitpid(victim, &status, 0);
+  if (!w) { dprintf(1, "no ring to attack\n"); _exit(5); }
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != SIGALRM) gained("the other end's memory, or its life");
+}
+
+/* Reports of what never was. */
+static void forged_reports(void) {
+  int s[2];
+  pair(s);
+  for (u64 k = 0; k < 4000; k++) {
+    u64 results[] = {0, 1, ~0ul, 1ul << 63, 1ul << 40, 0x7ffff001};
+    u64 slot = slot_address();
+    SLOT64(slot, NR) = results[k % 6];
+    SLOT64(slot, ARGS) = k % 3 ? (u64)s[k & 1] : dice();
+    SLOT32(slot, KIND) = RING_MOVED;
+    __atomic_exchange_n((u32 *)(slot + STATE), READY, __ATOMIC_SEQ_CST);
+    ring();
+    while (SLOT32(slot, STATE) == READY) burn(1000);
+    if (SLOT32(slot, STATE) == RETURN_NOW && SLOT64(slot, RESULT) > MAX_RW) gained("a result");
+  }
+}
+
+/* Not in a child's memory, and what it says of its own descriptors is its own affair. */
+static void in_a_child(void) {
+  int s[2], status;
+  pair(s);
+  volatile char *w = words(s[0]);
+  if (!fork()) {
+    if (*row(s[0]) || *row(s[1])) _exit(1);
+    _exit(readable(w) ? 2 : 0);
+  }
+  wait(&status);
+  if (status) gained("a parent's rings");
+  if (out(s[0], "after", 5) != 5 || in(s[1], buffer, 16) != 5 || memcmp(buffer, "after", 5)) gained("other bytes");
+}
+
+/* The reader takes the rings away at any moment of the writer's calls: every byte comes once, in its place. */
+static void taken_away(void) {
+  int s[2], status;
+  if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) _exit(3);
+  pid_t writer = fork();
+  if (!writer) {
+    close(s[0]);
+    u64 next = 0;
+    static u64 numbers[256];
+    for (int k = 0; k < 16000; k++) {
+      u64 count = 1 + dice() % 256;
+      for (u64 n = 0; n < count; n++) numbers[n] = next + n;
+      for (u64 done = 0; done < count * 8;) {
+        ssize_t n = out(s[1], (char *)numbers + done, count * 8 - done);
+        if (n <= 0) _exit(1);
+        done += n;
+      }
+      next += count;
+    }
+    _exit(0);
+  }
+  close(s[1]);
+  u64 at = 0, rings = 0, had = 0;
+  static unsigned char got[BLOCK];
+  for (;;) {
+    ssize_t n = in(s[0], got, 1 + dice() % BLOCK);
+    if (n < 0) _exit(6);
+    if (!n) break;
+    for (ssize_t k = 0; k < n; k++, at++)
+      if (got[k] != (unsigned char)(at / 8 >> at % 8 * 8)) gained("bytes twice, or none");
+    u64 has = *row(s[0]) != 0;
+    rings += has && !had;
+    had = has;
+    if (has && dice() % 1000 == 0) setsockopt(s[0], SOL_SOCKET, SO_PRIORITY, &(int){0}, 4);
+  }
+  waitpid(writer, &status, 0);
+  if (status) gained("a writer's end");
+  if (!rings) { dprintf(1, "no ring to attack\n"); _exit(5); }
+}
+
+#define A(name) {#name, name}
+const struct attack attacks[] = {A(words_of_ones_own), A(the_other_end), A(forged_reports), A(in_a_child), A(taken_away), {0, 0}};

@@ -1,0 +1,17 @@
+"""Streams whose bytes lie in memory that both ends write: an end can spoil the stream, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+FINE = "words_of_ones_own the_other_end forged_reports in_a_child taken_away".split()
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("name", FINE)
+def test_nothing_is_gained_and_everything_still_works(attack: Callable[..., Any], name: str) -> None:
+    outcome = attack("rings", [name])
+    assert outcome.results[name] == f"{name} exit 0", outcome.text
