@@ -124,6 +124,8 @@ class EpollFile(OpenFile):
         if file.epoll_links is None:
             file.epoll_links = {}
         file.epoll_links[item] = None
+        if file.ring_end is not None:
+            file.ring_end.watched()
         file.queue.add(item.entry)
         self._check_now(item)
 

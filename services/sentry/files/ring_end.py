@@ -49,6 +49,9 @@ class RingEnd:
     def withdrawn(self) -> None:
         """The stub asks from now on. If its thread is in guest code, a call of it may still move a position."""
 
+    def watched(self) -> None:
+        """An epoll watches the file from now on."""
+
     def revoke(self) -> None:
         """From now on every call asks."""
         if self.window is not None:

@@ -87,7 +87,14 @@ class ByteStream(RingedStream):
             return None if incoming.is_empty() else incoming.read_user(mm, addr, count)
         elif self.far is not None and count and not inbox and self.plain_receive:
             return self.far.read_user(mm, addr, count)  # type: ignore[no-any-return]
-        elif count and not inbox and self.state == self.OPEN and not self.error and not self.shut & RECEIVE_SHUT:
+        elif (
+            count
+            and not inbox
+            and self.far is None
+            and self.state == self.OPEN
+            and not self.error
+            and not self.shut & RECEIVE_SHUT
+        ):
             return None
         data = self.read(count)
         if data:

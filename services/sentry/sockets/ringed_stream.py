@@ -106,6 +106,9 @@ class RingedStream(Socket):
         """What is in the rings is in the inboxes, and all is as without them. Harmless when there are none."""
         end = self.ring_end
         if type(end) is not LocalEnd:
+            if end is not None:  # of a connection beyond the sandbox: the stub has no share any more
+                self.ring_end = None  # type: ignore[misc]
+                end.revoke()
             return
         peer = self.peer
         other = peer.ring_end

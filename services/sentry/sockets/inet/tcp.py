@@ -806,15 +806,19 @@ class TcpSocket(ByteStream, InetSocket):
         if type(self.ring_end) is LocalEnd:
             return self.poll_rings(self.ring_end)
         far = self.far
+        arrived = False
         if far is not None and far.unsure and not self._is_readable():
-            far.fill(1)
+            if so.SO_RCVLOWAT in self.options:
+                far.fill(1)
+            else:
+                arrived = far.has_arrived()
             state = self.state
         shut = self.shut
         bits = po.POLLHUP if shut == _BOTH or state == tcp.TCP_CLOSE else 0
         if shut & RECEIVE_SHUT:
             bits |= READABLE | po.POLLRDHUP
         if state != tcp.TCP_SYN_SENT:
-            if self.inbox_bytes and self._is_readable():
+            if arrived or (self.inbox_bytes and self._is_readable()):
                 bits |= READABLE
             if shut & SEND_SHUT or self._has_room():
                 bits |= _WRITABLE

@@ -10,12 +10,16 @@ import pytest
 
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
-from protocol.rings import HEAD, TAIL
+from protocol.rings import DATA, HEAD, TAIL
+from services.sentry.files.epoll import EpollFile
 from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES
+from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.read_write import sys_read, sys_write
+from services.sentry.vfs.anonymous import anon_inode
 from tests.unit.sentry.sockets.fake_service import FarGuest, Rings
 
 CHUNK = 32768
+EPOLLET = 1 << 31
 
 
 def busy(guest: FarGuest) -> tuple[int, socket.socket, int, Rings]:
@@ -269,3 +273,89 @@ def test_closing_gives_all_descriptors_back() -> None:
     guest.close(fd)
     assert guest.provider.room == before
     assert guest.service.asked("close") == [("close", [number])]
+
+
+# --- a guest's stub that reads and writes by itself ---
+def shared(guest: FarGuest) -> tuple[int, socket.socket, int, Rings]:
+    """As `busy`, and the guest's stub could be given the rings."""
+    fd, ours, number, rings = busy(guest)
+    deliver(guest, ours, rings, b"plain")
+    assert guest.receive(fd, 100) == b"plain"
+    assert guest.file(fd).ring_end is not None
+    return fd, ours, number, rings
+
+
+def by_stub(rings: Rings, *, read: int = 0, written: bytes = b"") -> None:
+    """What a stub does: it moves the guest's positions and nothing else."""
+    words = rings.memory.cast("Q")
+    words[HEAD // 8] += read
+    tail = words[(256 + TAIL) // 8]
+    at = DATA + RX_BYTES + tail % TX_BYTES
+    rings.memory[at : at + len(written)] = written
+    words[(256 + TAIL) // 8] += len(written)
+
+
+def test_what_a_stub_read_and_wrote_is_known_at_the_next_call() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = shared(guest)
+    deliver(guest, ours, rings, b"by the stub, by the Sentry")
+    by_stub(rings, read=13, written=b"one, ")
+    assert guest.receive(fd, 100) == b"by the Sentry"
+    assert guest.send(fd, b"two") == 3
+    assert rings.take() == b"one, two"
+    assert not guest.poll(fd) & po.POLLIN
+
+
+def test_a_service_that_waits_is_woken_for_the_stub() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = shared(guest)
+    assert rings.came.arm()
+    by_stub(rings, written=b"data")
+    guest.file(fd).ring_end.moved()
+    assert _took(ours) and rings.take() == b"data"
+    deliver(guest, ours, rings, bytes(RX_BYTES))
+    assert rings.out.arm()
+    by_stub(rings, read=RX_BYTES // 2)
+    guest.file(fd).ring_end.moved()
+    assert _took(ours)
+
+
+def test_a_stub_that_lies_is_answered_by_a_reset_of_its_connection() -> None:
+    guest = FarGuest()
+    fd, _, number, rings = shared(guest)
+    by_stub(rings, read=1 << 30)
+    guest.file(fd).ring_end.moved()
+    assert ("abort", [number]) in guest.service.asked("abort")
+    assert guest.receive(fd, 100) == -errno.ECONNRESET
+
+
+def test_an_epoll_takes_the_rings_from_the_stub() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = shared(guest)
+    epoll = EpollFile(anon_inode(guest.kernel))
+    epoll.add(fd, guest.file(fd), po.POLLIN | EPOLLET, 7)
+    assert guest.file(fd).ring_end is None
+    deliver(guest, ours, rings, b"edge")
+    assert guest.receive(fd, 100) == b"edge" and guest.file(fd).ring_end is None
+
+
+@pytest.mark.parametrize("what", ["shutdown", "fin", "urgent", "peek", "option"])
+def test_whatever_is_special_takes_the_rings_from_the_stub(what: str) -> None:
+    guest = FarGuest()
+    fd, ours, number, rings = shared(guest)
+    deliver(guest, ours, rings, b"abcdef")
+    by_stub(rings, read=2)
+    if what == "shutdown":
+        assert guest.call(sk.sys_shutdown, fd, so.SHUT_WR) == 0
+    elif what == "fin":
+        ours.shutdown(socket.SHUT_WR)
+        guest.news()
+    elif what == "urgent":
+        guest.service.say("urgent", number, ord("!"), BUSY_BYTES + 5 + 6)
+        guest.news()
+    elif what == "peek":
+        assert guest.receive(fd, 100, so.MSG_PEEK) == b"cdef"
+    else:
+        assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVLOWAT, 2) == 0
+    assert guest.file(fd).ring_end is None
+    assert guest.receive(fd, 100) == b"cdef"

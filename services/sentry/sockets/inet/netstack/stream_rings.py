@@ -16,14 +16,15 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final
 
+from platforms.systrap.file_rows import RingPlace
 from platforms.systrap.layout import IN_SIZE
-from protocol.rings import DATA, Consumer, Producer, mapping_bytes
+from protocol.rings import DATA, WORDS_BYTES, Consumer, Producer, mapping_bytes
 from services.sentry.errors import LinuxError
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["BUSY_BYTES", "RX_BYTES", "TX_BYTES", "StreamRings"]
+__all__ = ["BUSY_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
 
 #: So much passes by the host socket before rings are worth their making.
 BUSY_BYTES: Final = 131_072
@@ -33,16 +34,22 @@ TX_BYTES: Final = 1 << 19
 _F_ADD_SEALS: Final = 1033
 _SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
 _DOORBELL: Final = b"\0"
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+RX_PLACE: Final = RingPlace(0, DATA, RX_BYTES, RX_BYTES)
+TX_PLACE: Final = RingPlace(WORDS_BYTES, DATA + RX_BYTES, TX_BYTES, TX_BYTES)
 
 
 class StreamRings:
-    """See the module. fd: the memfd, for who maps it besides. OSError: the host gives no memory file."""
+    """See the module. fd: the memfd, for who maps it besides; shared: a guest's stub does, or did, and moves our
+    positions. OSError: the host gives no memory file.
+    """
 
-    __slots__ = ("before", "delivered", "fd", "rx", "tx")
+    __slots__ = ("before", "delivered", "fd", "rx", "shared", "tx")
 
     def __init__(self, before: int) -> None:
         self.before = before
         self.delivered = 0
+        self.shared = False
         self.fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             length = mapping_bytes(RX_BYTES, TX_BYTES)
@@ -59,7 +66,19 @@ class StreamRings:
         """Give the descriptor back; the mapping goes with the last reference to it."""
         os.close(self.fd)
 
+    def adopt(self) -> tuple[int, int]:
+        """Take our positions from where a guest's stub has moved them: how many bytes came and went by it."""
+        rx, tx = self.rx, self.tx
+        head, tail = rx.position, tx.position
+        rx.adopt()
+        tx.adopt()
+        return (rx.position - head) & _MASK, (tx.position - tail) & _MASK
+
     # --- what comes ---
+    def has_arrived(self) -> bool:
+        """Whether something waits; else the service will ring."""
+        return self.rx.used() > 0 or not self.rx.arm()
+
     def take(self, limit: int) -> bytes:
         """Up to `limit` bytes. b"": none, and the service will ring when there are some."""
         rx = self.rx
@@ -107,9 +126,13 @@ class StreamRings:
             data = data[:room]
         if data:
             tx.write(data)
-            if tx.take_waiting():
-                _ring(host_socket)
+            self.ring_for_data(host_socket)
         return len(data)
+
+    def ring_for_data(self, host_socket: int) -> None:
+        """Behind what was put: wake the service when it waits for it."""
+        if self.tx.take_waiting():
+            _ring(host_socket)
 
     def copy_in(self, mm: AddressSpace, addr: int, count: int, host_socket: int) -> int:
         """As `put`, from guest memory to the ring. EFAULT."""
@@ -127,8 +150,7 @@ class StreamRings:
             done += len(piece)
         if done:
             tx.produced(done)
-            if tx.take_waiting():
-                _ring(host_socket)
+            self.ring_for_data(host_socket)
         return done
 
     def has_room(self) -> bool:

@@ -24,7 +24,9 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_OFFSET
+from protocol.rings import mapping_bytes
 from services.sentry.errors import LinuxError, WouldBlock
+from services.sentry.files.ring_end import RingEnd
 from services.sentry.sockets.base import READABLE, SEND_SHUT
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
     shut_down_writing,
@@ -33,7 +35,14 @@ from services.sentry.sockets.inet.netstack.channel_unsafe import (
     wait_for,
 )
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
-from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES, StreamRings
+from services.sentry.sockets.inet.netstack.stream_rings import (
+    BUSY_BYTES,
+    RX_BYTES,
+    RX_PLACE,
+    TX_BYTES,
+    TX_PLACE,
+    StreamRings,
+)
 from services.sentry.sockets.inet.netstack.tcp_info import number_of, pack_untrusted
 
 if TYPE_CHECKING:
@@ -56,6 +65,7 @@ _WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
 _UNASKED_BYTES: Final = 98_304
 _WRITE_OVERHEAD: Final = 1024
 _DOORBELLS: Final = 4096  # read at once
+_OFFERS: Final = 8  # times that a stub is given the rings: each costs as much as some calls
 
 
 def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int) -> None:
@@ -63,6 +73,25 @@ def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, fami
     provider.notify("open", number, family, so.SOCK_STREAM, _TCP)
     forward_all(provider, number, socket, family)
     provider.notify("bind", number, [socket.local if any(socket.local) else b"", socket.local_port, socket.scope])
+
+
+class FarEnd(RingEnd):
+    """What a guest's stub may do by itself with the rings of a connection."""
+
+    __slots__ = ("far",)
+
+    def __init__(self, far: FarStream, rings: StreamRings) -> None:
+        super().__init__(rings.fd, mapping_bytes(RX_BYTES, TX_BYTES), RX_PLACE, TX_PLACE, True)
+        self.far = far
+
+    def moved(self) -> None:
+        self.far.stub_moved()
+
+    def withdrawn(self) -> None:
+        pass  # whoever uses the rings takes the positions over first
+
+    def watched(self) -> None:
+        self.far.socket.dissolve()  # an edge is due for all that comes, and a stub that reads asks for none
 
 
 class FarStream:
@@ -75,9 +104,11 @@ class FarStream:
         "alive",
         "blocked",
         "closed",
+        "end",
         "ending",
         "fd",
         "number",
+        "offers",
         "provider",
         "received",
         "rings",
@@ -98,6 +129,8 @@ class FarStream:
         self.unsure = self.ending = self.blocked = self.closed = False
         self.rings: StreamRings | None = None
         self.tried = False  # to get rings
+        self.end: FarEnd | None = None
+        self.offers = _OFFERS
         self.received = self.sent = self.unasked = 0
         self.urgent_at = -1
         self.urgent_byte = b""
@@ -167,6 +200,7 @@ class FarStream:
             os.read(self.fd, _DOORBELLS)
         except OSError:  # nothing, or a reset, which `_end` looks into
             pass
+        self._adopt(rings)
         if not self.blocked or not self._has_ring_room(rings):
             return 0
         self.blocked = self.socket.no_space = False
@@ -218,6 +252,7 @@ class FarStream:
         """Put what came into the inbox, about `count` bytes at most."""
         if not self.unsure or self.fd < 0:
             return
+        self.socket.dissolve()  # what comes behind the inbox is not to be read before it
         limit = min(max(count, _READ_AHEAD), _MAX_READ)
         if self.urgent_at >= 0:
             limit = min(limit, self.urgent_at - self.received)
@@ -227,6 +262,21 @@ class FarStream:
             self.socket.inbox_bytes += len(data)
             if self.received == self.urgent_at:
                 self._place_urgent()
+
+    def has_arrived(self) -> bool:
+        """Whether there is something to read, without reading ahead; where there are no rings, by reading ahead."""
+        rings = self.rings
+        if rings is None or self.received < rings.delivered or self.urgent_at >= 0 or self.socket.inbox:
+            self.fill(1)
+            return False
+        self._adopt(rings)
+        try:
+            if rings.has_arrived():
+                return True
+        except ProtocolViolation:
+            self._violated()
+        self.unsure = False
+        return False
 
     def _read(self, limit: int) -> bytes:
         """What came, up to `limit` bytes; b"": nothing now, or no more ever."""
@@ -259,6 +309,7 @@ class FarStream:
 
     def _take(self, rings: StreamRings, limit: int) -> bytes:
         """As `_read`, from the ring."""
+        self._adopt(rings)
         try:
             data = rings.take(limit)
             if data:
@@ -272,11 +323,13 @@ class FarStream:
 
     def _take_user(self, rings: StreamRings, mm: AddressSpace, addr: int, count: int) -> int:
         """As `_take`, to the guest. EFAULT."""
+        self._adopt(rings)
         try:
             done = rings.copy_out(mm, addr, count)
             if done:
                 self.received += done
                 rings.ring_for_room(self.fd)
+                self._offer(rings)
                 return done
         except ProtocolViolation:
             self._violated()
@@ -313,6 +366,7 @@ class FarStream:
         rings = self.rings
         if rings is None:
             return unread_bytes(self.fd)
+        self._adopt(rings)
         try:
             return max(rings.delivered - self.received, 0) + rings.rx.used()
         except ProtocolViolation:
@@ -327,6 +381,9 @@ class FarStream:
         """
         if not self.alive or self.fd < 0:
             return
+        self.socket.dissolve()
+        if self.rings is not None:
+            self._adopt(self.rings)
         if self.urgent_at >= 0:
             self._place_urgent()
         self.urgent_at = max(offset, self.received)
@@ -375,6 +432,7 @@ class FarStream:
 
     def _put(self, rings: StreamRings, data: bytes) -> int:
         """As `send`, into the ring."""
+        self._adopt(rings)
         try:
             taken = rings.put(data, self.fd)
             if not taken and rings.has_room():  # since a moment ago
@@ -390,11 +448,14 @@ class FarStream:
         assert rings is not None
         if self.provider.flushes_soon:
             self.provider.flush()
+        self._adopt(rings)
         try:
             taken = rings.copy_in(mm, addr, count, self.fd)
             if not taken and rings.has_room():
                 taken = rings.copy_in(mm, addr, count, self.fd)
-            return self._was_put(taken)
+            taken = self._was_put(taken)
+            self._offer(rings)
+            return taken
         except ProtocolViolation:
             self._violated()
             raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
@@ -431,6 +492,7 @@ class FarStream:
         return False
 
     def _has_ring_room(self, rings: StreamRings) -> bool:
+        self._adopt(rings)
         try:
             return rings.has_room()
         except ProtocolViolation:
@@ -443,6 +505,8 @@ class FarStream:
 
     def unsent_bytes(self) -> int:
         """What was written and the other side has not acknowledged."""
+        if self.rings is not None:
+            self._adopt(self.rings)
         found = self._info()
         if found is not None:
             return max(self.sent - number_of(found, "bytes_acked"), 0)
@@ -494,6 +558,50 @@ class FarStream:
             self.socket.kernel.host_poll.watch(self.fd, _EDGE, self._ready)
             self.socket.queue.wake(_WRITABLE)
 
+    def _adopt(self, rings: StreamRings) -> None:
+        """Know what a guest's stub has read and written since the last time."""
+        if rings.shared:
+            came, went = rings.adopt()
+            self.received += came
+            self.sent += went
+
+    def _offer(self, rings: StreamRings) -> None:
+        """A plain call went through the rings: the guest's stub may do such calls from now on, if all is plain."""
+        socket = self.socket
+        if (
+            socket.ring_end is None
+            and self.offers
+            and self.received >= rings.delivered
+            and not socket.inbox
+            and self.urgent_at < 0
+            and self.alive
+            and not self.ending
+            and socket.state == tcp.TCP_ESTABLISHED
+            and not socket.shut
+            and not socket.error
+            and socket.plain_receive
+            and socket.peek_offset < 0
+            and not socket.epoll_links
+        ):
+            self.offers -= 1
+            if self.end is None:
+                self.end = FarEnd(self, rings)
+            rings.shared = True
+            socket.ring_end = self.end
+
+    def stub_moved(self) -> None:
+        """A guest's stub moved a position for which the service waits, or says so."""
+        rings = self.rings
+        if rings is None or self.fd < 0:
+            return
+        self._adopt(rings)
+        try:
+            rings.ring_for_room(self.fd)
+        except ProtocolViolation:
+            self._violated()
+            return
+        rings.ring_for_data(self.fd)
+
     def _violated(self) -> None:
         """The service does not keep to the rules of rings: this connection is over."""
         self.failed(errno.ECONNRESET)
@@ -526,6 +634,8 @@ class FarStream:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             provider.give_back(fd)
+        self.socket.dissolve()
+        self.end = None
         rings, self.rings = self.rings, None
         if rings is not None:
             rings.close()
