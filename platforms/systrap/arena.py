@@ -51,7 +51,12 @@ class Arena:
         return self._next - 1 - len(self._free)
 
     def free(self, region: int, used_slots: int = layout.SLOTS_PER_REGION) -> None:
-        """Give a region back: its next owner sees zeros. `used_slots` of its slots, from the first, were in use.
+        """Give a region back: its next owner sees zeros. `used_slots` of its slots, from the first, were in use."""
+        self.clear(region, used_slots)
+        self._free.append(region)
+
+    def clear(self, region: int, used_slots: int) -> None:
+        """Make a region all zeros; as `free`.
 
         Few pages are cleared and kept, which is cheaper than to drop them and take them anew; not for many regions, and
         not when the guest wrote to slots that were nobody's.
@@ -64,7 +69,6 @@ class Arena:
             self.map[start : start + length] = _ZEROS[:length]
         else:
             self.map.madvise(mmap.MADV_REMOVE, start, layout.REGION_SIZE)
-        self._free.append(region)
 
     def _next_data(self, at: int) -> int:
         """Where the first page at or behind `at` is that was ever written."""

@@ -89,7 +89,7 @@ class Registers:
 class Frame:
     """Layout of a host signal frame at the top of a slot's signal stack, built from nothing for a new thread."""
 
-    UCONTEXT: Final = layout.SLOT_SIZE - 0x400  # offset in the slot of a frame made by us
+    UCONTEXT: Final = layout.FRESH_FRAME
 
     @staticmethod
     def fresh(slot_addr: int) -> bytes:
@@ -149,6 +149,7 @@ class SystrapContext:
         "platform",
         "result_i",
         "rip_i",
+        "signalled",
         "slot_addr",
         "space",
         "state_i",
@@ -198,6 +199,7 @@ class SystrapContext:
         self.has_full_frame = False
         self.dead = False  # its host thread is gone, or on its way out: nothing may be written to the slot any more
         self.killed = False  # to end at its next stop
+        self.signalled = False  # its host thread was ever sent a signal
         self.entry = 0  # the notification that its new process waits in, see `SystrapPlatform.fork_space`
         self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
@@ -664,6 +666,7 @@ class SystrapContext:
     # --- the rest ---
     def interrupt(self) -> None:
         if self.in_guest and not self.dead and self.tid:
+            self.signalled = True
             lib.sentrio_tgkill(self.tgid, self.tid, layout.KICK_SIGNAL)
 
     def exit(self) -> None:

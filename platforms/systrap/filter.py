@@ -6,12 +6,13 @@ space or makes a process is RET_USER_NOTIF: it goes on only when the Sentry find
 of the platform).
 
 A few changes of an address space are let through by their arguments alone (`is_direct`), for a notification costs more
-than the change itself, five times over in a virtual machine: new anonymous memory, private mappings of a file that was
-handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only at an address of the caller's
-choice outside the stub's range and the vDSO. A guest that jumps to such an instruction changes its own memory behind
-the Sentry's back; it reaches no other memory, no file but one that it maps for reading, or mapped in its last call
-(`SystrapContext.kept`), and nothing it could not have had by asking, except that its own RLIMIT_AS and RLIMIT_DATA are
-not counted for it. What gives access (handing in a file, sharing one, write permission, a move) is never let through.
+than the change itself, five times over in a virtual machine: new anonymous private memory, private mappings of a file
+that was handed in, unmapping, taking write permission away, MADV_DONTNEED and MADV_FREE, each only at an address of the
+caller's choice outside the stub's range and the vDSO. A guest that jumps to such an instruction changes its own memory
+behind the Sentry's back; it reaches no other memory, no file but one that it maps for reading, or mapped in its last
+call (`SystrapContext.kept`), and nothing it could not have had by asking, except that its own RLIMIT_AS and RLIMIT_DATA
+are not counted for it. What gives access (handing in a file, sharing one, write permission, a move) is never let
+through.
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ def is_direct(nr: int, args: Sequence[int], vdso: tuple[int, int]) -> bool:
     """
     if nr == _MMAP:
         handed_in = 0 <= (args[4] & 0xFFFFFFFF) - layout.DONATED_FD < layout.DONATED_FDS
-        wanted = args[3] & (_MAP_FIXED | _MAP_GROWSDOWN) == _MAP_FIXED and (
-            bool(args[3] & _MAP_ANONYMOUS) or (not args[3] & _MAP_SHARED and handed_in)
+        wanted = args[3] & (_MAP_FIXED | _MAP_GROWSDOWN | _MAP_SHARED) == _MAP_FIXED and (
+            bool(args[3] & _MAP_ANONYMOUS) or handed_in
         )
     elif nr == _MPROTECT:
         wanted = not args[2] & _PROT_WRITE_OR_ODD
@@ -185,6 +186,12 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
         (image.close_ip, "close"),
         (image.exit_ip, "exit"),
         (image.sigreturn_ask_ip, "trap"),
+        (image.recycle_ip, "mmap"),
+        (image.recycled_ip, "mmap"),
+        (image.wipe_low_ip, "wipe low"),
+        (image.wipe_middle_ip, "wipe middle"),
+        (image.wipe_high_ip, "wipe high"),
+        (image.recycle_close_ip, "close"),
     ]
     for ip, target in sites:
         asm.if_equal(ip & 0xFFFFFFFF, target)
@@ -213,8 +220,8 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
     asm.load(_OFF_ARGS + 3 * 8)
     asm.unless_any_bit(_MAP_FIXED, "notify")  # the host could place it in a gap of the stub's range,
     asm.if_any_bit(_MAP_GROWSDOWN, "notify")  # or have it grow there
+    asm.if_any_bit(_MAP_SHARED, "notify")  # the Sentry knows what may be others' memory too
     asm.if_any_bit(_MAP_ANONYMOUS, "op range")
-    asm.if_any_bit(_MAP_SHARED, "notify")
     asm.load(_OFF_ARGS + 4 * 8)
     asm.unless_at_least(layout.DONATED_FD, "notify")
     asm.if_at_least(layout.DONATED_FD + layout.DONATED_FDS, "notify")
@@ -261,6 +268,20 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
     asm.give(_ALLOW)
     only("clone", (_NR["clone"],), "notify")
     only("mmap", (_NR["mmap"],), "notify")
+    for label, low, high in (
+        ("wipe low", 0, layout.STUB_BASE),
+        ("wipe middle", layout.STUB_END, start),
+        ("wipe high", end, layout.USER_END),
+    ):
+        asm.label(label)  # this very call (stub/recycle.S)
+        asm.load(_OFF_NR)
+        asm.unless_equal(_MUNMAP, "wrong " + label)
+        for offset, word in ((0, low), (4, low >> 32), (8, high - low), (12, high - low >> 32)):
+            asm.load(_OFF_ARGS + offset)
+            asm.unless_equal(word, "wrong " + label)
+        asm.give(_ALLOW)
+        asm.label("wrong " + label)
+        asm.give(_KILL)
     asm.label("close")
     asm.load(_OFF_ARGS)
     for number in (layout.DOORBELL_FD, layout.ARENA_FD):

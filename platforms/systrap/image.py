@@ -53,10 +53,18 @@ class Image:
     sigreturn_ask_ip: int
     local_sendto: int
     local_recvfrom: int
+    wipe_low_ip: int
+    wipe_middle_ip: int
+    wipe_high_ip: int
+    recycle_ip: int
+    recycle_close_ip: int
+    recycled_entry: int
+    recycled_ip: int
+    vdso_words: int
 
 
 def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<38Q", code))
+    return Image(code, *struct.unpack_from("<46Q", code))

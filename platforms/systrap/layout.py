@@ -106,6 +106,7 @@ DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
 DONATED_FD: Final = 64  # and, while they are being mapped, host files under this number and on
 DONATED_FDS: Final = 896  # in all: a thousand descriptors are always allowed
+RECYCLED_FDS: Final = 8  # of these a process may have had, if another program is to have it (recycling.py)
 
 # --- one slot, byte offsets ---
 STATE: Final = 0x00  # u32, below
@@ -161,6 +162,7 @@ IN_SIZE: Final = 0x0FF8
 # Larger buffers are cheaper fetched: every line of a slot changes hands between two caches.
 IN_BUFFER_MAX: Final = 0x100
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
+FRESH_FRAME: Final = SLOT_SIZE - 0x400  # ucontext of a frame that the Sentry makes
 # Where the stack of a thread that waits for its next task begins: signal frames lie above, at the top of the stack (a
 # new one is written there meanwhile), and there is room below for one more.
 PARK_STACK: Final = STACK + 0x1C00
@@ -194,6 +196,7 @@ COMMAND_TAKE_FRAME: Final = 4  # leave the patched path: save everything in a si
 COMMAND_CLONE: Final = 5  # OPS[0] = clone's arguments; OPS[1..] = the child's start values
 COMMAND_COPY_OUT: Final = 6  # copy COPY_DATA to COPY_TO, then as RETURN
 COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN without asking
+COMMAND_RECYCLE: Final = 8  # the program is gone: get ready for another one (stub/recycle.S)
 
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell

@@ -25,6 +25,7 @@ from platforms.systrap import layout
 from platforms.systrap.arena import Arena
 from platforms.systrap.context import HAND_IN, Frame, SystrapContext
 from platforms.systrap.image import Image, load
+from platforms.systrap.recycling import Recycler
 from protocol.logs import Log
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _CLONE_PARENT, _CLONE_THREAD, _CLONE_SYSVSEM = 0x8000, 0x10000, 0x40000
 _THREAD_FLAGS: Final = _CLONE_VM | _CLONE_FS | _CLONE_FILES | _CLONE_SIGHAND | _CLONE_THREAD | _CLONE_SYSVSEM
 _SIGCHLD: Final = 17
 _PROT_RX: Final = 5
+_MAP_SHARED: Final = 1
 _MAP_PRIVATE_FIXED: Final = 0x12
 _MAP_SHARED_FIXED: Final = 0x11
 _NR_MMAP, _NR_MUNMAP, _NR_CLONE, _NR_CLOSE = 9, 11, 56, 3
@@ -65,6 +67,8 @@ _BUSY_NS: Final = 3_000_000
 _MAX_WARNINGS: Final = 100
 _FREED_SLOTS_TRIED: Final = 4
 _CPU_LOOK_NS: Final = 1_000_000  # how old the split of CPU time may be when a thread begins or ends
+# One is taken while the one before is on its way (recycling.py), which takes longer than from an exit to an execve.
+_MAX_SPARES: Final = 2
 _MAX_IDLE: Final = 16  # host threads of an address space that wait for another task
 _log = Log("platform")
 
@@ -84,27 +88,39 @@ class SystrapAddressSpace:
         "_numbers",
         "contexts",
         "cpu_seen_ns",
+        "first_number",
         "growing",
+        "multiplied",
         "pids",
         "platform",
         "regions",
         "retired",
+        "shares",
         "vm_pid",
     )
 
-    def __init__(self, platform: SystrapPlatform, first_region: int, first_chunk: int = 0) -> None:
+    def __init__(self, platform: SystrapPlatform, first_region: int, parent: SystrapAddressSpace | None = None) -> None:
+        """`parent`: the one that it is a copy of."""
         self.platform = platform
-        self.regions: dict[int, int] = {first_chunk: first_region}  # chunk of slots -> region
+        self.regions: dict[int, int] = {0: first_region}  # chunk of slots -> region
         self.contexts: dict[SystrapContext, None] = {}
         self._free: deque[tuple[int, int, int]] = deque()  # slot, and the process and thread that had it last
-        self._next = first_chunk * layout.SLOTS_PER_REGION
+        self._next = 0
         self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
         self.retired = False
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
         self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
-        self._numbers: list[int] = []  # descriptors for files to be handed in: those given back,
+        self.shares = False  # whether another process may have some of its memory too,
+        self.multiplied = False  # and whether it ever made another process or thread (recycling.py)
+        # Descriptors for files to be handed in begin here: a guest may have kept those before from being closed.
+        self.first_number = layout.DONATED_FD
+        self._numbers: list[int] = []  # those given back,
         self._next_number = layout.DONATED_FD  # and the first that never was in use
+        if parent is not None:
+            self.shares = parent.shares or len(parent.regions) > 1
+            self.first_number, self._next_number = parent.first_number, parent._next_number
+            self._numbers = [*range(self.first_number, self._next_number)]
         self._cpu_looked_ns = 0  # when a thread began or ended and this was brought up to date
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
@@ -168,6 +184,21 @@ class SystrapAddressSpace:
             for context in self.contexts:
                 context.give_numbers_if_done()
         return numbers.pop() if numbers else -1
+
+    def numbers_used(self) -> int:
+        """How many descriptors, from `first_number` on, a file may have been handed in under."""
+        return self._next_number - self.first_number
+
+    def successor(self, region: int) -> SystrapAddressSpace:
+        """An empty one, to be had by the same host process when that is recycled."""
+        space = SystrapAddressSpace(self.platform, region)
+        if self.first_number == layout.DONATED_FD:
+            space.first_number = space._next_number = layout.DONATED_FD + layout.RECYCLED_FDS
+        return space
+
+    def threads(self) -> list[SystrapContext]:
+        """Whose host threads are there: of tasks, and those that wait for another."""
+        return [*self.contexts, *self._idle]
 
     def give_numbers(self, numbers: list[int]) -> None:
         """Their files are closed, or will be replaced by the next to be handed in."""
@@ -249,14 +280,16 @@ class SystrapAddressSpace:
     def release(self) -> None:
         """Kill what is left of its host processes; the arena regions are free when those are reaped."""
         platform = self.platform
-        for tgid in self.pids:
-            self.kill_process(tgid)
+        recycled = platform.recycle(self)
+        if not recycled:
+            for tgid in self.pids:
+                self.kill_process(tgid)
         contexts = list(self.contexts)
         self.contexts.clear()
         self._idle.clear()
         for context in contexts:
             platform.active.pop(context, None)
-            if platform.by_tid.get(context.tid) is context:
+            if platform.by_tid.get(context.tid) is context and not recycled:
                 del platform.by_tid[context.tid]
             platform.fail_children_of(context)
             context.abandon()
@@ -317,7 +350,8 @@ class SystrapPlatform:
         self._progress_ns = 0
         self._warnings = 0
         self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
-        self._spare: SystrapContext | None = None  # of an address space made ahead
+        self.spares: list[SystrapContext] = []  # of address spaces made ahead
+        self.recycler = Recycler(self)
         self._arena_buffer = ffi.from_buffer(self.arena.map)
         self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
         self._notif = bytearray(80)
@@ -344,7 +378,7 @@ class SystrapPlatform:
 
         Not for long: a guest that never carries them out would keep us spinning. What ends later rings the doorbell.
         """
-        if self.posted or self._children:
+        if self.posted or self._children or self.recycler.pending is not None:
             return time.monotonic_ns() - self._progress_ns < _BUSY_NS
         return False
 
@@ -443,6 +477,7 @@ class SystrapPlatform:
     def _map_stub_here(self, space: SystrapAddressSpace) -> None:
         text = os.memfd_create("stub", os.MFD_CLOEXEC)
         os.write(text, self.image.code)
+        os.pwrite(text, struct.pack("<QQ", *self.vdso_range), self.image.vdso_words - layout.STUB_BASE)
         region = space.header_offset
         fd = self.arena.fd
         _host_mmap(layout.STUB_BASE, (len(self.image.code) + 4095) & ~4095, _PROT_RX, _MAP_PRIVATE_FIXED, text, 0)
@@ -489,6 +524,10 @@ class SystrapPlatform:
             ranges.append((vvar, vdso, b"[vvar]"))
         return [*ranges, (vdso, end, b"[vdso]")]
 
+    def prepare_context(self, space: SystrapAddressSpace) -> SystrapContext:
+        """The first context of an empty address space, not started."""
+        return self._prepare(space, space.take_slot())
+
     def _prepare(self, space: SystrapAddressSpace, index: int, fresh: bool = True) -> SystrapContext:
         """A context on a fresh slot, with a frame of its own making; not `fresh`: another's will be copied there."""
         context = SystrapContext(self, space, index)
@@ -530,10 +569,12 @@ class SystrapPlatform:
         `finish(context, 0)`, or `finish(None, -errno)`, runs at once if there is one made ahead, else inside collect().
         Requests queue: there is one pristine process.
         """
-        spare, self._spare = self._spare, None
-        if spare is not None and not spare.dead:
+        spare = self._take_spare()
+        if spare is not None:
             finish(spare, 0)
-        elif self._wanted and self._wanted[0] == self._put_by:  # it is being made
+        elif self.recycler.request(finish):
+            pass
+        elif self._wanted and self._wanted[0] == self.put_by:  # it is being made
             self._wanted[0] = finish
         else:
             self._wanted.append(finish)
@@ -542,12 +583,34 @@ class SystrapPlatform:
 
     def prepare_space(self) -> None:
         """One is going to be asked for: have it made meanwhile. It waits, in its first call, as long as it takes."""
-        if not self._wanted and (self._spare is None or self._spare.dead):
-            self._wanted.append(self._put_by)
+        if not self._wanted and self.recycler.pending is None and not self._spares_left():
+            self._wanted.append(self.put_by)
             self._next_space()
 
-    def _put_by(self, context: SystrapContext | None, result: int) -> None:
-        self._spare = context
+    def put_by(self, context: SystrapContext | None, result: int) -> None:
+        """`context`, of an empty address space, waits until one is asked for."""
+        if context is not None:
+            self.spares.append(context)
+
+    def _take_spare(self) -> SystrapContext | None:
+        spares = self.spares
+        while spares:
+            spare = spares.pop()
+            if not spare.dead:
+                return spare
+        return None
+
+    def _spares_left(self) -> int:
+        """How many wait; those that died meanwhile are forgotten."""
+        if any(spare.dead for spare in self.spares):
+            self.spares = [spare for spare in self.spares if not spare.dead]
+        return len(self.spares)
+
+    def recycle(self, space: SystrapAddressSpace) -> bool:
+        """Whether the host process of `space`, which is being released, becomes a spare one."""
+        if self.pristine is None or self._wanted or self._spares_left() >= _MAX_SPARES:
+            return False
+        return self.recycler.take(space)
 
     def _next_space(self) -> None:
         pristine = self.pristine
@@ -586,7 +649,7 @@ class SystrapPlatform:
         map are handed in with the answer, and need no notification of their own.
         """
         others = [chunk for chunk in parent.space.regions if chunk > 0]
-        space = SystrapAddressSpace(self, self._allocate_region())
+        space = SystrapAddressSpace(self, self._allocate_region(), parent.space)
         # the first slots are what a child maps of its own; they lie over its parent's
         index = space.take_slot(parent.index % layout.SLOTS_PER_REGION)
         context = self._prepare(space, index, fresh=not copy_frame)
@@ -697,6 +760,8 @@ class SystrapPlatform:
         waits: bool = False,
     ) -> SystrapContext:
         arena = self.arena
+        if parent is not self.pristine:
+            parent.space.multiplied = True
         if copy:
             self._copy_frame(parent, context)
         arena.i64[(context.at + layout.RESULT) // 8] = 0
@@ -823,14 +888,18 @@ class SystrapPlatform:
     def _judge(self, pid: int, nr: int, ip: int, args: tuple[int, ...], ident: int) -> int | None:
         """None: go on, it is what was posted. Else the negative errno to answer (0: done, do not carry it out)."""
         image = self.image
+        known = self.by_tid.get(pid)
+        if known is not None and known is self.recycler.pending:
+            return self.recycler.judge(ip, ident)
         if ip in (image.child_region_ip, image.hello_ip):
             return self._judge_child(pid, ip, args, ident)
-        known = self.by_tid.get(pid)
         if known is None:
             return -errno.EPERM
         if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
             known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
+        if nr == _NR_MMAP and args[3] & _MAP_SHARED:
+            known.space.shares = True
         only_files = args == HAND_IN
         refused = self.hand_in(ident, known.expected_files(), only_files)
         if refused:
@@ -946,6 +1015,7 @@ class SystrapPlatform:
 
     def arm(self) -> None:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""
+        self.recycler.give_up()  # it had its time, see `busy`
         self.arena.u32[self._armed_i] = 1
 
     def disarm(self) -> None:
@@ -975,7 +1045,9 @@ class SystrapPlatform:
         """Answer what the stubs ask while operations are under way."""
         for _ in range(_NOTIFICATIONS_AT_ONCE):
             if not self._serve_notification():
-                return
+                break
+        if self.recycler.pending is not None:
+            self.recycler.look()
 
     def take(self, stopped: Iterable[SystrapContext]) -> list[SystrapContext]:
         """Take the events of contexts that `scan` gave; internal ones are carried on with, the others are returned."""
@@ -989,7 +1061,7 @@ class SystrapPlatform:
             ready = [context for context in self.active if u32[context.state_i] == 1 and context.in_guest]
             if ready:
                 return self._take(ready)
-            if self.posted or self._children:
+            if self.posted or self._children or self.recycler.pending is not None:
                 self.serve_notifications()
             now = time.monotonic_ns()
             if not deadline:
@@ -1067,10 +1139,11 @@ class SystrapPlatform:
             space.cpu_seen_ns.pop(pid, None)
             if space.retired:
                 self.retire(space)
+            self.recycler.lost(pid)
 
     def counts(self) -> dict[str, int]:
-        """What is there now, by name, but for the spare: for logs and for tests that look for leaks."""
-        spare = int(self._spare is not None and not self._spare.dead)
+        """What is there now, by name, but for spare ones: for logs and for tests that look for leaks."""
+        spare = self._spares_left() + int(self.recycler.pending is not None)
         return {
             "processes": len(self.spaces_by_pid) - spare,
             "contexts": len(self.by_tid) - spare,

@@ -16,6 +16,7 @@ DIE = (
     "ring_other_fd ring_arena ring_longer ring_pwrite close_other_call exit_alone exit_group_there exit_leader "
     "map_stub map_other_call map_shared_arena unmap_there unmap_other_call "
     "op_mmap_vdso op_munmap_vdso op_protect_vdso op_mmap_anywhere op_mmap_grows close_doorbell close_arena "
+    "op_mmap_shared recycle recycled wipe_other_range recycle_doorbell "
     "advise_stub advise_remove advise_other_call "
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()

@@ -195,14 +195,36 @@ def test_nothing_is_let_through_unasked_on_the_vdso(vdso: tuple[int, int]) -> No
                         assert action == bpf.ALLOW, (nr, hex(low), hex(length))
 
 
-def test_host_never_chooses_where_memory_comes_unasked() -> None:
+def test_host_neither_chooses_where_memory_comes_unasked_nor_shares_it() -> None:
     image = stub_image.load()
     code = bpf.decode(guest_filter.program(image, VDSO))
-    for flags in (0x22, 0x100022, 0x132, 0x02):
+    for flags in (0x22, 0x100022, 0x132, 0x02, 0x31, 0x33):  # or has others share it
         args = (1 << 40, 4096, 3, flags, layout.DONATED_FD, 0)
         for ip in (image.op_ip, image.map_ip):
             assert bpf.run(code, bpf.Data(9, bpf.X86_64, ip, args).pack()) == bpf.NOTIFY
         assert not guest_filter.is_direct(9, args, VDSO)
+
+
+def test_wiping_is_these_three_calls_and_closes_no_more_than_others() -> None:
+    image = stub_image.load()
+    code = bpf.decode(guest_filter.program(image, VDSO))
+    wanted = {
+        image.wipe_low_ip: (0, layout.STUB_BASE),
+        image.wipe_middle_ip: (layout.STUB_END, VDSO[0]),
+        image.wipe_high_ip: (VDSO[1], layout.USER_END),
+    }
+    for ip, (low, high) in wanted.items():
+        assert bpf.run(code, bpf.Data(11, bpf.X86_64, ip, (low, high - low, 0, 0, 0, 0)).pack()) == bpf.ALLOW
+        for start, length in ((low + 4096, high - low), (low, high - low + 4096), (low, 4096), (low + (1 << 32), 4096),
+                              (low, high - low + (1 << 32))):  # fmt: skip
+            action = bpf.run(code, bpf.Data(11, bpf.X86_64, ip, (start, length, 0, 0, 0, 0)).pack())
+            assert action == bpf.KILL_PROCESS
+        assert bpf.run(code, bpf.Data(9, bpf.X86_64, ip, (low, high - low, 0, 0, 0, 0)).pack()) == bpf.KILL_PROCESS
+    for fd, action in ((layout.DOORBELL_FD, bpf.KILL_PROCESS), (layout.ARENA_FD, bpf.KILL_PROCESS), (64, bpf.ALLOW)):
+        for ip in (image.close_ip, image.recycle_close_ip):
+            assert bpf.run(code, bpf.Data(3, bpf.X86_64, ip, (fd | 7 << 32, 0, 0, 0, 0, 0)).pack()) == action
+    for ip in (image.recycle_ip, image.recycled_ip):
+        assert bpf.run(code, bpf.Data(9, bpf.X86_64, ip).pack()) == bpf.NOTIFY
 
 
 def test_every_system_call_instruction_of_the_stub_is_a_known_one() -> None:

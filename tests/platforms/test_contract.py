@@ -133,8 +133,8 @@ def made_ahead(harness: Any) -> Any:
     platform = harness.platform
     platform.prepare_space()
     platform.prepare_space()  # there is one already, or it is being made
-    contract._pump(harness, lambda: platform._spare is not None and not platform._spare.dead)
-    return platform._spare
+    contract._pump(harness, lambda: any(not spare.dead for spare in platform.spares))
+    return platform.spares[-1]
 
 
 def taken(harness: Any) -> Any:
@@ -176,7 +176,7 @@ def request_takes_the_spare_that_is_being_made(harness: Any) -> None:
     platform.new_space(lambda context, result: made.append(context))
     platform.new_space(lambda context, result: made.append(context))
     contract._pump(harness, lambda: len(made) == 2)
-    assert platform._spare is None
+    assert not platform.spares
     assert platform.counts()["processes"] == 3  # the pristine one and these
     for context in made:
         assert contract.ops(harness, context, contract.mmap_op(CODE)) == [CODE]

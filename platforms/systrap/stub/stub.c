@@ -26,6 +26,7 @@ extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
+extern void stub_recycle(void) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, G_EFL = 17, GREGS = 23 };
@@ -34,6 +35,7 @@ enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15 };
 #define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
 
 extern char stub_text_end[];
+extern char stub_recycle_begin[] __attribute__((visibility("hidden"))), stub_recycle_end[] __attribute__((visibility("hidden")));
 extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_fault[];
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
 extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
@@ -156,6 +158,8 @@ u32 stub_serve(u64 slot) {
         break;
       case COMMAND_EXIT:
         stub_exit();
+      case COMMAND_RECYCLE:
+        stub_recycle();
       default:
         return command;
     }
@@ -200,6 +204,8 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
   volatile u64 *gregs = (volatile u64 *)(uc + UC_GREGS);
   u64 rip = gregs[G_RIP];
   u32 kind = FAULT;
+  /* Nobody sends one to a process that is being recycled: it is a trap that its guest set (the trap flag). */
+  if (rip >= (u64)stub_recycle_begin && rip < (u64)stub_recycle_end) stub_exit();
   /* A local call is on its way to nobody: the Sentry's kick must not be lost in it, and its faults are the guest's. Either
    * it becomes an ordinary call, or, when it is over but for the jump, this came behind it. */
   for (const struct local *l = stub_locals; rip >> 32 == STUB_BASE >> 32 && l->begin; l++) {

@@ -23,6 +23,11 @@ static void op_munmap_vdso(void) { jump(IP_op_ip, 0, SYS_munmap, vdso() - 4096, 
 static void op_protect_vdso(void) { jump(IP_op_ip, 0, SYS_mprotect, vdso(), 4096, 0, 0, 0, 0); }
 static void op_mmap_anywhere(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 3, ANON & ~MAP_FIXED, -1, 0); }
 static void op_mmap_grows(void) { jump(IP_op_ip, 0, SYS_mmap, STUB_END + (2L << 32), 4096, 3, ANON | MAP_GROWSDOWN, -1, 0); }
+static void op_mmap_shared(void) { jump(IP_op_ip, 0, SYS_mmap, TARGET, 4096, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0); }
+static void recycle(void) { jump(IP_recycle_ip, 0, SYS_mmap, 0, 0, 0, 0, 0, 0); }
+static void recycled(void) { jump(IP_recycled_ip, 0, SYS_mmap, 0, 0, 0, 0, 0, 0); }
+static void wipe_other_range(void) { jump(IP_wipe_middle_ip, 0, SYS_munmap, STUB_BASE, STUB_END - STUB_BASE, 0, 0, 0, 0); }
+static void recycle_doorbell(void) { jump(IP_recycle_close_ip, 0, SYS_close, DOORBELL_FD, 0, 0, 0, 0, 0); }
 static void op_protect_read(void) { jump(IP_op_ip, 0, SYS_mprotect, STUB_BASE, 4096, 1, 0, 0, 0); }
 static void op_protect_write(void) { jump(IP_op_ip, 0, SYS_mprotect, (long)&op_mmap & -4096, 4096, 7, 0, 0, 0); }
 static void op_remove(void) { jump(IP_op_ip, 0, SYS_madvise, STUB_BASE + SLOTS, SLOT_SIZE, 9, 0, 0, 0); }
@@ -212,7 +217,7 @@ static void fake_slot(void) {
 #define A(n) {#n, n}
 const struct attack attacks[] = {
     A(op_mmap), A(op_mmap_stub), A(op_mmap_header), A(op_mmap_across), A(op_munmap_across),
-    A(op_mmap_vdso), A(op_munmap_vdso), A(op_protect_vdso), A(op_mmap_anywhere), A(op_mmap_grows), A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_closed), A(op_file_refused), A(op_file_anonymous), A(op_file_faulted), A(op_file_forked), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
+    A(op_mmap_vdso), A(op_munmap_vdso), A(op_protect_vdso), A(op_mmap_anywhere), A(op_mmap_grows), A(op_mmap_shared), A(recycle), A(recycled), A(wipe_other_range), A(recycle_doorbell), A(op_munmap_all), A(op_munmap_end), A(op_protect_read), A(op_protect_write), A(op_remove), A(op_file), A(op_file_closed), A(op_file_refused), A(op_file_anonymous), A(op_file_faulted), A(op_file_forked), A(op_file_shared), A(op_file_on_stub), A(op_file_arena), A(op_hand_in), A(op_munmap), A(op_mprotect), A(op_mremap), A(op_madvise), A(op_arena), A(op_write), A(op_execve),
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
     A(child_region), A(child_region_elsewhere), A(child_region_own), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
