@@ -35,6 +35,7 @@ _vm_scatter = lib.sentrio_vm_scatter
 _from_buffer = ffi.from_buffer
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
+_IOVEC: Final = struct.Struct("<QQ")
 IOV_MAX: Final = 1024
 _ADDRESS_END: Final = 0x7FFF_FFFF_F000
 
@@ -113,8 +114,11 @@ class UserMemory:
 
     def read_together(self, pieces: Sequence[tuple[int, int]]) -> list[bytes]:
         """Several (address, count) in one copy when they lie near each other, as arguments on a stack do. EFAULT."""
-        low = min(addr for addr, _ in pieces)
-        span = max(addr + count for addr, count in pieces) - low
+        low, high = _ADDRESS_END, 0
+        for addr, count in pieces:
+            low = min(low, addr)
+            high = max(high, addr + count)
+        span = high - low
         if span > _NEAR:
             return [self.read(addr, count) for addr, count in pieces]
         try:
@@ -130,10 +134,12 @@ class UserMemory:
             return
         if self.pending is not None:
             self.flush()
-        data = b"".join([piece for _, piece in pieces])
-        iovecs = struct.pack(f"<{2 * len(pieces)}Q", *[word for addr, piece in pieces for word in (addr, len(piece))])
-        count = len(pieces)
-        if _vm_scatter(self.space.vm_pid, _from_buffer(iovecs), count, _from_buffer(data), len(data)) != len(data):
+        data = iovecs = b""
+        for addr, piece in pieces:
+            data += piece
+            iovecs += _IOVEC.pack(addr, len(piece))
+        buffers = _from_buffer(iovecs), len(pieces), _from_buffer(data)
+        if _vm_scatter(self.space.vm_pid, *buffers, len(data)) != len(data):
             raise LinuxError(errno.EFAULT)
 
     def write(self, addr: int, data: Buffer) -> None:

@@ -273,14 +273,16 @@ def _store_remaining(task: Task, deadline_ns: int, addr: int, pack: Callable[[in
 
 
 # --- select ---
-_SELECT_SETS: Final = (po.SELECT_READ, po.SELECT_WRITE, po.SELECT_EXCEPT)
+_LEAST_TABLE: Final = 64  # descriptors
+_CLOSED: Final = po.POLLNVAL | po.POLLIN | po.POLLOUT  # of one that was closed while the call waited
 
 
 def _bits_and_bytes(task: Task, count: int) -> tuple[int, int]:
     """How many bits of each set count, and the bytes they lie in. EINVAL: count < 0."""
     if count < 0:
         raise LinuxError(errno.EINVAL)
-    count = min(count, _table_size(max(task.files.files, default=0)))
+    if count > _LEAST_TABLE:
+        count = min(count, _table_size(max(task.files.files, default=0)))
     return count, (count + 63) // 64 * 8
 
 
@@ -297,68 +299,77 @@ def _select(
     given = [addr for addr in addrs if addr and length]
     if sets is None:
         sets = mm.read_together([(addr, length) for addr in given]) if given else []
-    left_over = iter(sets)
     limit = (1 << count) - 1
-    wanted = [int.from_bytes(next(left_over), "little") & limit if addr and length else 0 for addr in addrs]
-    entries: list[tuple[int, int]] = []  # descriptor, poll bits that matter to some set
-    left = wanted[0] | wanted[1] | wanted[2]
+    raws = iter(sets)
+    reads, writes, excepts = [int.from_bytes(next(raws), "little") & limit if addr and length else 0 for addr in addrs]
+    entries: list[tuple[int, int, int]] = []  # descriptor, its bit, poll bits that matter to some set
+    left = reads | writes | excepts
     while left:
-        fd = (left & -left).bit_length() - 1
-        left &= left - 1
+        bit = left & -left
+        left ^= bit
+        fd = bit.bit_length() - 1
         if fd not in files:
             raise LinuxError(errno.EBADF)
-        bits = 0
-        for mask, chosen in zip(_SELECT_SETS, wanted, strict=True):
-            if chosen >> fd & 1:
-                bits |= mask
-        entries.append((fd, bits))
+        bits = po.SELECT_READ if reads & bit else 0
+        if writes & bit:
+            bits |= po.SELECT_WRITE
+        if excepts & bit:
+            bits |= po.SELECT_EXCEPT
+        entries.append((fd, bit, bits))
 
-    def write_back(sets: list[int]) -> None:
+    def write_back(*found: int) -> None:
         if given:
             mm.write_together(
-                [
-                    (addr, chosen.to_bytes(length, "little"))
-                    for addr, chosen in zip(addrs, sets, strict=True)
-                    if addr and length
-                ]
+                [(addr, chosen.to_bytes(length, "little")) for addr, chosen in zip(addrs, found, strict=True) if addr]
             )
 
+    def look() -> int:
+        """How many bits are ready, and written back; 0: none."""
+        now = task.files.files
+        readable = writable = exceptional = ready = 0
+        for fd, bit, bits in entries:
+            file = now.get(fd)
+            state = (_CLOSED if file is None else file.poll()) & bits
+            if not state:
+                continue
+            if reads & bit and state & po.SELECT_READ:
+                readable |= bit
+                ready += 1
+            if writes & bit and state & po.SELECT_WRITE:
+                writable |= bit
+                ready += 1
+            if excepts & bit and state & po.SELECT_EXCEPT:
+                exceptional |= bit
+                ready += 1
+        if ready:
+            write_back(readable, writable, exceptional)
+        return ready
+
     def attempt() -> int:
-        found = [0, 0, 0]
-        ready = 0
-        for fd, bits in entries:
-            file = task.files.files.get(fd)
-            state = po.POLLNVAL | po.POLLIN | po.POLLOUT if file is None else file.poll()
-            if state & bits:
-                for index, mask in enumerate(_SELECT_SETS):
-                    if state & mask and wanted[index] >> fd & 1:
-                        found[index] |= 1 << fd
-                        ready += 1
+        ready = look()
         if not ready:
             raise WouldBlock
-        write_back(found)
         return ready
 
     def timed_out() -> int:
-        write_back([0, 0, 0])
+        write_back(0, 0, 0)
         return 0
 
-    try:
-        return attempt()
-    except WouldBlock:
-        if _bind_signal_files(task, (fd for fd, _ in entries)):
-            with suppress(WouldBlock):
-                return attempt()
-        if deadline_ns == 0:
-            return timed_out()
-    queues = [(files[fd].queue, bits | _ALWAYS) for fd, bits in entries]
+    ready = look()
+    if not ready and _bind_signal_files(task, (fd for fd, _, _ in entries)):
+        ready = look()
+    if ready:
+        return ready
+    if deadline_ns == 0:
+        return timed_out()
+    queues = [(files[fd].queue, bits | _ALWAYS) for fd, _, bits in entries]
     return Wait(attempt, queues, deadline_ns=deadline_ns, on_timeout=timed_out)
 
 
 def _table_size(highest: int) -> int:
     """How many descriptors Linux's table would hold (fs/file.c alloc_fdtable): select(2) looks at no bit beyond."""
-    if highest < 64:
-        return 64
+    if highest < _LEAST_TABLE:
+        return _LEAST_TABLE
     slots: int = highest // 128 + 1
     return 128 << (slots - 1).bit_length()
 
