@@ -197,6 +197,20 @@ def test_what_goes_arrives_in_order_and_a_full_ring_blocks() -> None:
     assert got == sent
 
 
+def test_a_sleeping_writer_is_woken_by_the_doorbell() -> None:
+    guest = FarGuest()
+    fd, ours, _, rings = busy(guest)
+    guest.file(fd).flags &= ~so.SOCK_NONBLOCK
+    at = guest.put(bytes(CHUNK))
+    for _ in range(TX_BYTES // CHUNK):
+        assert guest.call(sys_write, fd, at, CHUNK) == CHUNK
+    assert guest.call(sys_write, fd, at, CHUNK) is None
+    assert len(rings.take()) == TX_BYTES and rings.came.take_waiting()
+    ours.send(b"!")
+    guest.news()
+    assert guest.wake() == CHUNK and rings.take() == bytes(CHUNK)
+
+
 def test_a_sleeping_service_is_woken() -> None:
     guest = FarGuest()
     fd, ours, _, rings = busy(guest)
