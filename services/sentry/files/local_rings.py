@@ -15,8 +15,6 @@ that a reader waits as for a writer that does not write.
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -37,7 +35,7 @@ from protocol.rings import (
     mapping_bytes,
 )
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.files.ring_end import RingEnd
+from services.sentry.files.ring_end import RingEnd, make_ring_memory
 from services.sentry.mm.user_memory import CARRIED_MAX
 
 if TYPE_CHECKING:
@@ -50,8 +48,6 @@ BUSY: Final = 131_072
 """So much is moved by plain calls before rings are worth their making, each call counted as CALL_COST bytes beside."""
 CALL_COST: Final = 128
 _LIMIT_OF_RINGS: Final = 256
-_F_ADD_SEALS: Final = 1033
-_SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _NEVER: Final = 1 << 63  # a tail so far from any head cannot be
 _READABLE: Final = po.POLLIN | po.POLLRDNORM
@@ -67,14 +63,7 @@ class LocalRings:
         if LocalRings.count >= _LIMIT_OF_RINGS:
             raise MemoryError("too many rings")
         self.length = mapping_bytes(size, size if rings == 2 else 0)
-        self.fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(self.fd, self.length)
-            fcntl.fcntl(self.fd, _F_ADD_SEALS, _SEALS)
-            self.map = mmap.mmap(self.fd, self.length)
-        except BaseException:
-            os.close(self.fd)
-            raise
+        self.fd, self.map = make_ring_memory(self.length)
         LocalRings.count += 1
 
     def close(self) -> None:
@@ -180,7 +169,7 @@ class LocalRing:
         if not count:
             return 0
         if count <= CARRIED_MAX:
-            mm.write(addr, self._copy(count))
+            mm.write(addr, self._copy(self._u64[HEAD // 8], count))
         else:
             start = self._u64[HEAD // 8] & self._mask
             first = min(count, self.size - start)
@@ -196,7 +185,7 @@ class LocalRing:
     def take(self, count: int) -> bytes:
         """Up to `count` bytes."""
         count = min(count, self.used())
-        data = self._copy(count)
+        data = self._copy(self._u64[HEAD // 8], count)
         if count:
             self._read(count)
         return data
@@ -210,8 +199,9 @@ class LocalRing:
             data = self.take(count)
         return data
 
-    def _copy(self, count: int) -> bytes:
-        start = self._u64[HEAD // 8] & self._mask
+    def _copy(self, start: int, count: int) -> bytes:
+        """`count` bytes from the position `start` on."""
+        start &= self._mask
         end = start + count
         if end <= self.size:
             return bytes(self._bytes[start:end])
@@ -291,13 +281,7 @@ class LocalRing:
         tail = int(lib.sentrio_exchange(self._base + TAIL, _NEVER))
         head = int(lib.sentrio_exchange(self._base + HEAD, 0))
         used = (tail - head) & _MASK
-        if used > self.size:
-            return b""
-        start = head & self._mask
-        end = start + used
-        if end <= self.size:
-            return bytes(self._bytes[start:end])
-        return b"".join((self._bytes[start:], self._bytes[: end - self.size]))
+        return self._copy(head, used) if used <= self.size else b""
 
 
 class LocalEnd(RingEnd):

@@ -7,6 +7,9 @@ he uses it, and his flag in the memory (who waits) is what the stub goes by.
 
 from __future__ import annotations
 
+import fcntl
+import mmap
+import os
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
@@ -17,9 +20,23 @@ if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["RingEnd", "may_publish"]
+__all__ = ["RingEnd", "make_ring_memory", "may_publish"]
 
 _NOT_WITH: Final = fc.O_ASYNC | fc.O_DIRECT | fc.O_PATH
+_F_ADD_SEALS: Final = 1033
+_SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
+
+
+def make_ring_memory(length: int) -> tuple[int, mmap.mmap]:
+    """A memory file of that many bytes whose size nobody can change, and its mapping here. OSError: there is none."""
+    fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, length)
+        fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+        return fd, mmap.mmap(fd, length)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 class RingEnd:

@@ -1,8 +1,8 @@
 """The rings of a busy connection: its bytes move through memory that the socket service maps too (protocol/rings.py).
 
 The first ring is what comes (`rx`), the second what goes (`tx`). The host socket that carried the stream until then is
-left with its end, and with doorbells: a byte of any value that says "look at the rings". `delivered` and `before` are
-how many bytes of the stream came and went by the host socket: the ring's first byte is the next one.
+left with its end, and with doorbells: a byte of any value that says "look at the rings". `delivered` is how many bytes
+of the stream came by the host socket: the ring's first byte is the next one.
 
 The memory is the Sentry's own memfd, which cannot be made shorter, and may be mapped into the guest whose stream it is.
 Whatever the other side writes is a number that is checked, or bytes that are the guest's business.
@@ -11,8 +11,6 @@ Errors: ProtocolViolation, when the other side's positions cannot be.
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -20,21 +18,21 @@ from platforms.systrap.file_rows import RingPlace
 from platforms.systrap.layout import IN_SIZE
 from protocol.rings import DATA, WORDS_BYTES, Consumer, Producer, mapping_bytes
 from services.sentry.errors import LinuxError
+from services.sentry.files.ring_end import make_ring_memory
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["BUSY_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
+__all__ = ["BUSY_BYTES", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
 
 #: So much passes by the host socket before rings are worth their making.
 BUSY_BYTES: Final = 131_072
 #: Large enough that either side does a few large segments at a time, small enough to stay in a processor's cache.
 RX_BYTES: Final = 1 << 19
 TX_BYTES: Final = 1 << 19
-_F_ADD_SEALS: Final = 1033
-_SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
 _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
+MAPPING_BYTES: Final = mapping_bytes(RX_BYTES, TX_BYTES)
 RX_PLACE: Final = RingPlace(0, DATA, RX_BYTES, RX_BYTES)
 TX_PLACE: Final = RingPlace(WORDS_BYTES, DATA + RX_BYTES, TX_BYTES, TX_BYTES)
 
@@ -44,21 +42,13 @@ class StreamRings:
     positions. OSError: the host gives no memory file.
     """
 
-    __slots__ = ("before", "delivered", "fd", "rx", "shared", "tx")
+    __slots__ = ("delivered", "fd", "rx", "shared", "tx")
 
-    def __init__(self, before: int) -> None:
-        self.before = before
+    def __init__(self) -> None:
         self.delivered = 0
         self.shared = False
-        self.fd = os.memfd_create("stream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            length = mapping_bytes(RX_BYTES, TX_BYTES)
-            os.ftruncate(self.fd, length)
-            fcntl.fcntl(self.fd, _F_ADD_SEALS, _SEALS)
-            memory = memoryview(mmap.mmap(self.fd, length))
-        except BaseException:
-            os.close(self.fd)
-            raise
+        self.fd, mapping = make_ring_memory(MAPPING_BYTES)
+        memory = memoryview(mapping)
         self.rx = Consumer(memory, 0, DATA, RX_BYTES)
         self.tx = Producer(memory, 1, DATA + RX_BYTES, TX_BYTES)
 

@@ -17,14 +17,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_OFFSET
-from protocol.rings import mapping_bytes
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.ring_end import RingEnd
 from services.sentry.sockets.base import READABLE, SEND_SHUT
@@ -37,6 +36,7 @@ from services.sentry.sockets.inet.netstack.channel_unsafe import (
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
 from services.sentry.sockets.inet.netstack.stream_rings import (
     BUSY_BYTES,
+    MAPPING_BYTES,
     RX_BYTES,
     RX_PLACE,
     TX_BYTES,
@@ -46,6 +46,8 @@ from services.sentry.sockets.inet.netstack.stream_rings import (
 from services.sentry.sockets.inet.netstack.tcp_info import number_of, pack_untrusted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.sockets.inet.addresses import Endpoint
     from services.sentry.sockets.inet.netstack.provider import NetstackProvider
@@ -81,7 +83,7 @@ class FarEnd(RingEnd):
     __slots__ = ("far",)
 
     def __init__(self, far: FarStream, rings: StreamRings) -> None:
-        super().__init__(rings.fd, mapping_bytes(RX_BYTES, TX_BYTES), RX_PLACE, TX_PLACE, True)
+        super().__init__(rings.fd, MAPPING_BYTES, RX_PLACE, TX_PLACE, True)
         self.far = far
 
     def moved(self) -> None:
@@ -412,7 +414,7 @@ class FarStream:
         if self.sent >= BUSY_BYTES and not self.tried:
             self._ask_for_rings()
         if self.rings is not None:
-            return self._put(self.rings, data)
+            return self._put(self.rings, self.rings.put, data)
         if self.blocked:
             raise WouldBlock
         try:
@@ -430,17 +432,21 @@ class FarStream:
         self.unasked += taken + _WRITE_OVERHEAD
         return taken
 
-    def _put(self, rings: StreamRings, data: bytes) -> int:
-        """As `send`, into the ring."""
+    def _put(self, rings: StreamRings, put: Callable[..., int], *what: Any) -> int:
+        """As `send`, into the ring: `put` is rings.put or rings.copy_in, `what` its arguments but the last."""
         self._adopt(rings)
         try:
-            taken = rings.put(data, self.fd)
+            taken = put(*what, self.fd)
             if not taken and rings.has_room():  # since a moment ago
-                taken = rings.put(data, self.fd)
-            return self._was_put(taken)
+                taken = put(*what, self.fd)
         except ProtocolViolation:
             self._violated()
             raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
+        if not taken:
+            self.blocked = self.socket.no_space = True
+            raise WouldBlock
+        self.sent += taken
+        return taken
 
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """As `send`, from guest memory straight into the ring, which there is. EFAULT."""
@@ -448,23 +454,8 @@ class FarStream:
         assert rings is not None
         if self.provider.flushes_soon:
             self.provider.flush()
-        self._adopt(rings)
-        try:
-            taken = rings.copy_in(mm, addr, count, self.fd)
-            if not taken and rings.has_room():
-                taken = rings.copy_in(mm, addr, count, self.fd)
-            taken = self._was_put(taken)
-            self._offer(rings)
-            return taken
-        except ProtocolViolation:
-            self._violated()
-            raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
-
-    def _was_put(self, taken: int) -> int:
-        if not taken:
-            self.blocked = self.socket.no_space = True
-            raise WouldBlock
-        self.sent += taken
+        taken = self._put(rings, rings.copy_in, mm, addr, count)
+        self._offer(rings)
         return taken
 
     def _send_urgent(self, data: bytes) -> int:
@@ -535,7 +526,7 @@ class FarStream:
         if client is None or not provider.has_rings or self.ending or not self.alive or self.urgent_at >= 0:
             return
         try:
-            rings = StreamRings(self.sent)
+            rings = StreamRings()
         except OSError:
             return
         try:
