@@ -52,7 +52,8 @@ _UC_FLAGS: Final = 0x1 | 0x2 | 0x4  # FP_XSTATE, SIGCONTEXT_SS, STRICT_RESTORE_S
 
 # An mmap that is never carried out: its notification is the moment to hand files in. Nothing else is asked with it.
 HAND_IN: Final = (0, 0, 0, 2, _MASK, 0)
-_NR_MMAP, _NR_CLOSE = 9, 3
+_NR_MMAP, _NR_CLOSE, _NR_CLONE = 9, 3, 56
+_MAX_REPEATS: Final = 64  # of one clone
 _MASK_OF_SIGNALS: Final = _MASK & ~(layout.MASK_SHARED | layout.MASK_TRAPS)
 _Expected: TypeAlias = "tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]"  # number, arguments, (fd, its number)
 
@@ -124,6 +125,7 @@ class SystrapContext:
         "in_length_i",
         "_position",
         "_regs",
+        "_repeated",
         "args",
         "at",
         "awaiting",
@@ -212,6 +214,7 @@ class SystrapContext:
         self.kept = 0  # the descriptor of a file that stays handed in until the next call, see `_post`
         self._kept_file = -1  # the host file that it is
         self._position = 0
+        self._repeated = 0  # how often a clone was made again, see `repeats`
         self._leaving = False  # the thread goes back to the guest by itself after what was posted
         self._first_row = 0  # of the operations themselves, and how many they are
         self._op_rows = 0
@@ -563,7 +566,8 @@ class SystrapContext:
             done([-errno.ENOMEM])
             return
         self._done = done
-        self._expected = [(56, args, ())]
+        self._expected = [(_NR_CLONE, args, ())]
+        self._repeated = 0
         self._first_row, self._op_rows = 0, 1
         self._position = 0
         self.platform.arena.u32[self._command_i] = layout.COMMAND_CLONE
@@ -585,6 +589,15 @@ class SystrapContext:
     def expected_files(self) -> tuple[tuple[int, int], ...]:
         """What goes with it: host files and the descriptors that they become."""
         return self._expected[self._position][2]
+
+    def repeats(self, nr: int, args: tuple[int, ...]) -> bool:
+        """Whether this is the clone that was let through last, made again: a signal without a handler (a stop, a
+        debugger, the host's freezer) sends clone(2) back to its start. A guest could say so too, so not for ever.
+        """
+        if nr != _NR_CLONE or self._position != 1 or self._expected != [(nr, args[:5], ())]:
+            return False
+        self._repeated += 1
+        return self is self.platform.pristine or self._repeated <= _MAX_REPEATS
 
     def advance(self) -> None:
         self._position += 1

@@ -896,6 +896,8 @@ class SystrapPlatform:
         if known is None:
             return -errno.EPERM
         if known.awaiting != layout.OPS_DONE or not known.expects(nr, args):
+            if known.awaiting == layout.OPS_DONE and known.repeats(nr, args):
+                return None
             known.destroy(f"system call {nr} from the stub that was not posted")
             return -errno.EPERM
         if nr == _NR_MMAP and args[3] & _MAP_SHARED:

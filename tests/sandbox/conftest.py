@@ -91,7 +91,9 @@ class Host:
         """Wait for a started command."""
         status = process.wait(DEADLINE_S)
         out, err = process.out_path, process.err_path  # type: ignore[attr-defined]
-        return Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"))
+        done = Done(status, out.read_text(errors="replace"), err.read_text(errors="replace"))
+        assert "bug while serving" not in done.err, done
+        return done
 
     def __call__(self, *words: str, status: int | None = 0, **options: Any) -> Done:
         done = self.end(self.start(*words, **options))

@@ -33,17 +33,21 @@ class SocketRow(NamedTuple):
 
 
 def tcp_rows(network: InetNetwork, domain: int) -> Iterator[SocketRow]:
-    """Listening sockets, then connections, as /proc/net/tcp has them: what is only bound does not show."""
-    for listeners in network.listeners.values():
-        for socket in listeners:
+    """Listening sockets, then connections, as /proc/net/tcp has them: what is only bound does not show.
+
+    Those that there are now: asking netstackd about one may bring word of others, that they ended for example.
+    """
+    now = network.kernel.clock.monotonic_ns()
+    network.forget_expired(now)
+    connections = list(network.connections.items())
+    for listeners in list(network.listeners.values()):
+        for socket in list(listeners):
             if socket.domain == domain:
                 yield SocketRow(
                     socket, socket.state, socket.local, socket.local_port, socket.remote, 0, socket.uid,
                     socket.inode.ino, len(socket.pending), socket.backlog,
                 )  # fmt: skip
-    now = network.kernel.clock.monotonic_ns()
-    network.forget_expired(now)
-    for ends, held in network.connections.items():
+    for ends, held in connections:
         if isinstance(held, TimeWait):
             if held.domain == domain:
                 left_ms = max(held.expires_ns - now, 0) // 1_000_000

@@ -12,6 +12,7 @@ import fcntl
 import os
 import select
 import struct
+import time
 from typing import Final
 
 from platforms._host import ffi, lib
@@ -49,6 +50,10 @@ def wait_for(fd: int, events: int, timeout_ns: int) -> int:
     """The poll(2) bits that `fd` has of `events` (and POLLERR, POLLHUP), after at most that time; 0: none."""
     entry = bytearray(_POLLFD.pack(fd, events, 0))
     found = lib.sentrio_poll(ffi.from_buffer(entry), 1, timeout_ns)
+    if found == -errno.EINTR:  # by SIGCHLD as a rule: a guest's process ended
+        until = time.monotonic_ns() + timeout_ns
+        while found == -errno.EINTR:
+            found = lib.sentrio_poll(ffi.from_buffer(entry), 1, max(until - time.monotonic_ns(), 0))
     return _POLLFD.unpack(entry)[2] if found > 0 else 0
 
 
