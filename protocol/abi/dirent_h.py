@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from protocol.abi.layout import layout
@@ -32,9 +33,18 @@ def pack_dirent64(ino: int, next_offset: int, kind: int, name: bytes) -> bytes:
 
     `next_offset` is the directory position just after this entry; `kind` is a DT_* value.
     """
-    length = (DIRENT64_HEAD.size + len(name) + 1 + 7) & ~7
-    head = DIRENT64_HEAD.pack(ino, next_offset, length, kind)
-    return (head + name).ljust(length, b"\0")
+    length = len(name)
+    record = _DIRENT64.get(length) or _dirent64(length)
+    return record.pack(ino, next_offset, record.size, kind, name)
+
+
+_DIRENT64: Final[dict[int, Struct]] = {}  # by the name's length
+
+
+def _dirent64(length: int) -> Struct:
+    size = (DIRENT64_HEAD.size + length + 1 + 7) & ~7
+    record = _DIRENT64[length] = Struct(f"{DIRENT64_HEAD.format}{size - DIRENT64_HEAD.size}s")
+    return record
 
 
 def pack_dirent(ino: int, next_offset: int, kind: int, name: bytes) -> bytes:

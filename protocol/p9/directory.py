@@ -7,6 +7,7 @@ the cookie to ask for the entries that follow; `kind` is d_type of getdents64(2)
 from __future__ import annotations
 
 from struct import Struct
+from struct import error as StructError
 from typing import Final, NamedTuple
 
 from protocol.errors import ProtocolViolation
@@ -17,8 +18,10 @@ ENTRY_BYTES: Final = 24
 ENTRY_ATTRIBUTES_TAIL: Final = Struct("<QBH")  # offset, type, length of the name; behind the record
 ENTRY_ATTRIBUTES_BYTES: Final = ATTRIBUTES_BYTES + 11
 
+ENTRY_ATTRIBUTES: Final = Struct(ATTRIBUTES.format + ENTRY_ATTRIBUTES_TAIL.format[1:])  # all but the name
+
 assert ENTRY.size == ENTRY_BYTES
-assert ATTRIBUTES.size + ENTRY_ATTRIBUTES_TAIL.size == ENTRY_ATTRIBUTES_BYTES
+assert ENTRY_ATTRIBUTES.size == ENTRY_ATTRIBUTES_BYTES
 
 
 class DirectoryEntry(NamedTuple):
@@ -41,19 +44,26 @@ def encode_entry_attributes(name: bytes, record: bytes, offset: int, kind: int) 
     return record + ENTRY_ATTRIBUTES_TAIL.pack(offset, kind, len(name)) + name
 
 
+_NAME_LENGTH: Final = Struct(f"<{ENTRY_ATTRIBUTES_BYTES - 2}xH")  # at the start of an entry with attributes
+_NO_NAMES: Final = (b"", b".", b"..")
 LISTING_HEAD: Final = Struct("<IBI")  # ecode, complete, size of the entries
 
 
 class Listing(NamedTuple):
-    """One directory of Rlistattr data. `errno`: it could not be listed; not `complete`: it did not fit."""
+    """One directory of Rlistattr data. `errno`: it could not be listed; not `complete`: it did not fit.
+
+    `entries`: each name's attributes as they came, 153 bytes, for a listing brings many that nobody asks for.
+    """
 
     errno: int
     complete: bool
-    entries: list[DirectoryEntry]
+    entries: dict[bytes, bytes]
 
 
 def decode_listings_untrusted(data: bytes, limit: int) -> list[Listing]:
-    """The blocks of Rlistattr data, at most `limit`. Raises ProtocolViolation as `decode_entries_untrusted` does."""
+    """The blocks of Rlistattr data, at most `limit`. Raises ProtocolViolation as `decode_entries_untrusted` does, and
+    for "." and "..".
+    """
     listings: list[Listing] = []
     at, end = 0, len(data)
     while at < end:
@@ -64,8 +74,29 @@ def decode_listings_untrusted(data: bytes, limit: int) -> list[Listing]:
         at = start + size
         if at > end or (code and size) or code >= 4096:
             raise ProtocolViolation("listing: entries are cut off, or stand beside an error")
-        listings.append(Listing(code, bool(complete), decode_entries_attributes_untrusted(data[start:at])))
+        listings.append(Listing(code, bool(complete), _decode_records_untrusted(data[start:at])))
     return listings
+
+
+def _decode_records_untrusted(data: bytes) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    at, end = 0, len(data)
+    unpack = _NAME_LENGTH.unpack_from
+    try:
+        while at < end:
+            (length,) = unpack(data, at)
+            start = at + ENTRY_ATTRIBUTES_BYTES
+            stop = start + length
+            found[data[start:stop]] = data[at : at + ATTRIBUTES_BYTES]
+            at = stop
+    except StructError:
+        at = -1
+    if at != end:
+        raise ProtocolViolation("listing: an entry is cut off")
+    together = b"/".join(found)
+    if together.count(b"/") > max(len(found) - 1, 0) or b"\0" in together or not found.keys().isdisjoint(_NO_NAMES):
+        raise ProtocolViolation("listing: a name is empty, a dot name, or holds a slash or NUL")
+    return found
 
 
 def _check_name_untrusted(name: bytes) -> None:

@@ -333,17 +333,23 @@ def list_attributes(connection: Connection, buffer: bytearray, at: int, end: int
     node = connection.table.get(number).node
     room = min(count, connection.msize_bytes - c.READ_OVERHEAD_BYTES)
     parts: list[bytes] = []
-    for path in [[name] for name in names] or [[]]:
+    wanted: list[bytes | None] = [*names] or [None]
+    for name in wanted:
         room -= LISTING_HEAD.size
         if room < 0:
             break
-        code, fits, entries = _whole_listing(node, path, room)
-        if not fits and parts:
+        code = 0
+        entries: list[bytes] | None = []
+        try:
+            entries = node.list_whole(name, room)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if entries is None and parts:
             break  # the client asks for it again
-        data = b"".join(entries)
+        data = b"".join(entries or ())
         room -= len(data)
-        parts += (LISTING_HEAD.pack(code, fits, len(data)), data)
-        if not fits:
+        parts += (LISTING_HEAD.pack(code, entries is not None, len(data)), data)
+        if entries is None:
             break
     data = b"".join(parts)
     return _RDATA.pack(_RDATA.size + len(data), c.RLISTATTR, tag, len(data)) + data
@@ -371,32 +377,6 @@ def open_fds(connection: Connection, buffer: bytearray, at: int, end: int, tag: 
             records.append(_OPENED.pack(0, steps[-1].qid_path))
     data = b"".join(records)
     return _RDATA.pack(_RDATA.size + len(data), c.ROPENFDS, tag, len(data)) + data
-
-
-def _whole_listing(node: Node, path: list[bytes], room: int) -> tuple[int, bool, list[bytes]]:
-    """(errno, whether it fits in `room`, records). An entry that vanishes while it is listed is left out."""
-    code, _, _, opened, file = node.walk_open(path, c.L_DIRECTORY)
-    if opened is None or file is None:
-        return code, True, []
-    parts: list[bytes] = []
-    try:
-        for entry, _, cookie, kind in file.entries(0):
-            if entry in (b".", b".."):
-                continue
-            room -= ENTRY_ATTRIBUTES_BYTES + len(entry)
-            if room < 0:
-                return 0, False, []
-            try:
-                record = _pack_attributes(*file.entry_attributes(entry))
-            except FileNotFoundError:
-                continue
-            parts.append(encode_entry_attributes(entry, record, cookie, kind))
-    except OSError as error:
-        return error.errno or errno.EIO, True, []
-    finally:
-        file.close()
-        opened.release()
-    return 0, True, parts
 
 
 def clunk(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:

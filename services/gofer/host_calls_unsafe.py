@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 HOST_SYSCALLS: Final = (
     "openat2",
@@ -118,13 +118,8 @@ class Statx(NamedTuple):
     mnt_id: int
 
 
-class RawEntry(NamedTuple):
-    """One struct linux_dirent64. `cookie`: the position behind it; `kind`: DT_*."""
-
-    ino: int
-    cookie: int
-    kind: int
-    name: bytes
+RawEntry: TypeAlias = tuple[int, int, int, bytes]
+"""One struct linux_dirent64: ino, cookie (the position behind it), kind (DT_*), name."""
 
 
 def _error() -> OSError:
@@ -150,9 +145,14 @@ def statx_fd(fd: int) -> Statx:
 
 def statx_at(dir_fd: int, name: bytes) -> Statx:
     """statx(2) of one name in a directory, never through a symlink or an automount."""
+    return Statx._make(statx_fields_at(dir_fd, name))
+
+
+def statx_fields_at(dir_fd: int, name: bytes) -> tuple[int, ...]:
+    """The same as a plain tuple: what a listing makes for each entry."""
     if _at(_SYS_STATX, dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_WANTED, _stat_address) < 0:
         raise _error()
-    return Statx._make(_STATX.unpack_from(_stat_buffer))
+    return _STATX.unpack_from(_stat_buffer)
 
 
 def fchmod_path(fd: int, mode: int) -> None:
@@ -189,11 +189,11 @@ def getdents64(fd: int) -> list[RawEntry]:
     data = ctypes.string_at(_big_address, got)
     entries: list[RawEntry] = []
     at = 0
-    unpack, make = _DIRENT.unpack_from, RawEntry
+    unpack = _DIRENT.unpack_from
     while at < got:
         ino, cookie, length, kind = unpack(data, at)
         start = at + _DIRENT_HEADER_BYTES
-        entries.append(make(ino, cookie & 0xFFFFFFFFFFFFFFFF, kind, data[start : data.index(b"\0", start)]))
+        entries.append((ino, cookie & 0xFFFFFFFFFFFFFFFF, kind, data[start : data.index(b"\0", start)]))
         at += length
     return entries
 

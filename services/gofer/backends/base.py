@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from protocol.p9 import constants as c
-from protocol.p9.attributes import Attributes, SetAttributes, StatFs
+from protocol.p9.attributes import ATTRIBUTES, Attributes, SetAttributes, StatFs
+from protocol.p9.directory import ENTRY_ATTRIBUTES_BYTES, encode_entry_attributes
 from services.gofer.errors import LinuxError
 
 MODE_TYPE = 0o170000
@@ -174,6 +175,32 @@ class Node(ABC):
         except OSError as error:
             node.release()
             return Opened(error.errno or errno.EIO, steps, target, None, None)
+
+    def list_whole(self, name: bytes | None, room: int) -> list[bytes] | None:
+        """The entries of the directory `name` in this one (None: of this one) but "." and "..", as
+        `encode_entry_attributes` packs them. None: they need more than `room` bytes. What vanishes meanwhile is left
+        out. ENOTDIR, ELOOP: no directory.
+        """
+        code, _, _, node, file = self.walk_open([] if name is None else [name], c.L_DIRECTORY)
+        if node is None or file is None:
+            raise LinuxError(code or errno.EIO, "listing: cannot be opened")
+        records: list[bytes] = []
+        try:
+            for entry, _, cookie, kind in file.entries(0):
+                if entry in (b".", b".."):
+                    continue
+                room -= ENTRY_ATTRIBUTES_BYTES + len(entry)
+                if room < 0:
+                    return None
+                try:
+                    attributes = file.entry_attributes(entry)
+                except FileNotFoundError:
+                    continue
+                records.append(encode_entry_attributes(entry, ATTRIBUTES.pack(*attributes), cookie, kind))
+        finally:
+            file.close()
+            node.release()
+        return records
 
     def create(self, name: bytes, flags: int, mode: int, gid: int) -> tuple[Node, OpenFile, Attributes]:
         """Create (or open, without L_EXCL) a regular file in this directory. `gid` NOFID: the host's rule. EEXIST."""

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes, SetAttributes, StatFs
+from protocol.p9.directory import ENTRY_ATTRIBUTES, ENTRY_ATTRIBUTES_BYTES
 from services.gofer import host_calls_unsafe as host
 from services.gofer.backends.base import (
     MODE_DIRECTORY,
@@ -73,6 +74,7 @@ _KNOWN_DEVICES_MAX: Final = 0x7FFE
 _INODE_BITS: Final = 48
 _ATTRIBUTES_VALID: Final = c.GETATTR_BASIC
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW
+_DOTS: Final = (b".", b"..")
 
 
 def _host_flags(flags: int, read_only: bool) -> int:
@@ -126,6 +128,10 @@ class _Export:
 
     def attributes(self, st: host.Statx) -> Attributes:
         """struct statx as the wire's record."""
+        return Attributes._make(self.fields(st))
+
+    def fields(self, st: tuple[int, ...]) -> tuple[int, ...]:
+        """The same without names for what goes in and comes out."""
         (
             mask,
             blksize,
@@ -154,7 +160,7 @@ class _Export:
         ) = st
         device = (dev_major, dev_minor)
         kind = mode & MODE_TYPE
-        return Attributes(
+        return (
             _ATTRIBUTES_VALID | (c.GETATTR_BTIME if mask & host.STATX_BTIME else 0),
             c.QTDIR if kind == MODE_DIRECTORY else c.QTSYMLINK if kind == MODE_SYMLINK else 0,
             (ctime_sec ^ ctime_nsec << 2) & 0xFFFFFFFF,
@@ -373,6 +379,31 @@ class HostNode(Node):
         finally:
             if above is not self:
                 above.release()
+
+    def list_whole(self, name: bytes | None, room: int) -> list[bytes] | None:
+        export = self._export
+        fields, pack, statx_at = export.fields, ENTRY_ATTRIBUTES.pack, host.statx_fields_at
+        records: list[bytes] = []
+        if name is not None:
+            check_name(name)
+        fd = _open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, export)
+        try:
+            while batch := host.getdents64(fd):
+                for _, cookie, kind, entry in batch:
+                    if entry in _DOTS:
+                        continue
+                    length = len(entry)
+                    room -= ENTRY_ATTRIBUTES_BYTES + length
+                    if room < 0:
+                        return None
+                    try:
+                        st = statx_at(fd, entry)
+                    except FileNotFoundError:
+                        continue
+                    records.append(pack(*fields(st), cookie, kind, length) + entry)
+        finally:
+            os.close(fd)
+        return records
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -740,7 +771,7 @@ class _OpenDirectory(OpenFile):
 
     def _fill(self) -> None:
         self._batch = host.getdents64(self._fd)
-        self._index_of = {entry.cookie: number for number, entry in enumerate(self._batch, 1)}
+        self._index_of = {entry[1]: number for number, entry in enumerate(self._batch, 1)}
 
     def entry_attributes(self, name: bytes) -> Attributes:
         node = self._node

@@ -44,17 +44,16 @@ class Listing:
 
     def __init__(self, inode: Inode, parent_ino: int) -> None:
         self.parent_ino = parent_ino
+        found = list(inode.entries(0))
         self.entries: list[DirectoryEntry] = [(b".", inode.ino, DT_DIR), (b"..", parent_ino, DT_DIR)]
-        self.cookies = [0, 1]
-        at = 0
-        for cookie, entry in inode.entries(0):
-            self.entries.append(entry)
-            self.cookies.append(at + 2)
-            at = cookie
-        self.cookies.append(at + 2)
-        following = iter(self.cookies)
-        next(following)
-        records = [pack_dirent64(ino, next(following), kind, name) for name, ino, kind in self.entries]
+        self.entries += [entry for _, entry in found]
+        self.cookies = [0, 1, 2]
+        self.cookies += [cookie + 2 for cookie, _ in found]
+        following = self.cookies[1:]
+        records = [
+            pack_dirent64(ino, then, kind, name)
+            for (name, ino, kind), then in zip(self.entries, following, strict=True)
+        ]
         self.packed = b"".join(records)
         self.ends = list(accumulate(map(len, records)))
 

@@ -18,7 +18,7 @@ import pytest
 
 from protocol.p9 import constants as c
 from protocol.p9 import messages as m
-from protocol.p9.attributes import Attributes, SetAttributes
+from protocol.p9.attributes import ATTRIBUTES, Attributes, SetAttributes
 from protocol.p9.client import GoferGone, P9Client, P9Error
 from services.gofer import app
 
@@ -384,15 +384,14 @@ def test_whole_listings_stop_at_the_count_and_at_links(served: Served) -> None:
         (served.path / "big" / f"n{number}").touch()
     (served.path / "link").symlink_to("a")
     a, link, none, b = served.client.listattr(served.rw, [b"a", b"link", b"none", b"b"])
-    (entry,) = a.entries
-    assert (a.errno, a.complete, entry.name) == (0, True, b"one")
-    assert entry.attributes is not None
-    assert_same(entry.attributes, os.lstat(served.path / "a" / "one"))
-    assert (link.errno, none.errno, b.entries) == (errno.ELOOP, errno.ENOENT, []) or link.errno == errno.ENOTDIR
+    ((name, record),) = a.entries.items()
+    assert (a.errno, a.complete, name) == (0, True, b"one")
+    assert_same(Attributes._make(ATTRIBUTES.unpack(record)), os.lstat(served.path / "a" / "one"))
+    assert (link.errno, none.errno, b.entries) == (errno.ELOOP, errno.ENOENT, {}) or link.errno == errno.ENOTDIR
     several = served.client.listattr(served.rw, [b"a", b"big", b"b"], 4096)
     assert [len(listing.entries) for listing in several] == [1]
     (big,) = served.client.listattr(served.rw, [b"big"], 4096)
-    assert (big.errno, big.complete, big.entries) == (0, False, [])
+    assert (big.errno, big.complete, big.entries) == (0, False, {})
     assert len(served.client.listattr(served.walk(b"big"), [])[0].entries) == 200
     for escape in (b"..", b"a/one", b""):
         assert served.client.listattr(served.rw, [escape])[0].errno

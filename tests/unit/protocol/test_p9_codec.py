@@ -4,6 +4,8 @@ violate.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +15,10 @@ from protocol.p9 import constants as c
 from protocol.p9.attributes import ATTRIBUTES, Attributes, Qid
 from protocol.p9.codec import FrameSplitter, decode_untrusted, encode
 from protocol.p9.directory import (
+    LISTING_HEAD,
     decode_entries_attributes_untrusted,
     decode_entries_untrusted,
+    decode_listings_untrusted,
     encode_entry,
     encode_entry_attributes,
 )
@@ -137,7 +141,8 @@ def test_random_body_decodes_or_violates(number: int, body: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_random_directory_data_decodes_or_violates(data: bytes) -> None:
-    for decode in (decode_entries_untrusted, decode_entries_attributes_untrusted):
+    whole: Any = lambda data: decode_listings_untrusted(LISTING_HEAD.pack(0, 1, len(data)) + data, 1)  # noqa: E731
+    for decode in (decode_entries_untrusted, decode_entries_attributes_untrusted, whole):
         try:
             decode(data)
         except ProtocolViolation as violation:
@@ -169,6 +174,36 @@ def test_directory_entries_round_trip() -> None:
     (entry,) = decode_entries_attributes_untrusted(encode_entry_attributes(b"x", ATTRIBUTES.pack(*record), 5, 6))
     assert entry.attributes == record
     assert (entry.name, entry.offset, entry.kind) == (b"x", 5, 6)
+
+
+def listing_of(*names: bytes) -> bytes:
+    record = ATTRIBUTES.pack(*range(1, 23))
+    entries = b"".join(encode_entry_attributes(name, record, 5, 6) for name in names)
+    return LISTING_HEAD.pack(0, 1, len(entries)) + entries
+
+
+def test_listings_round_trip() -> None:
+    failed = LISTING_HEAD.pack(2, 1, 0)
+    first, second, third = decode_listings_untrusted(listing_of(b"a", b"bb") + failed + listing_of(), 3)
+    assert (first.errno, first.complete, list(first.entries)) == (0, True, [b"a", b"bb"])
+    assert Attributes._make(ATTRIBUTES.unpack(first.entries[b"bb"])) == Attributes(*range(1, 23))
+    assert (second.errno, second.entries) == (2, {}) and third.entries == {}
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"/", b"a\0"])
+def test_listing_with_what_is_no_name_violates(name: bytes) -> None:
+    with pytest.raises(ProtocolViolation, match="name"):
+        decode_listings_untrusted(listing_of(b"x", name, b"y"), 1)
+
+
+def test_listing_cut_off_anywhere_violates() -> None:
+    whole = listing_of(b"a", b"bb")
+    for end in range(1, len(whole)):
+        with pytest.raises(ProtocolViolation):
+            decode_listings_untrusted(whole[:end], 1)
+    inside = whole[LISTING_HEAD.size : -1]
+    with pytest.raises(ProtocolViolation, match="cut off"):
+        decode_listings_untrusted(LISTING_HEAD.pack(0, 1, len(inside)) + inside, 1)
 
 
 def test_directory_entry_with_slash_in_name_violates() -> None:

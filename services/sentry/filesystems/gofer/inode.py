@@ -7,8 +7,8 @@ What the Sentry knows of a remote file, and when it asks again, by the superbloc
 - `revalidate` (the host changes it too): names are asked for at every lookup (the answer carries fresh attributes, so
   open, stat and access cost one round trip), attributes of open files at every stat.
 
-`children` maps a name to an inode, to bare attributes that a listing brought (an inode is made of them when somebody
-asks for the name), to a number (a listing too large to keep attributes: inode number << 4 | DT_*), or to None (absent).
+`children` maps a name to an inode, to attributes as a listing brought them (an inode is made when somebody asks for the
+name), to a number (a listing too large to keep attributes: inode number << 4 | DT_*), or to None (absent).
 `complete`: every name is in it, others are absent.
 A fid is a handle on the Gofer that an inode gets when it first needs one: from a lookup's walk, else by walking its
 name from its parent. Handles of another epoch (the Gofer was restarted) are void and are walked again by the same
@@ -21,14 +21,14 @@ import errno
 import os
 import stat as stat_mod
 from collections.abc import Iterator
+from struct import Struct
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from protocol.abi import fcntl_h as fc
 from protocol.p9 import constants as c
-from protocol.p9.attributes import Attributes, SetAttributes
+from protocol.p9.attributes import ATTRIBUTES, Attributes, SetAttributes
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.open_regular import GoferFile, HostFile, RemoteData
-from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.directory_file import DirectoryFile, Listing
 from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 __all__ = ["Ahead", "GoferInode"]
 
 SECOND: Final = 1_000_000_000
-Child: TypeAlias = "GoferInode | Attributes | int | None"
+Child: TypeAlias = "GoferInode | bytes | int | None"
+"""What is known of a name: its inode; attributes as a listing brought them, not yet checked; number and type, see
+DT_SHIFT; None: there is none."""
+PATH_AND_MODE: Final = Struct("<13xQI")  # in attributes as they came (protocol/p9/attributes.py)
 DT_SHIFT: Final = 4
 MAX_DEPTH: Final = 2048  # components of the longest path
 FID_LIMIT: Final = 16384  # handles held at once; a Gofer spends a host fd on each
@@ -86,7 +89,6 @@ class GoferInode(Inode):
         "mapped",
         "name",
         "opening",
-        "order",
         "parent",
         "qid_path",
         "target",
@@ -110,7 +112,6 @@ class GoferInode(Inode):
         self.dirty = self.mapped = False
         self.target: bytes | None = None
         self.children: dict[bytes, Child] | None = None
-        self.order: NameOrder | None = None
         self.listing: Listing | None = None
         self.ahead: Ahead | None = None
         self.opening: Ahead | None = None
@@ -396,8 +397,8 @@ class GoferInode(Inode):
         child = children.get(name, _UNKNOWN)
         if child is _UNKNOWN:
             return None if self.complete else _UNKNOWN
-        if child.__class__ is Attributes:
-            return self.adopt(name, child)
+        if child.__class__ is bytes:
+            return self.adopt(name, self.gofer.checked(Attributes._make(ATTRIBUTES.unpack(child))))
         return _UNKNOWN if child.__class__ is int else child
 
     def adopt(self, name: bytes, attributes: Attributes) -> GoferInode:
@@ -426,7 +427,6 @@ class GoferInode(Inode):
         """Drop the cache of names. Inodes in use elsewhere stay, and are found again by qid."""
         self.gofer.cached -= len(self.children or ())
         self.children = None
-        self.order = None
         self.listing = None
         self.ahead = self.opening = None
         self.complete = False
@@ -441,20 +441,18 @@ class GoferInode(Inode):
 
     def entries(self, start: int) -> Iterator[tuple[int, DirectoryEntry]]:
         """As Inode.entries. A listing brings attributes, so the stats that follow cost no round trip."""
-        if not self.complete or self.order is None or (self.gofer.revalidates and start == 0):
+        if not self.complete or (self.gofer.revalidates and start == 0):
             self.gofer.list_directory(self)
-        order, children = cast(NameOrder, self.order), self.children or {}
-        for cookie, name in order.following(start):
-            child = children.get(name)
-            if child is None:
-                continue
-            if child.__class__ is int:
-                yield cookie, (name, child >> DT_SHIFT, child & 15)
+        unpack = PATH_AND_MODE.unpack_from
+        for cookie, (name, child) in enumerate(list((self.children or {}).items())[start:], start + 1):
+            if child.__class__ is bytes:
+                path, mode = unpack(child)
+                yield cookie, (name, path & 0x7FFFFFFFFFFFFFFF or 1, mode >> 12 & 15)
             elif child.__class__ is GoferInode:
                 yield cookie, (name, child.ino, child.mode >> 12 & 15)
-            else:
-                record = cast(Attributes, child)
-                yield cookie, (name, record.qid_path & 0x7FFFFFFFFFFFFFFF or 1, record.mode >> 12 & 15)
+            elif child is not None:
+                number = cast(int, child)
+                yield cookie, (name, number >> DT_SHIFT, number & 15)
 
     # --- changes to the tree: the Gofer does them, the caches follow ---
     def _made(self, name: bytes, attributes: Attributes, mode: int, cred: Credentials) -> GoferInode:
@@ -462,8 +460,6 @@ class GoferInode(Inode):
         gofer = self.gofer
         child = self.adopt(name, gofer.checked(attributes))
         self.listing = None
-        if self.order is not None:
-            self.order.add(name)
         gid = self.gid if self.mode & stat_mod.S_ISGID else cred.fsgid
         wanted = mode & 0o7777 | (stat_mod.S_ISGID if child.is_dir and self.mode & stat_mod.S_ISGID else 0)
         if child.uid != cred.fsuid or child.gid != gid or (child.mode & 0o7777 != wanted and not child.is_symlink):
@@ -512,8 +508,6 @@ class GoferInode(Inode):
         gofer.call(gofer.client.link, self.handle(), node.handle(), name)
         self.remember(name, node)
         self.listing = None
-        if self.order is not None:
-            self.order.add(name)
         node.reload()
         self.reload()
 
@@ -539,8 +533,6 @@ class GoferInode(Inode):
             self.children[name] = None
         else:
             self.remember_absent(name)
-        if self.order is not None:
-            self.order.discard(name)
 
     def keep_reachable(self) -> None:
         """Get a fid while the name is still there, if the file will outlive it."""
@@ -581,8 +573,6 @@ class GoferInode(Inode):
         node.parent, node.name = target, new_name
         target.remember(new_name, node)
         target.listing = None
-        if target.order is not None:
-            target.order.add(new_name)
         node.reload()
         self.reload()
         if target is not self:

@@ -20,25 +20,23 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from fcntl import F_GETFL, fcntl
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi.dirent_h import DT_DIR, DT_REG
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
-from protocol.p9.attributes import Attributes
+from protocol.p9.attributes import ATTRIBUTES, Attributes
 from protocol.p9.client import GoferGone, GoferTimeout, OpenResult, P9Client, P9Error, WalkResult
 from services.sentry.errors import LinuxError
-from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, Ahead, Child, GoferInode
+from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, PATH_AND_MODE, Ahead, Child, GoferInode
 from services.sentry.filesystems.gofer.open_regular import BUFFER_BYTES, HostFile, RemoteData
-from services.sentry.filesystems.name_order import NameOrder
 from services.sentry.vfs.superblock import DEFAULT_BLOCK_SIZE, Statfs, Superblock
 
 if TYPE_CHECKING:
     import socket
 
-    from protocol.p9.directory import DirectoryEntry
     from services.sentry.kernel.kernel import Kernel
 
 __all__ = ["EXCLUSIVE", "REVALIDATE", "GoferSuperblock", "make_gofer"]
@@ -49,7 +47,7 @@ T = TypeVar("T")
 EXCLUSIVE: Final = "exclusive"
 REVALIDATE: Final = "revalidate"
 V9FS_MAGIC: Final = 0x01021997  # statfs(2)
-NAME_LIMIT: Final = 32768
+NAME_LIMIT: Final = 65536
 DONATED_LIMIT: Final = 384
 KEEP_ATTRIBUTES: Final = 20000
 """Entries of one directory whose attributes a listing keeps; of the others only number and type."""
@@ -357,7 +355,7 @@ class GoferSuperblock(Superblock):
         if children is None or not parent.complete:
             return []
         if ahead is None:
-            ahead = parent.ahead = Ahead([name for name, child in children.items() if _is_directory(child)])
+            ahead = parent.ahead = Ahead([name for name, child in children.items() if _type_of(child) == DT_DIR])
             return []
         width = ahead.width = min(2 * ahead.width + 2, c.MAX_WALK_NAMES - 1)
         found: list[GoferInode] = []
@@ -370,18 +368,28 @@ class GoferSuperblock(Superblock):
                     found.append(sibling)
         return found
 
-    def _keep_listing(self, node: GoferInode, entries: list[DirectoryEntry]) -> None:
-        """Make `entries`, all there are, what is known of the directory."""
+    def _keep_listing(self, node: GoferInode, records: dict[bytes, bytes]) -> None:
+        """Make `records`, all there are, what is known of the directory."""
+        if max(map(len, records), default=0) > c.MAX_NAME_BYTES:
+            raise LinuxError(errno.EIO, "name in a directory")
         old = node.children or {}
-        names: dict[bytes, Child] = {}
-        for entry in entries:
-            names[entry.name] = self._listed(entry.name, entry.attributes, entry.qid.path, entry.kind, old, len(names))
+        names = cast("dict[bytes, Child]", records)
+        for name, known in old.items():
+            if known.__class__ is GoferInode:
+                record = records.get(name)
+                if record.__class__ is bytes and PATH_AND_MODE.unpack_from(record)[0] == known.qid_path:
+                    names[name] = known
+        if len(names) > KEEP_ATTRIBUTES:
+            for name in list(names)[KEEP_ATTRIBUTES:]:
+                child = names[name]
+                if child.__class__ is bytes:
+                    path, mode = PATH_AND_MODE.unpack_from(child)
+                    names[name] = _number_and_type(path, mode >> 12)
         self._remember_listing(node, names, old)
 
     def _remember_listing(self, node: GoferInode, names: dict[bytes, Child], old: dict[bytes, Child]) -> None:
         self.cached += len(names) - len(old)
         node.children = names
-        node.order = NameOrder(names)
         node.listing = None
         node.complete = not self.revalidates
         node.touched = True
@@ -427,8 +435,8 @@ class GoferSuperblock(Superblock):
         if known.__class__ is GoferInode and known.qid_path == qid_path:
             return known
         if attributes is None or so_far >= KEEP_ATTRIBUTES:
-            return (qid_path & 0x7FFFFFFFFFFFFFFF or 1) << DT_SHIFT | kind & 15
-        return self.checked(attributes)
+            return _number_and_type(qid_path, kind)
+        return ATTRIBUTES.pack(*attributes)
 
     # --- host files ---
     def open_host(self, node: GoferInode, write: bool) -> HostFile | RemoteData:
@@ -465,7 +473,7 @@ class GoferSuperblock(Superblock):
         if opening is None:
             children = parent.children or {}
             last, self.last_opening = self.last_opening, None
-            opening = Ahead([name for name, child in children.items() if _is_regular(child)])
+            opening = Ahead([name for name, child in children.items() if _type_of(child) == DT_REG])
             parent.opening = self.last_opening = opening
             if last is None or not last.width or len(last.unused) > last.width // 2:
                 return None
@@ -562,17 +570,17 @@ class GoferSuperblock(Superblock):
             self.client.close()
 
 
-def _is_directory(child: Child) -> bool:
-    """Of what a listing brought."""
-    if isinstance(child, int):
-        return child & 15 == DT_DIR
-    return child is not None and child.mode & 0o170000 == stat_mod.S_IFDIR
+def _number_and_type(qid_path: int, kind: int) -> int:
+    return (qid_path & 0x7FFFFFFFFFFFFFFF or 1) << DT_SHIFT | kind & 15
 
 
-def _is_regular(child: Child) -> bool:
+def _type_of(child: Child) -> int:
+    """DT_*, of what a listing brought; 0: there is none."""
+    if isinstance(child, bytes):
+        return int(PATH_AND_MODE.unpack_from(child)[1]) >> 12 & 15
     if isinstance(child, int):
-        return child & 15 == DT_REG
-    return child is not None and child.mode & 0o170000 == stat_mod.S_IFREG
+        return child & 15
+    return child.mode >> 12 & 15 if child is not None else 0
 
 
 def make_gofer(
