@@ -802,6 +802,8 @@ class SystrapPlatform:
             return
         child.result = result
         self._claims[result] = child
+        if not child.callers:
+            child.parent.park()  # what it waits for is the child, which may want this very processor
         callers, child.callers = child.callers, []
         for ident, pid, ip, args in callers:
             self._respond(ident, self._judge_child(pid, ip, args, ident))
@@ -950,10 +952,10 @@ class SystrapPlatform:
             return self._refuse_child(pid)
         if child.waits:
             child.context.entry = ident
+        else:  # it comes to itself while the rest is done, and waits for its context to go on
+            self._respond(ident, None if child.new_space else 0)
         self._child_started(child, pid)
-        if not child.new_space:
-            return 0
-        return _LATER if child.waits else None
+        return _LATER
 
     def _refuse_child(self, pid: int) -> int:
         child = self._claims.get(pid)

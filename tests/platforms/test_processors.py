@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from platforms.systrap import layout
+from platforms.systrap.systrap_platform import _LATER as LATER
 from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
 
@@ -70,6 +71,28 @@ def test_never_our_own_processors(platform: Any) -> None:
     platform.reserve(1)
     context_of(platform, 0).resume(0)  # not started: 0 would mean this thread
     assert platform.places == []
+
+
+def test_a_forking_thread_gives_way_to_its_child_which_goes_on_before_all_is_told(
+    platform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = context_of(platform, 11)
+    order: list[Any] = []
+    monkeypatch.setattr(platform, "_respond", lambda ident, verdict: order.append((ident, verdict)))
+    monkeypatch.setattr(platform, "_may_be", lambda child, pid: True)
+    copy = platform.fork_space(parent, order.append, held=True)
+    (child,) = platform._children.values()
+    assert parent.in_guest  # it clones itself
+    parent.in_guest = False
+    platform._parent_done(child, [77])
+    assert platform.u32[parent.state_i] == layout.BLOCKED
+    assert order == []
+    ip, args = platform._expected_of_child(child)
+    assert platform._judge_child(77, ip, args, 5) == LATER
+    assert order == [(5, None), 77]
+    assert copy.tid == 77
+    parent.resume(77)
+    assert parent in platform.active
 
 
 def test_a_word_is_good_until_a_wake_up_is_served(platform: Any) -> None:

@@ -81,6 +81,8 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
     flags = request.flags
     _check(task, flags)
     kernel = task.kernel
+    if not flags & sc.CLONE_VM:
+        task.context.park()  # copying takes long
     tid = _choose_tid(task, request.set_tid) if request.set_tid else kernel.new_tid()
     new_thread = bool(flags & sc.CLONE_THREAD)
     group = task.group if new_thread else _new_group(task, tid, flags)

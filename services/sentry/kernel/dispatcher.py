@@ -108,7 +108,7 @@ class Dispatcher:
             if served:
                 busy = True
                 turn += 1
-                if turn & 15 and not self.reap_wanted:
+                if turn & 15:
                     quiet_end = 0
                     continue
             else:
@@ -118,11 +118,12 @@ class Dispatcher:
                 self.withdraw()
                 platform.serve_notifications()
                 quiet_end = 0
-            if self.reap_wanted:
+            now = time.monotonic_ns()
+            # Guests seldom wait for this: done while they are at work, but within a burst.
+            if self.reap_wanted and (platform.posted or now >= end or 0 < quiet_end <= now + spin_ns // 2):
                 self.reap_wanted = False
                 self.withdraw()
                 self._reap()
-            now = time.monotonic_ns()
             deadline = timers.next_deadline()
             if deadline is not None and deadline <= now:
                 self.withdraw()
@@ -437,7 +438,7 @@ class Dispatcher:
             task.wait = outcome
             outcome.start(lambda thunk: self._finish(task, thunk))
         elif isinstance(outcome, Wait):
-            task.context.park()  # type: ignore[attr-defined]
+            task.context.park()
             self.kernel.park(task, outcome)
         else:
             assert outcome is NO_RETURN, outcome
@@ -494,7 +495,7 @@ class Dispatcher:
                     return
                 if not goes_on:
                     if not task.exiting and task.context is not None:
-                        task.context.park()  # type: ignore[attr-defined]
+                        task.context.park()
                     return
             elif result is not None:
                 context.regs.rax = result & 0xFFFFFFFFFFFFFFFF

@@ -411,7 +411,7 @@ def _start(task: Task, program: _Program) -> Outcome:
         platform.new_space(made)
 
     if task.context is not None:
-        task.context.park()  # type: ignore[attr-defined]
+        task.context.park()
     return StubOp(start)
 
 

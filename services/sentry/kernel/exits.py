@@ -63,9 +63,11 @@ def do_exit(task: Task, status: int) -> None:
         return
     group = task.group
     kernel = task.kernel
-    context = task.context
+    context: Any = task.context
     mm: Any = task.mm
     if context is not None:  # the platform forgets it when the memory goes
+        if not context.in_guest:
+            context.park()  # it waits for nothing: others may have its processor
         task.past_cpu_ns += context.cpu_time_ns(_CPU_PATIENCE_NS if mm is not None and mm.users > 1 else 0)
     task.exiting = True
     task.exit_code = status

@@ -69,6 +69,9 @@ class GuestContext(Protocol):
     def interrupt(self) -> None:
         """Leave guest code soon. Harmless when the thread is not in guest code."""
 
+    def park(self) -> None:
+        """The thread is held, and its answer will take long or never come: others may have its processor."""
+
     def kill(self) -> None:
         """End the host thread; no event follows."""
 

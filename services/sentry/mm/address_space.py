@@ -181,11 +181,11 @@ class AddressSpace(UserMemory):
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None
+        if self.space is not None:
+            self.space.release()  # first: the host is at it while the rest is done
         self.granted = self.local_maps = None
         self.areas_now.before_change = None
         self.areas_now.clear()
-        if self.space is not None:
-            self.space.release()
 
     def _open_window(self, addr: int, count: int) -> bool:
         granted = self.granted

@@ -100,6 +100,7 @@ class FakeContext:
         self.orig_rax = 0
         self.interrupts = 0
         self.killed = 0
+        self.parked = 0
         self.image = bytes(512)
         self.loaded: bytes | None = None
         self.cpu_ns = 0
@@ -124,6 +125,9 @@ class FakeContext:
 
     def interrupt(self) -> None:
         self.interrupts += 1
+
+    def park(self) -> None:
+        self.parked += 1
 
     def kill(self) -> None:
         self.killed += 1

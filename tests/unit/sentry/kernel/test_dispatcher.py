@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import Any
@@ -287,6 +288,44 @@ def test_host_process_that_dies_takes_its_task_along(box: Box) -> None:
     box.dispatcher.reap_wanted = True
     box.run()
     assert task.exiting
+
+
+def test_ended_host_processes_are_left_until_guests_ask_for_nothing(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaped: list[int] = []
+    monkeypatch.setattr(box.platform, "reap", lambda: reaped.append(len(box.results)))
+    task = box.start(Call(PARK), *[Call(ADD, (1, 2))] * 5)
+    box.ready.append(1)
+    box.queue.wake(ANY)
+    box.dispatcher.reap_wanted = True
+    box.dispatcher.burst(0)
+    assert reaped == [6]
+    assert not box.dispatcher.reap_wanted
+    assert not task.exiting
+
+
+def test_ended_host_processes_are_reaped_within_a_burst_of_calls(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaped: list[int] = []
+    monkeypatch.setattr(box.platform, "reap", lambda: reaped.append(len(box.results)))
+    box.start(Call(PARK), *[Call(ADD, (1, 2), True)] * 100_000)
+    box.ready.append(1)
+    box.queue.wake(ANY)
+    box.dispatcher.reap_wanted = True
+    box.dispatcher.burst(1 << 40)
+    assert reaped and 16 < reaped[0] < 100_000
+
+
+def test_ended_host_processes_are_reaped_while_operations_are_under_way(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reaped: list[int] = []
+    monkeypatch.setattr(box.platform, "reap", lambda: reaped.append(1))
+    box.start(Call(PARK))
+    box.dispatcher.reap_wanted = True
+    now = time.monotonic_ns()
+    monkeypatch.setattr(box.platform, "posted", 1)
+    box.dispatcher.burst(1 << 40)
+    assert reaped == [1]
+    assert time.monotonic_ns() - now < 1 << 40
 
 
 def test_parked_call_is_answered_at_once(box: Box) -> None:

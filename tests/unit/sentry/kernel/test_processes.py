@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -579,6 +580,30 @@ def test_vfork_parent_goes_on_while_its_child_still_ends(machine: Machine, monke
     exits.exit_group(child, 0)
     assert order == [("parent", child.tid), ("zombie", child.tid)]
     assert not task.queued
+
+
+def test_who_copies_itself_or_ends_gives_its_processor_away_first(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = machine.init
+    context: Any = task.context
+    parked: list[int] = []
+    start_child = machine.start_child
+
+    def starts(*arguments: Any, **how: Any) -> Any:
+        parked.append(context.parked)
+        return start_child(*arguments, **how)
+
+    monkeypatch.setattr("services.sentry.kernel.clone.start_child", starts)
+    child = fork(machine, task)
+    assert parked == [1]
+    machine.call(task, pc.sys_clone, sc.CLONE_VM | sc.CLONE_THREAD | sc.CLONE_SIGHAND, 0, 0, 0, 0)
+    assert parked == [1, 1]  # a thread is there before a spin is over
+    ended: Any = child.context
+    memory = SimpleNamespace(users=1, release=lambda: parked.append(ended.parked), total_pages=0)
+    monkeypatch.setattr(child, "mm", memory)
+    exits.exit_group(child, 0)
+    assert parked == [1, 1, 1]
 
 
 def test_vfork_parent_with_a_signal_is_left_to_its_turn(machine: Machine) -> None:
