@@ -66,30 +66,54 @@ class Notification:
 Message: TypeAlias = Request | Response | Notification
 
 
-def encode(message: Message) -> tuple[bytes, list[int]]:
-    """(bytes, fds to send beside them). Raises ValueError/TypeError for values MessagePack cannot carry: a caller's
-    bug.
+class Encoder:
+    """Messages to (bytes, fds to send beside them). A conversation keeps one: it holds the memory that messages are
+    packed in. Raises ValueError/TypeError for values MessagePack cannot carry: a caller's bug.
     """
-    fds: list[int] = []
 
-    def pack_fd(value: object) -> msgpack.ExtType:
+    __slots__ = ("_fds", "_packer")
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+        self._packer = msgpack.Packer(default=self._pack_fd, use_bin_type=True)
+
+    def _pack_fd(self, value: object) -> msgpack.ExtType:
         if not isinstance(value, Fd):
             raise TypeError(f"{type(value).__name__} cannot be sent")
+        fds = self._fds
         if len(fds) >= MAX_FDS:
             raise ValueError(f"more than {MAX_FDS} fds in one message")
         fds.append(value.number)
         return msgpack.ExtType(FD_EXT, bytes([len(fds) - 1]))
 
+    def request(self, msgid: int, method: str, params: Sequence[Value]) -> tuple[bytes, list[int]]:
+        """A Request."""
+        return self._pack([0, msgid, method, list(params)])
+
+    def response(self, msgid: int, error: Value, result: Value) -> tuple[bytes, list[int]]:
+        """A Response."""
+        return self._pack([1, msgid, error, result])
+
+    def notification(self, method: str, params: Sequence[Value]) -> tuple[bytes, list[int]]:
+        """A Notification."""
+        return self._pack([2, method, list(params)])
+
+    def _pack(self, body: list[Value]) -> tuple[bytes, list[int]]:
+        self._fds = []
+        data: bytes = self._packer.pack(body)
+        if len(data) > MAX_MESSAGE_BYTES:
+            raise ValueError(f"message of {len(data)} bytes, limit is {MAX_MESSAGE_BYTES}")
+        return data, self._fds
+
+
+def encode(message: Message) -> tuple[bytes, list[int]]:
+    """One message, as by an Encoder."""
+    encoder = Encoder()
     if isinstance(message, Request):
-        body: list[Value] = [0, message.msgid, message.method, list(message.params)]
-    elif isinstance(message, Response):
-        body = [1, message.msgid, message.error, message.result]
-    else:
-        body = [2, message.method, list(message.params)]
-    data: bytes = msgpack.packb(body, default=pack_fd, use_bin_type=True)
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ValueError(f"message of {len(data)} bytes, limit is {MAX_MESSAGE_BYTES}")
-    return data, fds
+        return encoder.request(message.msgid, message.method, message.params)
+    if isinstance(message, Response):
+        return encoder.response(message.msgid, message.error, message.result)
+    return encoder.notification(message.method, message.params)
 
 
 class _Slot:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from protocol.errors import ProtocolViolation
-from protocol.rpc.codec import Decoder, Message, Notification, Request, Response, Value, encode
+from protocol.rpc.codec import Decoder, Encoder, Message, Request, Response, Value
 
 MAX_UNANSWERED: Final = 1024  # of each side
 
@@ -53,6 +53,7 @@ class RpcConnection:
 
     def __init__(self) -> None:
         self._decoder = Decoder()
+        self._encoder = Encoder()
         self._next_id = 0
         self._ours: set[int] = set()
         self._abandoned: set[int] = set()
@@ -66,7 +67,7 @@ class RpcConnection:
             self._next_id = (self._next_id + 1) & 0xFFFFFFFF
         msgid = self._next_id
         self._next_id = (msgid + 1) & 0xFFFFFFFF
-        outgoing = encode(Request(msgid, method, params))
+        outgoing = self._encoder.request(msgid, method, params)
         self._ours.add(msgid)
         return msgid, outgoing
 
@@ -80,18 +81,18 @@ class RpcConnection:
 
     def notify(self, method: str, params: Sequence[Value]) -> Outgoing:
         """A call without an answer."""
-        return encode(Notification(method, params))
+        return self._encoder.notification(method, params)
 
     def answer(self, msgid: int, result: Value) -> Outgoing:
         """The result of the peer's request `msgid`."""
-        outgoing = encode(Response(msgid, None, result))
+        outgoing = self._encoder.response(msgid, None, result)
         self._theirs.discard(msgid)
         return outgoing
 
     def refuse(self, msgid: int, errno: int, why: str) -> Outgoing:
         """The error of the peer's request `msgid`, as [errno, why]."""
         self._theirs.discard(msgid)
-        return encode(Response(msgid, [errno, why], None))
+        return self._encoder.response(msgid, [errno, why], None)
 
     def receive_untrusted(self, data: bytes, fds: Sequence[int] = ()) -> Iterator[Event]:
         """Events in order; takes over `fds`. Raises ProtocolViolation, after which the conversation is over.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import ProtocolViolation
-from protocol.rpc.codec import MAX_MESSAGE_BYTES, Decoder, Fd, Message, Notification, Request, Response, encode
+from protocol.rpc.codec import MAX_MESSAGE_BYTES, Decoder, Encoder, Fd, Message, Notification, Request, Response, encode
 from protocol.rpc.connection import RpcConnection, RpcError
 from protocol.rpc.trio_edge import RpcChannel, RpcClosed
 
@@ -108,6 +108,19 @@ def test_named_fd_that_did_not_come_violates_and_keeps_the_others() -> None:
     with pytest.raises(ProtocolViolation):
         list(decoder.messages_untrusted())
     assert decoder.take_unclaimed() == [21]
+
+
+def test_what_cannot_be_sent_leaves_nothing_in_the_next_message() -> None:
+    encoder = Encoder()
+    with pytest.raises(TypeError):
+        encoder.notification("m", [Fd(11), object()])
+    data, fds = encoder.notification("n", [Fd(12)])
+    assert fds == [12]
+    decoder = Decoder()
+    decoder.feed(data, [22])
+    assert list(decoder.messages_untrusted()) == [Notification("n", [Fd(22)])]
+    assert encoder.notification("o", []) == encode(Notification("o", []))
+    assert fds == [12]
 
 
 def test_response_nobody_asked_for_violates() -> None:
