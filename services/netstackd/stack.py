@@ -7,7 +7,8 @@ Whoever drives it (edge/loop.py, a test) calls, with `now` in nanoseconds of one
     flush(now)                      let everyone say what is due now; then iface.tx holds what must go out
     next_deadline()                 when `advance` wants to be called next, or None
 
-and drains `tx` of every interface after a flush. A flush is also due after calls of sockets and of the configuration.
+and drains `tx` of every interface in `take_sending()` after a flush. A flush is also due after calls of sockets and of
+the configuration.
 
 Hooks (filter/ sets them; None costs one test). Each is called with the packet and returns whether it goes on; one that
 returns False has counted why, or keeps the packet:
@@ -143,6 +144,7 @@ class Stack:
         self.taps: list[PacketSocket] = []
         self._listeners: list[Listener] = []
         self._looped: list[Packet] = []
+        self.sending: dict[Interface, None] = {}  # interfaces whose `tx` may hold something
         self._next_index = 1
         self._broadcasts: frozenset[int] | None = None
         self._expiry = self.timers.new(self._expire)
@@ -318,6 +320,16 @@ class Stack:
         if any(iface.tx for iface in self.interfaces.values()):
             return True
         return self.neighbours4.is_holding() or self.neighbours6.is_holding()
+
+    def has_to_flush(self) -> bool:
+        """Whether a flush, or whoever drains `tx`, would find anything."""
+        return bool(self.tcp.context.pending or self._looped or self.sending)
+
+    def take_sending(self) -> list[Interface]:
+        """The interfaces whose `tx` may hold something, to be drained now."""
+        found = list(self.sending)
+        self.sending.clear()
+        return found
 
     def next_deadline(self) -> int | None:
         """When `advance` has something to do; the present when a flush has."""

@@ -5,9 +5,11 @@ what interfaces then hold goes to their links. Between turns the process sleeps 
 the earliest deadline (of a stack, a link or a service) has come: idle, it uses no CPU. Work per turn is bounded, so
 control requests and timers are served under any load.
 
-The first stack is the router's and is flushed every turn. Others (network namespaces) come and go by `add_stack` and
-`remove_stack`; a turn looks at those alone that something happened to: frames came, a timer fired, or somebody called
-their sockets and said so by `touch`. Their deadlines stand in one heap. So an idle namespace costs a turn nothing.
+The first stack is the router's: anyone may call it, and each turn asks it whether it has something to say. Others
+(network namespaces) come and go by `add_stack` and `remove_stack`; a turn looks at those alone that something happened
+to: frames came, a timer fired, or somebody called their sockets and said so by `touch`. Their deadlines stand in one
+heap, and the earliest deadline of all is looked for once a turn, before the sleep. So an idle namespace costs a turn
+nothing.
 Frames that links inside the process (links/veth.py) move from stack to stack are received in rounds within the turn, at
 most ROUNDS; what is left then waits for the next turn. `on_flushed` is called after each round's flushes: sockets have
 told their readiness by then.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Final, Protocol
 
@@ -84,6 +87,7 @@ class Loop:
         self._alarms: list[tuple[int, int, Stack]] = []
         self._order = 0
         self._touched: dict[Stack, None] = {}
+        self._due: int | None = None  # the earliest deadline, as found before the sleep
         self.on_flushed: Callable[[int], None] | None = None
         self._running = False
         self.captures: dict[Interface, list[Capture]] = {}
@@ -184,7 +188,7 @@ class Loop:
             self._unwatch(feed)
             if link.fd >= 0:
                 feed.fd, feed.mask = link.fd, mask
-                self.watch(link.fd, mask, lambda events, now: self._ready(feed, events, now))
+                self.watch(link.fd, mask, partial(self._ready, feed))
         elif mask != feed.mask and feed.fd >= 0:
             feed.mask = mask
             self._epoll.modify(feed.fd, mask)
@@ -206,7 +210,9 @@ class Loop:
             feed.link.writable(now)
         if events & (_IN | _TROUBLE):
             self._receive(feed, now)
-        self._look_after(feed)
+        link = feed.link
+        if events != _IN or link.broken is not None or link.fd != feed.fd:
+            self._look_after(feed)
 
     def _receive(self, feed: _Feed, now: int) -> None:
         packets = feed.link.receive(BATCH, now)
@@ -258,7 +264,8 @@ class Loop:
 
     def flush(self, now: int) -> None:
         """Everything that is ready to be sent goes to the links, and on to other stacks, in rounds."""
-        self._touched[self._stack] = None
+        if self._stack.has_to_flush():
+            self._touched[self._stack] = None
         for _ in range(ROUNDS):
             touched, self._touched = self._touched, {}
             for stack in touched:
@@ -273,7 +280,7 @@ class Loop:
     def _flush_stack(self, stack: Stack, now: int) -> None:
         """One stack: what it has to say goes out, and its next deadline into the heap."""
         stack.flush(now)
-        for iface in list(stack.interfaces.values()):
+        for iface in stack.take_sending():
             packets = iface.tx
             if packets:
                 link = iface.link
@@ -317,7 +324,12 @@ class Loop:
         return None
 
     def _advance(self, now: int) -> None:
-        """Fire the timers that are due, of every stack that has one."""
+        """A deadline has come: serve the links and fire the timers that are due, of every stack that has one."""
+        for feed in self._feeds:
+            at = feed.link.deadline
+            if at is not None and at <= now:
+                self._receive(feed, now)
+                self._look_after(feed)
         stack = self._stack
         deadline = stack.next_deadline()
         if deadline is not None and deadline <= now:
@@ -335,9 +347,20 @@ class Loop:
     # -- turns --
 
     def _timeout(self) -> float:
-        """Seconds to sleep at most."""
+        """Seconds to sleep at most; notes the earliest deadline."""
+        self._due = deadline = self._next_due()
         if self._touched or self._arrived:
             return 0
+        if deadline is None:
+            return -1
+        wait = deadline - self._clock()
+        if wait <= 0:
+            return 0
+        # epoll counts milliseconds, and Python rounds up
+        return min(wait, MAX_SLEEP_NS) / 1e9
+
+    def _next_due(self) -> int | None:
+        """The earliest deadline of all stacks and links."""
         deadline = self._stack.next_deadline()
         alarm = self._next_alarm()
         if alarm is not None and (deadline is None or alarm < deadline):
@@ -346,13 +369,7 @@ class Loop:
             at = feed.link.deadline
             if at is not None and (deadline is None or at < deadline):
                 deadline = at
-        if deadline is None:
-            return -1
-        wait = deadline - self._clock()
-        if wait <= 0:
-            return 0
-        # epoll counts milliseconds, and Python rounds up
-        return min(wait, MAX_SLEEP_NS) / 1e9
+        return deadline
 
     def turn(self, timeout: float | None = None) -> None:
         """Wait, at most `timeout` seconds (None: until there is something to do), and do it."""
@@ -368,12 +385,8 @@ class Loop:
             watcher = watchers.get(fd)
             if watcher is not None:
                 watcher(events, now)
-        for feed in self._feeds:
-            at = feed.link.deadline
-            if at is not None and at <= now:
-                self._receive(feed, now)
-                self._look_after(feed)
-        self._advance(now)
+        if self._due is not None and self._due <= now:
+            self._advance(now)
         self.flush(now)
         for feed in self._feeds:
             if feed.link.wants_write or feed.mask & _OUT or feed.link.broken is not None:

@@ -266,6 +266,7 @@ class VnetLink(Link):
         view = memoryview(buffer)
         mergeable = MERGE_BYTES if self.framing == ETHERNET else FRAME_BYTES
         total = frames = 0
+        trains = False
         try:
             for _ in range(limit):
                 count = readv(fd, reads) - VNET_BYTES
@@ -278,6 +279,7 @@ class VnetLink(Link):
                 frames += 1
                 if count <= COPY_BYTES:
                     if count > mergeable and not header[1] and header[0]:
+                        trains = True
                         joined = take(buffer, view, count, CSUM_PARTIAL if header[0] & _NEEDS_CSUM else CSUM_VALID)
                         if joined is not None:
                             received.append(joined)
@@ -303,7 +305,8 @@ class VnetLink(Link):
             pass
         except OSError as error:
             self._receive_failed(error)
-        self._merger.finish()
+        if trains:
+            self._merger.finish()
         counters = self.counters
         counters.rx_packets += frames
         counters.rx_bytes += total

@@ -82,8 +82,11 @@ class LinkOutput:
         if kind == LOOPBACK:
             stack.loop_back(out, packet)
             return
-        tx = out.tx if kind != VLAN else out.device.tx
-        if len(tx) >= TX_QUEUE_LIMIT:
+        device = out if kind != VLAN else out.device
+        tx = device.tx
+        if not tx:
+            stack.sending[device] = None
+        elif len(tx) >= TX_QUEUE_LIMIT:
             self._count[_QUEUE_FULL] += 1
             out.tx_dropped += 1
             return

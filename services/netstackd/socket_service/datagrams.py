@@ -145,7 +145,10 @@ class DatagramPump:
     def pump(self, now: int) -> None:
         """Deliver what the socket of the stack has."""
         if not self._closed:
-            self.session.service.guard(self.session, self._deliver)
+            try:
+                self._deliver()
+            except Exception as error:
+                self.session.service.failed(self.session, error)
 
     def _on_data_socket(self, events: int, now: int) -> None:
         if events & select.EPOLLOUT:
@@ -153,12 +156,12 @@ class DatagramPump:
             self.session.service.loop.watch(self._fd, select.EPOLLIN, self._on_data_socket)
             self.pump(now)
         if events & ~select.EPOLLOUT and not self._closed:
-            self.session.service.guard(self.session, lambda: self._collect_and_look(events))
-
-    def _collect_and_look(self, events: int) -> None:
-        if not self._collect():
-            # The client has closed its end: it sends and receives no more, and `close` will say so.
-            self.session.service.loop.watch(self._fd, 0, lambda events, now: self._hung_up())
+            try:
+                if not self._collect():
+                    # The client has closed its end: it sends and receives no more, and `close` will say so.
+                    self.session.service.loop.watch(self._fd, 0, lambda events, now: self._hung_up())
+            except Exception as error:
+                self.session.service.failed(self.session, error)
 
     def _hung_up(self) -> None:
         self.session.service.loop.unwatch(self._fd)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from protocol.logs import traceback_text
@@ -105,10 +104,7 @@ class SocketService:
         self.adopt(ours, namespace)
         return theirs
 
-    def guard(self, session: Session, what: Callable[[], None]) -> None:
-        """Run something for a client: a bug ends that client and nothing else."""
-        try:
-            what()
-        except Exception as error:
-            self.log.event("error", "bug", why=traceback_text(error))
-            session.drop("a bug in serving it")
+    def failed(self, session: Session, error: Exception) -> None:
+        """Serving a client has met a bug: it ends that client and nothing else."""
+        self.log.event("error", "bug", why=traceback_text(error))
+        session.drop("a bug in serving it")

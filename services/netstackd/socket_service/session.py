@@ -136,7 +136,7 @@ class Session:
             self.drop("")
         elif self._out.waiting > MAX_OUT_BYTES:
             self.drop("reads too slowly")
-        else:
+        elif self._out.waiting or self._writing:
             self._follow()
 
     def _follow(self) -> None:

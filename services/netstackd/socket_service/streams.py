@@ -136,7 +136,9 @@ class Stream:
     def taken(self, count: int) -> None:
         """The client has room for more accepted connections."""
         self.outstanding = max(self.outstanding - count, 0)
-        self.session.service.note(self)
+        listener = self.tcp.listener
+        if listener is not None and listener.queue:
+            self.session.service.note(self)
 
     def shutdown(self, how: int) -> None:
         """shutdown(2) of a listener, or of a connection that is not there yet."""
@@ -203,19 +205,19 @@ class Stream:
 
     def pump(self, now: int) -> None:
         """Do all that can be done now."""
-        self.session.service.guard(self.session, lambda: self._pump(now))
-
-    def _pump(self, now: int) -> None:
         state = self.state
-        if state == CONNECTED or state == CLOSING:
-            try:
-                self._transfer(now)
-            except ProtocolViolation:  # in its rings
-                self._violated()
-        elif state == CONNECTING:
-            self._look_at_connect(now)
-        elif state == IDLE and self.tcp.listener is not None:
-            self._accept()
+        try:
+            if state == CONNECTED or state == CLOSING:
+                try:
+                    self._transfer(now)
+                except ProtocolViolation:  # in its rings
+                    self._violated()
+            elif state == CONNECTING:
+                self._look_at_connect(now)
+            elif state == IDLE and self.tcp.listener is not None:
+                self._accept()
+        except Exception as error:
+            self.session.service.failed(self.session, error)
 
     def _look_at_connect(self, now: int) -> None:
         endpoint = self.tcp.endpoint
@@ -257,6 +259,7 @@ class Stream:
             child = self.tcp.accept()
             endpoint = child.endpoint
             assert endpoint is not None
+            session.touch()
             if session.is_full():
                 endpoint.abort(session.now)
                 continue
@@ -268,7 +271,6 @@ class Stream:
                 continue
             self.outstanding += 1
             session.service.note(stream)
-        session.touch()
 
     def _on_data_socket(self, events: int, now: int) -> None:
         if events & select.EPOLLIN:

@@ -164,7 +164,10 @@ def test_idle_namespaces_cost_a_turn_nothing(world: World) -> None:
         stack = namespace.stack
         stack.flush = lambda now, name=namespace.name: flushed.append(name)  # type: ignore[method-assign,misc]
     loop.turn(0)
-    assert flushed == ["root"]
+    assert not flushed
+    loop.touch(world.router.namespaces.find("n7").stack)
+    loop.turn(0)
+    assert flushed == ["n7"]
 
 
 def test_reload_that_rebuilds_the_bridge_keeps_namespaces_on_it(world: World) -> None:
