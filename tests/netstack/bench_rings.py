@@ -291,9 +291,10 @@ def small(bench: Bench, case: str, seconds: float) -> None:
             link.close()
         count += 1
     after = bench.state(b"show")
-    spent, turns = after[0] - before[0], after[1] - before[1]
+    user, system, turns = (after[index] - before[index] for index in range(3))
     print(
-        f"{case:12}{count / seconds:9.0f} /s    {spent * 1e6 / count:8.0f} us each{turns / count:9.2f} turns each",
+        f"{case:12}{count / seconds:9.0f} /s    {(user + system) * 1e6 / count:8.0f} us each"
+        f" ({user * 1e6 / count:.0f} user){turns / count:9.2f} turns each",
         flush=True,
     )
     link.close()

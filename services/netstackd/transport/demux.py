@@ -168,8 +168,10 @@ class Demux:
             self.send_reset(packet, segment)
             return
         flow = flow_bytes(version, packet.dst, packet.dport, packet.src, packet.sport)
-        path = owner.path_for(version, packet)
-        endpoint = owner.listener.on_segment(segment, flow, path, self._stack.now, reuse)
+        listener = owner.listener
+        request = listener.requests.get(flow)
+        path = owner.path_for(version, packet) if request is None else request.route
+        endpoint = listener.on_segment(segment, flow, path, self._stack.now, reuse)
         if endpoint is not None:
             self.enter(version, key, endpoint)
 

@@ -107,9 +107,9 @@ class TcpSocket(Socket):
 
     type = SOCK_STREAM
 
-    def __init__(self, stack: Stack, family: int, protocol: int = PROTO_TCP) -> None:
+    def __init__(self, stack: Stack, family: int, protocol: int = PROTO_TCP, options: Options | None = None) -> None:
         super().__init__(stack, family, protocol)
-        self.tcp_options = Options(stack.tcp.context.parameters)
+        self.tcp_options = Options(stack.tcp.context.parameters) if options is None else options
         self.binding: Binding | None = None
         self.endpoint: Endpoint | None = None
         self.listener: Listener | None = None
@@ -347,8 +347,7 @@ class TcpSocket(Socket):
     @classmethod
     def of_endpoint(cls, stack: Stack, family: int, endpoint: Endpoint) -> TcpSocket:
         """The socket over a connection that came in."""
-        child = cls(stack, family)
-        child.tcp_options = endpoint.options
+        child = cls(stack, family, options=endpoint.options)
         child._adopt(endpoint)
         child._announced = True
         version, local, local_port, remote, remote_port = flow_of(endpoint.flow)

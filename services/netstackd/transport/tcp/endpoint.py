@@ -399,7 +399,7 @@ class Endpoint:
 
     def change_state(self, event: int) -> None:
         before = self.state
-        self.state = after = states.after(before, event)
+        self.state = after = states.TRANSITIONS[before, event]
         if after == ESTABLISHED:
             self.counters[_CURR_ESTAB] += 1
         elif before in (ESTABLISHED, states.CLOSE_WAIT) and after != states.CLOSE_WAIT:

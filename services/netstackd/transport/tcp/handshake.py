@@ -49,7 +49,7 @@ def active_open(endpoint: Endpoint, data: bytes, after: TimeWait | None, now: in
     else:
         iss = after.next_initial_sequence()  # RFC 9293 3.4.3, 6191: beyond what the old connection sent
         after.retire()
-    begin_sending(endpoint, iss, now)
+    begin_sending(endpoint, iss, timestamp_offset(context, endpoint.flow), now)
     if data:
         endpoint.send.append(data)
     p = endpoint.p
@@ -65,7 +65,7 @@ def active_open(endpoint: Endpoint, data: bytes, after: TimeWait | None, now: in
     timers.start_retransmit(endpoint, now)
 
 
-def begin_sending(endpoint: Endpoint, iss: int, now: int) -> None:
+def begin_sending(endpoint: Endpoint, iss: int, ts_offset: int, now: int) -> None:
     """Our sequence space starts: the SYN is the first thing that can be acknowledged."""
     endpoint.iss = iss
     endpoint.snd_una = iss
@@ -76,7 +76,7 @@ def begin_sending(endpoint: Endpoint, iss: int, now: int) -> None:
     endpoint.send = SendBuffer(iss + 1)
     endpoint.sent = [Sent(iss, iss + 1, now, 0, SYN_BIT)]
     endpoint.transmissions = 1
-    endpoint.ts_offset = timestamp_offset(endpoint.context, endpoint.flow)
+    endpoint.ts_offset = ts_offset
     advertised = endpoint.route.advertised_mss()
     if endpoint.options.maxseg:
         advertised = min(advertised, endpoint.options.maxseg)
@@ -167,7 +167,7 @@ def take_syn(endpoint: Endpoint, segment: Segment, now: int) -> None:
         endpoint.ts_recent_at = now
     endpoint.snd_wnd = endpoint.max_window = segment.window  # a SYN's window is never scaled (RFC 7323 2.2)
     endpoint.snd_wl1 = segment.seq
-    after_options(endpoint)
+    after_options(endpoint, now)
 
 
 def begin_receiving(endpoint: Endpoint, rcv_nxt: int, now: int) -> None:
@@ -181,9 +181,10 @@ def begin_receiving(endpoint: Endpoint, rcv_nxt: int, now: int) -> None:
     endpoint.last_receive = now
 
 
-def after_options(endpoint: Endpoint) -> None:
+def after_options(endpoint: Endpoint, now: int) -> None:
     """The segment size is known: a window of so many of them."""
     path_mtu.update_mss(endpoint)
+    endpoint.mss_checked_at = now
     cc = endpoint.cc
     cc.cwnd = endpoint.p.initial_window * endpoint.mss
     endpoint.rcv_mss = max(min(endpoint.mss, endpoint.advertised_mss, DEFAULT_MSS), 88)

@@ -80,17 +80,19 @@ class Request:
         "sent_at",
         "syn_ack_ts",
         "timeout_at",
+        "ts_offset",
         "ts_ok",
         "ts_recent",
         "window",
         "wscale",
     )
 
-    def __init__(self, flow: bytes, route: Route, irs: int, iss: int) -> None:
+    def __init__(self, flow: bytes, route: Route, irs: int, ts_offset: int) -> None:
         self.flow = flow
+        self.ts_offset = ts_offset
         self.route = route
         self.irs = irs
-        self.iss = iss
+        self.iss = 0
         self.mss = DEFAULT_MSS
         self.wscale = -1
         self.rcv_wscale = 0
@@ -237,7 +239,7 @@ class Listener:
         """What both sides will use, from the SYN's options and our parameters."""
         p = self.p
         syn = segment.syn or SynOptions()
-        request = Request(flow, route, segment.seq, 0)
+        request = Request(flow, route, segment.seq, timestamp_offset(self.context, flow))
         request.mss = max(syn.mss, MIN_MSS) if syn.mss else DEFAULT_MSS
         request.window = segment.window
         request.ts_ok = p.timestamps and segment.ts_val >= 0
@@ -253,7 +255,7 @@ class Listener:
             request.iss = syncookies.make(self.context, flow, segment.seq, request.mss, now)
             if request.ts_ok:
                 request.syn_ack_ts = syncookies.timestamp(
-                    timestamp_offset(self.context, flow), request.wscale, request.sack, request.ecn, now
+                    request.ts_offset, request.wscale, request.sack, request.ecn, now
                 )
         else:
             request.iss = initial_sequence(self.context, flow, now)
@@ -280,7 +282,7 @@ class Listener:
         if request.ts_ok:
             ts_val = request.syn_ack_ts
             if ts_val < 0:
-                ts_val = (now // MILLISECOND + timestamp_offset(self.context, request.flow)) & MASK
+                ts_val = (now // MILLISECOND + request.ts_offset) & MASK
         syn = SynOptions(advertised, request.rcv_wscale if request.wscale >= 0 else -1, request.sack, give_cookie)
         flags = SYN | ACK | (ECE if request.ecn else 0)
         request.sent_at = now
@@ -376,7 +378,7 @@ class Listener:
         endpoint = Endpoint(self.context, request.route, request.flow, self.options.inherit())
         endpoint.change_state(states.PASSIVE_OPEN)
         endpoint.started_at = now
-        handshake.begin_sending(endpoint, request.iss, now)
+        handshake.begin_sending(endpoint, request.iss, request.ts_offset, now)
         endpoint.rcv_wscale = request.rcv_wscale
         syn = SynOptions(request.mss, request.wscale, request.sack)
         seen = Segment(request.irs, 0, SYN, request.window, b"", request.ts_recent if request.ts_ok else -1, syn=syn)
@@ -437,14 +439,14 @@ class Listener:
             counters[_OVERFLOWS] += 1
             counters[_DROPS] += 1
             return None
-        request = Request(flow, route, irs, iss)
+        request = Request(flow, route, irs, timestamp_offset(self.context, flow))
+        request.iss = iss
         request.mss = mss
         request.window = segment.window
         if segment.ts_val >= 0 and self.p.timestamps:
             request.ts_ok = True
             request.ts_recent = segment.ts_val
-            offset = timestamp_offset(self.context, flow)
-            request.wscale, request.sack, request.ecn = syncookies.options_of(offset, segment.ts_ecr)
+            request.wscale, request.sack, request.ecn = syncookies.options_of(request.ts_offset, segment.ts_ecr)
             if request.wscale >= 0:
                 request.rcv_wscale = self._wanted_scale()
         request.sent_at = now
@@ -465,7 +467,7 @@ class Listener:
         if syn_ack:
             self._send_syn_ack(request, now)
             return
-        ts_val = (now // MILLISECOND + timestamp_offset(self.context, request.flow)) & MASK if request.ts_ok else -1
+        ts_val = (now // MILLISECOND + request.ts_offset) & MASK if request.ts_ok else -1
         scaled = MAX_WINDOW >> request.rcv_wscale
         request.route.send(
             None,

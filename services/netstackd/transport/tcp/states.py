@@ -60,14 +60,8 @@ TRANSITIONS: Final[dict[tuple[int, int], int]] = {
     (CLOSING, FIN_ACKED): TIME_WAIT,
     (CLOSE_WAIT, SEND_FIN): LAST_ACK,
     (LAST_ACK, FIN_ACKED): CLOSED,
+    **{(state, END): CLOSED for state in NAMES},
 }
-
-
-def after(state: int, event: int) -> int:
-    """The state that follows; KeyError when the table has no such row."""
-    if event == END:
-        return CLOSED
-    return TRANSITIONS[state, event]
 
 
 # Sets of states as bit masks of 1 << state, tested with one `&`.

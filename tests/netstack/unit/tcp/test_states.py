@@ -15,7 +15,7 @@ def test_every_state_is_reached_and_ends() -> None:
             break
         reached = more
     assert reached == set(s.NAMES) - {s.LISTEN}
-    assert all(s.after(state, s.END) == s.CLOSED for state in s.NAMES)
+    assert all(s.TRANSITIONS[state, s.END] == s.CLOSED for state in s.NAMES)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_every_state_is_reached_and_ends() -> None:
 )
 def test_what_cannot_happen_has_no_row(state: int, event: int) -> None:
     with pytest.raises(KeyError):
-        s.after(state, event)
+        s.TRANSITIONS[state, event]
 
 
 def test_numbers_are_those_of_linux() -> None:
