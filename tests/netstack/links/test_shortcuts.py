@@ -234,7 +234,7 @@ def test_nothing_overtakes_what_waits_in_the_outgoing_interface(pair: Pair) -> N
     cut = pair.fast.cut
     waiting = frame(LAN, 10, seq=99)[VNET_BYTES:]
     for bench in pair.both():  # as a neighbour's answer in the same turn lets packets go
-        bench.router.interfaces[WAN].tx.append(Packet(waiting, len(waiting)))
+        bench.router.stack.link_output.frame(bench.router.interfaces[WAN], waiting)
     out = pair.send(LAN, frame(LAN, 30_000, gso=1448, seq=4))
     assert [int.from_bytes(one[VNET_BYTES + 38 : VNET_BYTES + 42], "big") for one in out[WAN]] == [99, 4]
     assert pair.fast.cut == cut
