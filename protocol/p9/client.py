@@ -39,9 +39,9 @@ from protocol.p9.codec import (
 from protocol.p9.directory import (
     DirectoryEntry,
     Listing,
-    decode_entries_attributes_untrusted,
     decode_entries_untrusted,
     decode_listings_untrusted,
+    decode_records_untrusted,
 )
 from protocol.p9.spinning import SPIN_TRIES, SpinChoice
 
@@ -786,13 +786,11 @@ class P9Client:
         except ProtocolViolation as violation:
             raise self._violated(violation.why) from None
 
-    def readdirattr(
-        self, fid: int, offset: int, count: int = 262144, walk_fid: int | None = None
-    ) -> list[DirectoryEntry]:
-        """As readdir, with full attributes of every entry; "." and ".." are among them.
+    def readdirattr(self, fid: int, offset: int, count: int, walk_fid: int) -> tuple[dict[bytes, bytes], int]:
+        """As readdir: names with their attributes as they came, and the cookie to go on from, 0 at the end. Without
+        "." and "..".
 
-        On a plain server each entry is walked from `walk_fid` (an unopened fid of the same directory); where that is
-        None, or an entry vanished meanwhile, its attributes are None.
+        On a plain server each entry is walked from `walk_fid`, an unopened fid of the same directory.
         """
         if not self.extended:
             return self._readdirattr_plain(fid, offset, count, walk_fid)
@@ -800,7 +798,7 @@ class P9Client:
         frame = _REQ_READ.pack(_REQ_READ.size, c.TREADDIRATTR, self._new_tag(), fid, offset, count)
         end = self._call(frame, c.TREADDIRATTR)
         try:
-            return decode_entries_attributes_untrusted(self._data(end, count))
+            return decode_records_untrusted(self._data(end, count), dots=True)
         except ProtocolViolation as violation:
             raise self._violated(violation.why) from None
 
@@ -820,20 +818,17 @@ class P9Client:
             raise self._violated("listing: none")
         return listings
 
-    def _readdirattr_plain(self, fid: int, offset: int, count: int, walk_fid: int | None) -> list[DirectoryEntry]:
+    def _readdirattr_plain(self, fid: int, offset: int, count: int, walk_fid: int) -> tuple[dict[bytes, bytes], int]:
         entries = self.readdir(fid, offset, count)
-        if walk_fid is None:
-            return entries
-        full: list[DirectoryEntry] = []
+        found: dict[bytes, bytes] = {}
         for entry in entries:
             if entry.name not in (b".", b".."):
                 newfid = self.new_fid()
                 walk = self._walkgetattr_plain(walk_fid, newfid, [entry.name])
                 if not walk.errno:
                     self.clunk(newfid)
-                    entry = entry._replace(attributes=walk.steps[0])
-            full.append(entry)
-        return full
+                    found[entry.name] = ATTRIBUTES.pack(*walk.steps[0])
+        return found, entries[-1].offset if entries else 0
 
     def lock(
         self, fid: int, kind: int, start: int, length: int, proc_id: int, client_id: bytes = b"", flags: int = 0

@@ -11,7 +11,7 @@ from struct import error as StructError
 from typing import Final, NamedTuple
 
 from protocol.errors import ProtocolViolation
-from protocol.p9.attributes import ATTRIBUTES, ATTRIBUTES_BYTES, Attributes, Qid
+from protocol.p9.attributes import ATTRIBUTES, ATTRIBUTES_BYTES, Qid
 
 ENTRY: Final = Struct("<BIQQBH")  # qid, offset, type, length of the name
 ENTRY_BYTES: Final = 24
@@ -25,13 +25,12 @@ assert ENTRY_ATTRIBUTES.size == ENTRY_ATTRIBUTES_BYTES
 
 
 class DirectoryEntry(NamedTuple):
-    """One name of a directory. `attributes` is None unless the listing was asked for with them."""
+    """One name of a directory, as Rreaddir has it."""
 
     name: bytes
     qid: Qid
     offset: int
     kind: int
-    attributes: Attributes | None
 
 
 def encode_entry(name: bytes, qid: tuple[int, int, int], offset: int, kind: int) -> bytes:
@@ -74,17 +73,23 @@ def decode_listings_untrusted(data: bytes, limit: int) -> list[Listing]:
         at = start + size
         if at > end or (code and size) or code >= 4096:
             raise ProtocolViolation("listing: entries are cut off, or stand beside an error")
-        listings.append(Listing(code, bool(complete), _decode_records_untrusted(data[start:at])))
+        listings.append(Listing(code, bool(complete), decode_records_untrusted(data[start:at])[0]))
     return listings
 
 
-def _decode_records_untrusted(data: bytes) -> dict[bytes, bytes]:
+def decode_records_untrusted(data: bytes, dots: bool = False) -> tuple[dict[bytes, bytes], int]:
+    """Entries with attributes as Listing.entries has them, and the cookie to go on from (0: there are none).
+
+    `dots`: "." and ".." may be among them, and are left out. Raises ProtocolViolation as `decode_listings_untrusted`.
+    """
     found: dict[bytes, bytes] = {}
     at, end = 0, len(data)
+    last = 0
     unpack = _NAME_LENGTH.unpack_from
     try:
         while at < end:
             (length,) = unpack(data, at)
+            last = at
             start = at + ENTRY_ATTRIBUTES_BYTES
             stop = start + length
             found[data[start:stop]] = data[at : at + ATTRIBUTES_BYTES]
@@ -93,10 +98,13 @@ def _decode_records_untrusted(data: bytes) -> dict[bytes, bytes]:
         at = -1
     if at != end:
         raise ProtocolViolation("listing: an entry is cut off")
+    if dots:
+        found.pop(b".", None)
+        found.pop(b"..", None)
     together = b"/".join(found)
     if together.count(b"/") > max(len(found) - 1, 0) or b"\0" in together or not found.keys().isdisjoint(_NO_NAMES):
         raise ProtocolViolation("listing: a name is empty, a dot name, or holds a slash or NUL")
-    return found
+    return found, ENTRY_ATTRIBUTES_TAIL.unpack_from(data, last + ATTRIBUTES_BYTES)[0] if end else 0
 
 
 def _check_name_untrusted(name: bytes) -> None:
@@ -118,24 +126,5 @@ def decode_entries_untrusted(data: bytes) -> list[DirectoryEntry]:
             raise ProtocolViolation("directory entry: name is cut off")
         name = data[start:at]
         _check_name_untrusted(name)
-        entries.append(DirectoryEntry(name, Qid(kind, version, path), offset, type_, None))
-    return entries
-
-
-def decode_entries_attributes_untrusted(data: bytes) -> list[DirectoryEntry]:
-    """The entries of Rreaddirattr data. Raises ProtocolViolation as `decode_entries_untrusted` does."""
-    entries: list[DirectoryEntry] = []
-    at, end = 0, len(data)
-    while at < end:
-        start = at + ENTRY_ATTRIBUTES_BYTES
-        if start > end:
-            raise ProtocolViolation("directory entry: cut off")
-        record = Attributes._make(ATTRIBUTES.unpack_from(data, at))
-        offset, type_, length = ENTRY_ATTRIBUTES_TAIL.unpack_from(data, at + ATTRIBUTES_BYTES)
-        at = start + length
-        if at > end:
-            raise ProtocolViolation("directory entry: name is cut off")
-        name = data[start:at]
-        _check_name_untrusted(name)
-        entries.append(DirectoryEntry(name, record.qid, offset, type_, record))
+        entries.append(DirectoryEntry(name, Qid(kind, version, path), offset, type_))
     return entries

@@ -26,11 +26,9 @@ from protocol.p9.codec import (
     read_string_untrusted,
 )
 from protocol.p9.directory import (
-    ENTRY_ATTRIBUTES_BYTES,
     ENTRY_BYTES,
     LISTING_HEAD,
     encode_entry,
-    encode_entry_attributes,
 )
 from services.gofer.backends.base import Backend, Node, OpenFile, check_name
 from services.gofer.errors import LinuxError
@@ -306,22 +304,10 @@ def read_directory(connection: Connection, buffer: bytearray, at: int, end: int,
 def read_directory_attributes(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:
     """Treaddirattr. An entry that vanishes while it is listed is left out."""
     fid, offset, count = _read_request(connection, buffer, at, end)
-    file = fid.file
-    if file is None:
+    if fid.file is None:
         raise LinuxError(errno.EBADF, "readdir: fid is not open")
-    parts: list[bytes] = []
-    used = 0
-    for name, _, cookie, kind in file.entries(offset):
-        size = ENTRY_ATTRIBUTES_BYTES + len(name)
-        if used + size > count:
-            break
-        try:
-            record = _pack_attributes(*file.entry_attributes(name))
-        except FileNotFoundError:
-            continue
-        parts.append(encode_entry_attributes(name, record, cookie, kind))
-        used += size
-    return _RDATA.pack(_RDATA.size + used, c.RREADDIRATTR, tag, used) + b"".join(parts)
+    data = b"".join(fid.file.packed_entries(offset, count))
+    return _RDATA.pack(_RDATA.size + len(data), c.RREADDIRATTR, tag, len(data)) + data
 
 
 def list_attributes(connection: Connection, buffer: bytearray, at: int, end: int, tag: int) -> bytes:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from protocol.p9 import constants as c
 from protocol.p9.attributes import ATTRIBUTES, Attributes, SetAttributes, StatFs
-from protocol.p9.directory import ENTRY_ATTRIBUTES_BYTES, encode_entry_attributes
+from protocol.p9.directory import encode_entry_attributes
 from services.gofer.errors import LinuxError
 
 MODE_TYPE = 0o170000
@@ -96,6 +96,18 @@ class OpenFile(ABC):
         """Attributes of a name that `entries` gave. ENOENT when it has vanished since."""
         raise LinuxError(errno.ENOTDIR, "not a directory")
 
+    def packed_entries(self, cookie: int, room: int) -> list[bytes]:
+        """As many of `entries` as fit in `room` bytes, with attributes, packed by `encode_entry_attributes`. What
+        vanishes meanwhile is left out.
+        """
+        records: list[bytes] = []
+        for _, record in _packed(self, cookie):
+            room -= len(record)
+            if room < 0:
+                break
+            records.append(record)
+        return records
+
     def donate(self) -> int | None:
         """A host fd to hand to the client, still owned here; None when this kind of file is not donated."""
         return None
@@ -107,6 +119,16 @@ class OpenFile(ABC):
     def get_lock(self, kind: int, start: int, length: int) -> tuple[int, int, int, int]:
         """(kind, start, length, pid) of the first conflicting lock; kind LOCK_TYPE_UNLCK when there is none."""
         raise LinuxError(errno.ENOLCK, "file cannot be locked")
+
+
+def _packed(file: OpenFile, cookie: int) -> Iterator[tuple[bytes, bytes]]:
+    """(name, packed entry) from `cookie` on."""
+    for name, _, position, kind in file.entries(cookie):
+        try:
+            attributes = file.entry_attributes(name)
+        except FileNotFoundError:
+            continue
+        yield name, encode_entry_attributes(name, ATTRIBUTES.pack(*attributes), position, kind)
 
 
 class Node(ABC):
@@ -186,17 +208,13 @@ class Node(ABC):
             raise LinuxError(code or errno.EIO, "listing: cannot be opened")
         records: list[bytes] = []
         try:
-            for entry, _, cookie, kind in file.entries(0):
+            for entry, record in _packed(file, 0):
                 if entry in (b".", b".."):
                     continue
-                room -= ENTRY_ATTRIBUTES_BYTES + len(entry)
+                room -= len(record)
                 if room < 0:
                     return None
-                try:
-                    attributes = file.entry_attributes(entry)
-                except FileNotFoundError:
-                    continue
-                records.append(encode_entry_attributes(entry, ATTRIBUTES.pack(*attributes), cookie, kind))
+                records.append(record)
         finally:
             file.close()
             node.release()

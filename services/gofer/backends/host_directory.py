@@ -381,29 +381,15 @@ class HostNode(Node):
                 above.release()
 
     def list_whole(self, name: bytes | None, room: int) -> list[bytes] | None:
-        export = self._export
-        fields, pack, statx_at = export.fields, ENTRY_ATTRIBUTES.pack, host.statx_fields_at
-        records: list[bytes] = []
         if name is not None:
             check_name(name)
-        fd = _open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, export)
+        fd = _open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, self._export)
+        file = _OpenDirectory(fd, self)
         try:
-            while batch := host.getdents64(fd):
-                for _, cookie, kind, entry in batch:
-                    if entry in _DOTS:
-                        continue
-                    length = len(entry)
-                    room -= ENTRY_ATTRIBUTES_BYTES + length
-                    if room < 0:
-                        return None
-                    try:
-                        st = statx_at(fd, entry)
-                    except FileNotFoundError:
-                        continue
-                    records.append(pack(*fields(st), cookie, kind, length) + entry)
+            records, whole = file.pack(0, room, dots=False)
         finally:
-            os.close(fd)
-        return records
+            file.close()
+        return records if whole else None
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -739,7 +725,7 @@ class _OpenDirectory(OpenFile):
         self._fd = fd
         self._node = node
         self._batch: list[host.RawEntry] = []
-        self._index_of: dict[int, int] = {0: 0}
+        self._index_of: dict[int, int] | None = None  # of its cookies, once somebody goes on from one
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -752,26 +738,56 @@ class _OpenDirectory(OpenFile):
     def sync(self, data_only: bool) -> None:
         (os.fdatasync if data_only else os.fsync)(self._fd)
 
-    def entries(self, cookie: int) -> Iterator[Entry]:
-        index = self._index_of.get(cookie) if self._batch else None
-        if index is None:
+    def _raw_entries(self, cookie: int) -> Iterator[host.RawEntry]:
+        index = 0
+        if cookie and self._batch:
+            if self._index_of is None:
+                self._index_of = {entry[1]: number for number, entry in enumerate(self._batch, 1)}
+            index = self._index_of.get(cookie, 0)
+        if not index:
             if cookie > _MAX_I64:
                 raise LinuxError(errno.EINVAL, "readdir: no such position")
             os.lseek(self._fd, cookie, os.SEEK_SET)
             self._fill()
-            index = 0
-        export = self._node._export
-        device = self._node._identity[:2]
-        kinds = _QID_OF_DTYPE
         while self._batch:
-            for ino, position, kind, name in self._batch[index:]:
-                yield Entry(name, (kinds.get(kind, 0), 0, export.path_of(device, ino)), position, kind)
+            yield from self._batch[index:] if index else self._batch
             self._fill()
             index = 0
 
     def _fill(self) -> None:
         self._batch = host.getdents64(self._fd)
-        self._index_of = {entry[1]: number for number, entry in enumerate(self._batch, 1)}
+        self._index_of = None
+
+    def entries(self, cookie: int) -> Iterator[Entry]:
+        export = self._node._export
+        device = self._node._identity[:2]
+        kinds = _QID_OF_DTYPE
+        for ino, position, kind, name in self._raw_entries(cookie):
+            yield Entry(name, (kinds.get(kind, 0), 0, export.path_of(device, ino)), position, kind)
+
+    def packed_entries(self, cookie: int, room: int) -> list[bytes]:
+        return self.pack(cookie, room, dots=True)[0]
+
+    def pack(self, cookie: int, room: int, *, dots: bool) -> tuple[list[bytes], bool]:
+        """As `packed_entries`, and whether these are all; without `dots`, "." and ".." are left out."""
+        fields, pack, fd = self._node._export.fields, ENTRY_ATTRIBUTES.pack, self._fd
+        records: list[bytes] = []
+        for _, position, kind, name in self._raw_entries(cookie):
+            length = len(name)
+            try:
+                if name not in _DOTS:
+                    st: tuple[int, ...] = fields(host.statx_fields_at(fd, name))
+                elif dots:
+                    st = self.entry_attributes(name)
+                else:
+                    continue
+            except FileNotFoundError:
+                continue
+            room -= ENTRY_ATTRIBUTES_BYTES + length
+            if room < 0:
+                return records, False
+            records.append(pack(*st, position, kind, length) + name)
+        return records, True
 
     def entry_attributes(self, name: bytes) -> Attributes:
         node = self._node

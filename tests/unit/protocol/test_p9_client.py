@@ -246,7 +246,7 @@ def test_hot_requests_equal_the_codec(names: list[bytes], flags: int) -> None:
         (lambda: client.read(3, flags, 9), m.Tread(3, flags, 9)),
         (lambda: client.write(3, flags, b"abc"), m.Twrite(3, flags, b"abc")),
         (lambda: client.readdir(3, flags, 100), m.Treaddir(3, flags, 100)),
-        (lambda: client.readdirattr(3, flags, 100), m.Treaddirattr(3, flags, 100)),
+        (lambda: client.readdirattr(3, flags, 100, 4), m.Treaddirattr(3, flags, 100)),
     ):
         with pytest.raises(GoferTimeout):
             call()

@@ -16,9 +16,9 @@ from protocol.p9.attributes import ATTRIBUTES, Attributes, Qid
 from protocol.p9.codec import FrameSplitter, decode_untrusted, encode
 from protocol.p9.directory import (
     LISTING_HEAD,
-    decode_entries_attributes_untrusted,
     decode_entries_untrusted,
     decode_listings_untrusted,
+    decode_records_untrusted,
     encode_entry,
     encode_entry_attributes,
 )
@@ -142,7 +142,7 @@ def test_random_body_decodes_or_violates(number: int, body: bytes) -> None:
 @given(st.binary(max_size=400))
 def test_random_directory_data_decodes_or_violates(data: bytes) -> None:
     whole: Any = lambda data: decode_listings_untrusted(LISTING_HEAD.pack(0, 1, len(data)) + data, 1)  # noqa: E731
-    for decode in (decode_entries_untrusted, decode_entries_attributes_untrusted, whole):
+    for decode in (decode_entries_untrusted, decode_records_untrusted, whole):
         try:
             decode(data)
         except ProtocolViolation as violation:
@@ -171,9 +171,10 @@ def test_directory_entries_round_trip() -> None:
         (b"a", 3, 4),
         (b"bb", 9, 8),
     ]
-    (entry,) = decode_entries_attributes_untrusted(encode_entry_attributes(b"x", ATTRIBUTES.pack(*record), 5, 6))
-    assert entry.attributes == record
-    assert (entry.name, entry.offset, entry.kind) == (b"x", 5, 6)
+    packed = ATTRIBUTES.pack(*record)
+    entries = [encode_entry_attributes(name, packed, cookie, 6) for cookie, name in enumerate((b".", b"x", b".."), 5)]
+    assert decode_records_untrusted(b"".join(entries), dots=True) == ({b"x": packed}, 7)
+    assert decode_records_untrusted(b"") == ({}, 0)
 
 
 def listing_of(*names: bytes) -> bytes:

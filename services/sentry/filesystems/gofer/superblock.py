@@ -27,7 +27,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi.dirent_h import DT_DIR, DT_REG
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
-from protocol.p9.attributes import ATTRIBUTES, Attributes
+from protocol.p9.attributes import Attributes
 from protocol.p9.client import GoferGone, GoferTimeout, OpenResult, P9Client, P9Error, WalkResult
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, PATH_AND_MODE, Ahead, Child, GoferInode
@@ -346,7 +346,7 @@ class GoferSuperblock(Superblock):
             return False
         for member, listing in zip(group, listings, strict=False):
             if listing.complete and not listing.errno:
-                self._keep_listing(member, listing.entries)
+                self._keep_listing(member, cast(dict[bytes, Child], listing.entries))
         return True
 
     def _siblings(self, parent: GoferInode, node: GoferInode) -> list[GoferInode]:
@@ -368,26 +368,16 @@ class GoferSuperblock(Superblock):
                     found.append(sibling)
         return found
 
-    def _keep_listing(self, node: GoferInode, records: dict[bytes, bytes]) -> None:
-        """Make `records`, all there are, what is known of the directory."""
-        if max(map(len, records), default=0) > c.MAX_NAME_BYTES:
+    def _keep_listing(self, node: GoferInode, names: dict[bytes, Child]) -> None:
+        """Make `names`, all there are, what is known of the directory."""
+        if max(map(len, names), default=0) > c.MAX_NAME_BYTES:
             raise LinuxError(errno.EIO, "name in a directory")
         old = node.children or {}
-        names = cast("dict[bytes, Child]", records)
         for name, known in old.items():
             if known.__class__ is GoferInode:
-                record = records.get(name)
-                if record.__class__ is bytes and PATH_AND_MODE.unpack_from(record)[0] == known.qid_path:
+                child = names.get(name)
+                if child.__class__ is bytes and PATH_AND_MODE.unpack_from(child)[0] == known.qid_path:
                     names[name] = known
-        if len(names) > KEEP_ATTRIBUTES:
-            for name in list(names)[KEEP_ATTRIBUTES:]:
-                child = names[name]
-                if child.__class__ is bytes:
-                    path, mode = PATH_AND_MODE.unpack_from(child)
-                    names[name] = _number_and_type(path, mode >> 12)
-        self._remember_listing(node, names, old)
-
-    def _remember_listing(self, node: GoferInode, names: dict[bytes, Child], old: dict[bytes, Child]) -> None:
         self.cached += len(names) - len(old)
         node.children = names
         node.listing = None
@@ -404,39 +394,21 @@ class GoferSuperblock(Superblock):
         opened = self.call(client.walkopen, node.handle(), fid, [], fc.O_RDONLY | fc.O_DIRECTORY, False)
         if opened.errno:
             raise self.refusal(opened.errno)
-        old = node.children or {}
         names: dict[bytes, Child] = {}
         try:
             offset = 0
             while True:
-                batch = self.call(client.readdirattr, fid, offset, READDIR_BYTES, node.handle())
-                if not batch:
+                records, then = self.call(client.readdirattr, fid, offset, READDIR_BYTES, node.handle())
+                if not then:
                     break
-                for entry in batch:
-                    name = entry.name
-                    if name in (b".", b".."):
-                        continue
-                    names[name] = self._listed(name, entry.attributes, entry.qid.path, entry.kind, old, len(names))
-                if batch[-1].offset == offset or len(names) > MAX_ENTRIES:
+                names |= records if len(names) < KEEP_ATTRIBUTES else _shortened(records)
+                if then == offset or len(names) > MAX_ENTRIES:
                     self._report("a directory without end")
                     raise LinuxError(errno.EIO, "directory")
-                offset = batch[-1].offset
+                offset = then
         finally:
             self.drop_fid(fid)
-        self._remember_listing(node, names, old)
-
-    def _listed(
-        self, name: bytes, attributes: Attributes | None, qid_path: int, kind: int, old: dict[bytes, Child], so_far: int
-    ) -> Child:
-        """What a directory remembers of one entry of a listing."""
-        if len(name) > c.MAX_NAME_BYTES:
-            raise LinuxError(errno.EIO, "name in a directory")
-        known = old.get(name)
-        if known.__class__ is GoferInode and known.qid_path == qid_path:
-            return known
-        if attributes is None or so_far >= KEEP_ATTRIBUTES:
-            return _number_and_type(qid_path, kind)
-        return ATTRIBUTES.pack(*attributes)
+        self._keep_listing(node, names)
 
     # --- host files ---
     def open_host(self, node: GoferInode, write: bool) -> HostFile | RemoteData:
@@ -570,8 +542,10 @@ class GoferSuperblock(Superblock):
             self.client.close()
 
 
-def _number_and_type(qid_path: int, kind: int) -> int:
-    return (qid_path & 0x7FFFFFFFFFFFFFFF or 1) << DT_SHIFT | kind & 15
+def _shortened(records: dict[bytes, bytes]) -> dict[bytes, int]:
+    """Number and type alone."""
+    read = ((name, PATH_AND_MODE.unpack_from(record)) for name, record in records.items())
+    return {name: (path & 0x7FFFFFFFFFFFFFFF or 1) << DT_SHIFT | mode >> 12 & 15 for name, (path, mode) in read}
 
 
 def _type_of(child: Child) -> int:

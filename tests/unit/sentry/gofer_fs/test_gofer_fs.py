@@ -305,11 +305,11 @@ def test_donated_pipe_is_refused(tree: Path) -> None:
 def test_listing_that_never_ends_is_refused(tree: Path) -> None:
     with gofer_of(tree) as gofer:
         honest: Any = gofer.client
-        batch: list[Any] = []
+        first: list[Any] = []
 
         def again(result: Any) -> Any:
-            batch.extend(result)
-            return list(batch)
+            first.append(result)
+            return first[0]
 
         too_large: Any = lambda listings: [listing._replace(complete=False) for listing in listings]  # noqa: E731
         liar: Any = Liar(gofer, readdirattr=again, listattr=too_large)
