@@ -144,3 +144,72 @@ def test_host_shortens_a_file_that_a_guest_reads_all_the_time(tmp_path: Path) ->
         os.truncate(data, 4096)
         assert process.stdout.read() == "0 4096\n"
         assert process.wait(timeout=60) == 0
+
+
+LARGE = """
+import ctypes, mmap, os, resource, socket, threading
+memory = mmap.mmap(-1, 1 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory[:1 << 20] = bytes(range(256)) * 4096
+def number(call, *arguments):
+    try: return call(*arguments)
+    except OSError as error: return os.strerror(error.errno)
+for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET:
+    one, other = socket.socketpair(socket.AF_UNIX, kind)
+    one.setblocking(False)
+    sent = number(one.send, memory)
+    print(sent if kind != socket.SOCK_STREAM else 1 << 16 < sent < 1 << 26, number(one.sendmsg, [memory] * 3))
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+    print(number(udp.sendto, memory, ("127.0.0.1", 9)), number(udp.sendto, b"", ("127.0.0.1", 9)))
+# a blocking stream takes it all, in order, and what a part cannot give is not sent
+one, other = socket.socketpair()
+got = []
+def take():
+    while piece := other.recv(1 << 20): got.append(piece)
+taker = threading.Thread(target=take)
+taker.start()
+text = memoryview(memory)[:(5 << 20) + 77]
+print(one.send(text), one.sendmsg([text[:3 << 20], text[3 << 20:]]))
+one.close()
+taker.join()
+print(b"".join(got) == bytes(text) * 2)
+# memory of a process: as far as there is some
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+libc.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+here, there = (libc.mmap(None, 9 << 20, 3, 0x22, -1, 0) for _ in range(2))
+libc.munmap(there + (8 << 20) + 12288, 4096)
+libc.memset(ctypes.c_void_p(there), 7, 8 << 20)
+class iovec(ctypes.Structure): _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+mine, its = iovec(here, 1 << 30), iovec(there, 1 << 45)
+print(libc.process_vm_readv(os.getpid(), ctypes.byref(mine), 1, ctypes.byref(its), 1, 0) - (8 << 20))
+print(ctypes.string_at(here, 8 << 20) == b"\\7" * (8 << 20))
+print("done", flush=True)
+input()
+"""
+
+
+def test_calls_about_a_lot_of_memory_cost_the_sentry_little() -> None:
+    """A guest's memory may be large, for next to nothing: what one call names of it is never copied whole."""
+    native = subprocess.run([sys.executable, "-Ic", LARGE], input="\n", capture_output=True, text=True, check=True)
+    process = subprocess.Popen(
+        [SUPERVISOR, "do", "--", sys.executable, "-Ic", LARGE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        said = ""
+        while "done" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        sentry = min(int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        highest = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{sentry}/status").read_text())
+        process.communicate("\n", timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert said == native.stdout
+    assert highest is not None and int(highest[1]) < 150_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from platforms._host import ffi, lib
 from platforms.systrap.layout import IN_SIZE
-from protocol.abi.limits import PATH_MAX
+from protocol.abi.limits import MAX_RW_COUNT, PATH_MAX
 from services.sentry.errors import LinuxError
 
 if TYPE_CHECKING:
@@ -245,8 +245,12 @@ class UserMemory:
     def write_u64(self, addr: int, value: int) -> None:
         self.write(addr, _U64.pack(value & 0xFFFFFFFFFFFFFFFF))
 
-    def read_iovecs(self, addr: int, count: int) -> list[tuple[int, int]]:
-        """`count` struct iovec: (base, length). EINVAL: too many, or a negative length. EFAULT: beyond user space."""
+    def read_iovecs(self, addr: int, count: int, *, ours: bool = True) -> list[tuple[int, int]]:
+        """`count` struct iovec: (base, length). EINVAL: too many, or a negative length.
+
+        EFAULT: beyond user space, which matters for memory of the caller's own (`ours`), and of a single one only as
+        far as a call goes (lib/iov_iter.c, import_iovec).
+        """
         if count > IOV_MAX or count < 0:
             raise LinuxError(errno.EINVAL)
         if not count:
@@ -256,7 +260,8 @@ class UserMemory:
         for base, length in vectors:
             if length > 0x7FFFFFFFFFFFFFFF:
                 raise LinuxError(errno.EINVAL)
-            if base + length > 0x7FFF_FFFF_F000:  # TASK_SIZE_MAX
+            end = base + (length if count > 1 else min(length, MAX_RW_COUNT))
+            if ours and end > 0x7FFF_FFFF_F000:  # TASK_SIZE_MAX
                 raise LinuxError(errno.EFAULT)
         return vectors
 

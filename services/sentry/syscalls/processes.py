@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
@@ -12,6 +13,7 @@ from protocol.abi import signal_h as sg
 from protocol.abi import uio_h as uio
 from protocol.abi import wait_h as wh
 from protocol.abi.layout import I32
+from protocol.abi.limits import MAX_RW_COUNT
 from protocol.abi.mman_h import PAGE_SIZE
 from services.sentry.errors import LinuxError
 from services.sentry.files.pidfd import open_pidfd, pidfd_group
@@ -226,6 +228,9 @@ def sys_pidfd_getfd(task: Task, pidfd: int, fd: int, flags: int) -> int:
 
 
 # --- other processes' memory ------------------------------------------------------------------------------------------
+_PIECE: Final = 16 * PAGE_SIZE  # of another's memory that is copied at once
+
+
 def _other_memory(
     task: Task, pid: int, local: int, local_count: int, remote: int, remote_count: int, flags: int
 ) -> tuple[Task, list[tuple[int, int]], list[tuple[int, int]]]:
@@ -234,7 +239,7 @@ def _other_memory(
     ours = task.mm.read_iovecs(local, local_count)
     if not any(length for _, length in ours):
         return task, [], []
-    theirs = task.mm.read_iovecs(remote, remote_count)
+    theirs = task.mm.read_iovecs(remote, remote_count, ours=False)
     target = task.kernel.tasks.get(s32(pid))
     if target is None or target.mm is None:
         raise LinuxError(errno.ESRCH)
@@ -242,36 +247,51 @@ def _other_memory(
     return target, ours, theirs
 
 
-def _pieces(ours: list[tuple[int, int]], theirs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """Walk two vectors together: (our address, their address, bytes), none across a page of theirs."""
-    made: list[tuple[int, int, int]] = []
+def _pieces(ours: list[tuple[int, int]], theirs: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """Walk two vectors together: (our address, their address, bytes), none across a boundary of _PIECE in theirs."""
     queue = [(base, length) for base, length in reversed(ours) if length]
+    room = MAX_RW_COUNT
     for their_base, their_length in theirs:
-        while their_length and queue:
+        while their_length and queue and room:
             base, length = queue.pop()
-            count = min(length, their_length, PAGE_SIZE - their_base % PAGE_SIZE)
-            made.append((base, their_base, count))
+            count = min(length, their_length, _PIECE - their_base % _PIECE, room)
+            yield base, their_base, count
+            room -= count
             their_base += count
             their_length -= count
             if count < length:
                 queue.append((base + count, length - count))
-    return made
 
 
-def _transfer(task: Task, target: Task, pieces: list[tuple[int, int, int]], write: bool) -> int:
+def _transfer(task: Task, target: Task, pieces: Iterable[tuple[int, int, int]], write: bool) -> int:
+    """Up to the first page of theirs that is not there: as much of a piece of several pages as can be, too."""
     moved = 0
     for here, there, count in pieces:
         try:
-            if write:
-                target.mm.write(there, task.mm.read(here, count))
-            else:
-                task.mm.write(here, target.mm.read(there, count))
+            _copy(task, target, here, there, count, write)
         except LinuxError:
+            end = there + count
+            while there < end and count > PAGE_SIZE:
+                step = min(PAGE_SIZE - there % PAGE_SIZE, end - there)
+                try:
+                    _copy(task, target, here, there, step, write)
+                except LinuxError:
+                    break
+                moved += step
+                here += step
+                there += step
             if moved:
                 return moved
             raise
         moved += count
     return moved
+
+
+def _copy(task: Task, target: Task, here: int, there: int, count: int, write: bool) -> None:
+    if write:
+        target.mm.write(there, task.mm.read(here, count))
+    else:
+        task.mm.write(here, target.mm.read(there, count))
 
 
 def sys_process_vm_readv(task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int) -> int:

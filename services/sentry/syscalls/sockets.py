@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from protocol.abi import capability_h as ca
 from protocol.abi import fcntl_h as fc
@@ -33,6 +33,7 @@ from services.sentry.syscalls.blocking import wait_to_read
 from services.sentry.syscalls.event_fds import install_pair
 from services.sentry.syscalls.table import Row
 from services.sentry.syscalls.time_arguments import read_timespec
+from services.sentry.vfs.user_copy import check_user_range
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -46,6 +47,8 @@ _DONTWAIT: Final = so.MSG_DONTWAIT
 _PLAIN_SEND: Final = ~(so.MSG_NOSIGNAL | so.MSG_DONTWAIT)
 _PLAIN_RECEIVE: Final = ~(so.MSG_NOSIGNAL | so.MSG_DONTWAIT | so.MSG_CMSG_CLOEXEC)
 _STREAM_CHUNK: Final = 65_536
+_STREAM_PART: Final = 1 << 20  # what is taken from the sender's memory at once
+_LONGEST_MESSAGE: Final = 65_536  # of any protocol whose messages the send buffer does not bound
 _MAX_KIND: Final = 11  # SOCK_MAX
 _MAX_RW: Final = 0x7FFF_F000
 
@@ -232,25 +235,54 @@ def sys_accept4(task: Task, fd: int, addr: int, length: int, flags: int) -> Outc
 
 
 # --- sending ---
+_Pieces: TypeAlias = "list[tuple[int, int]]"  # address and bytes, none of them empty
+
+
+def _take(mm: Any, socket: Socket, pieces: _Pieces) -> bytes:
+    """What is sent next, which leaves `pieces`: a stream takes it in parts, and of a message no more is read than shows
+    that it is too long (the sender's memory has no bound, the Sentry's should). EFAULT.
+    """
+    room = _STREAM_PART if socket.writes_all else max(_LONGEST_MESSAGE, socket.send_buffer) + 1
+    parts = []
+    while pieces and room:
+        base, length = pieces[0]
+        count = min(length, room)
+        parts.append(mm.read(base, count))
+        room -= count
+        if count < length:
+            pieces[0] = base + count, length - count
+        else:
+            del pieces[0]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class _Send:
-    """One message on its way: owns the file references of `message` until a send took them."""
+    """One message on its way: owns the file references of `message` until a send took them.
 
-    __slots__ = ("data", "message", "nonblock", "sent", "socket", "task")
+    `data` are its bytes from `start` on, `rest` where those behind them lie.
+    """
 
-    def __init__(self, task: Task, socket: Socket, data: bytes, message: Outgoing) -> None:
+    __slots__ = ("data", "message", "nonblock", "rest", "sent", "socket", "start", "task")
+
+    def __init__(self, task: Task, socket: Socket, data: bytes, rest: _Pieces, message: Outgoing) -> None:
         self.task = task
         self.socket = socket
         self.data = data
+        self.rest = rest
         self.message = message
-        self.sent = 0
+        self.sent = self.start = 0
         self.nonblock = bool(message.flags & _DONTWAIT or socket.flags & _NONBLOCK)
 
     def attempt(self) -> int:
         """Bytes sent: all of them for a blocking stream. EPIPE raises SIGPIPE as well, but for MSG_NOSIGNAL."""
-        socket, data = self.socket, self.data
+        socket = self.socket
         while True:
-            chunk = data[self.sent : self.sent + _STREAM_CHUNK] if socket.writes_all else data
+            at = self.sent - self.start
             try:
+                if self.rest and at == len(self.data) and socket.writes_all:
+                    self.start, at = self.sent, 0
+                    self.data = _take(self.task.mm, socket, self.rest)
+                chunk = self.data[at : at + _STREAM_CHUNK] if socket.writes_all else self.data
                 self.sent += socket.send_message(self.task, chunk, self.message)
             except WouldBlock:
                 if self.nonblock and self.sent:
@@ -265,7 +297,7 @@ class _Send:
                 raise
             if self.message.files or self.message.cred:
                 self.message = self.message._replace(files=())
-            if self.sent >= len(data) or not socket.writes_all:
+            if not socket.writes_all or (self.sent - self.start >= len(self.data) and not self.rest):
                 return self.sent
 
     def abandon(self) -> int | None:
@@ -317,8 +349,11 @@ def sys_sendto(task: Task, fd: int, addr: int, count: int, flags: int, name: int
     flags = u32(flags)
     _check_urgent(socket, flags)
     address = _read_address(task, name, name_length) if name else b""
-    data = task.mm.read(addr, min(count, _MAX_RW)) if count else b""
-    return _Send(task, socket, data, Outgoing(address, sender=ucred_real(task), flags=flags)).run()
+    count = min(count, _MAX_RW)
+    check_user_range(addr, count)
+    pieces = [(addr, count)] if count else []
+    data = _take(task.mm, socket, pieces)
+    return _Send(task, socket, data, pieces, Outgoing(address, sender=ucred_real(task), flags=flags)).run()
 
 
 def _decode_message(task: Task, socket: Socket, header: int, flags: int) -> _Send:
@@ -331,12 +366,17 @@ def _decode_message(task: Task, socket: Socket, header: int, flags: int) -> _Sen
     address = _read_address(task, name, min(name_length, so.SOCKADDR_STORAGE_BYTES)) if name else b""
     if iov_count > so.UIO_MAXIOV:
         raise LinuxError(errno.EMSGSIZE)
-    pieces = [mm.read(base, length) for base, length in mm.read_iovecs(iov, iov_count) if length]
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces = []
+    room = _MAX_RW
+    for base, length in mm.read_iovecs(iov, iov_count):
+        if length and room:
+            pieces.append((base, min(length, room)))
+            room -= pieces[-1][1]
+    data = _take(mm, socket, pieces)
     if control_length > MAX_CONTROL_BYTES:
         raise LinuxError(errno.ENOBUFS)
     if not control or not control_length:
-        return _Send(task, socket, data, Outgoing(address, sender=ucred_real(task), flags=flags))
+        return _Send(task, socket, data, pieces, Outgoing(address, sender=ucred_real(task), flags=flags))
     parsed = parse_control_untrusted(task, mm.read(control, control_length))
     uid = task.cred.ruid
     if parsed.files:
@@ -349,7 +389,7 @@ def _decode_message(task: Task, socket: Socket, header: int, flags: int) -> _Sen
                 file.close_reference()
             raise
     message = Outgoing(address, parsed.files, parsed.cred, ucred_real(task), flags, uid, parsed.others)
-    return _Send(task, socket, data, message)
+    return _Send(task, socket, data, pieces, message)
 
 
 def sys_sendmsg(task: Task, fd: int, header: int, flags: int) -> Outcome:
