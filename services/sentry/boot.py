@@ -15,7 +15,8 @@ from protocol.abi.fcntl_h import O_WRONLY
 from protocol.abi.limits import MAXSYMLINKS
 from protocol.abi.signal_h import NSIG, SIG_IGN
 from protocol.errors import ProtocolViolation
-from protocol.p9.client import P9Client, P9Error
+from protocol.p9.client import P9Client
+from protocol.p9.conversation import P9Error
 from protocol.records import replace
 from services.sentry.devices.terminal import host_terminal
 from services.sentry.errors import LinuxError, explain

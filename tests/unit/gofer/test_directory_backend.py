@@ -19,7 +19,8 @@ import pytest
 from protocol.p9 import constants as c
 from protocol.p9 import messages as m
 from protocol.p9.attributes import ATTRIBUTES, Attributes, SetAttributes
-from protocol.p9.client import GoferGone, P9Client, P9Error
+from protocol.p9.client import P9Client
+from protocol.p9.conversation import GoferGone, P9Error
 from services.gofer import app
 
 

@@ -16,8 +16,9 @@ from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9 import messages as m
 from protocol.p9.attributes import Attributes
-from protocol.p9.client import GoferGone, GoferTimeout, P9Client, P9Error
+from protocol.p9.client import P9Client
 from protocol.p9.codec import FrameSplitter, decode_untrusted, encode
+from protocol.p9.conversation import GoferGone, GoferTimeout, P9Error
 
 RECORD = Attributes(c.GETATTR_ALL, 0, 1, 2, 0o100644, *range(17))
 

@@ -28,7 +28,8 @@ from protocol.abi.dirent_h import DT_DIR, DT_REG
 from protocol.errors import ProtocolViolation
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes
-from protocol.p9.client import GoferGone, GoferTimeout, OpenResult, P9Client, P9Error, WalkResult
+from protocol.p9.client import OpenResult, P9Client, WalkResult
+from protocol.p9.conversation import GoferGone, GoferTimeout, P9Error
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.inode import DT_SHIFT, FID_LIMIT, PATH_AND_MODE, Ahead, Child, GoferInode
 from services.sentry.filesystems.gofer.open_regular import BUFFER_BYTES, HostFile, RemoteData
