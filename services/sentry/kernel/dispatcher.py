@@ -72,10 +72,25 @@ class Dispatcher:
 
     # --- the loop ---
     def burst(self, spin_ns: int) -> bool:
-        """Serve what is there for about a millisecond; whether anything was.
+        """Serve what is there for about a millisecond; whether anything was. See `_burst`.
 
-        Ends early when nothing came for `spin_ns`. A spin that paid is the sign that the next one will; see _paid.
+        What a handler raises is caught where it is called. A bug behind it (in a callback, in what is done with the
+        result) ends the process that was served, too; one that is nobody's, or of a task that is ending, is raised.
         """
+        try:
+            return self._burst(spin_ns)
+        except Exception as error:
+            task = _served_when(error)
+            if task is None:
+                raise
+            if task.mm is not None:
+                task.mm.fast = task.mm.pending = None
+            self._bug(task, error)
+            self.reap_wanted = True  # perhaps it was cut short
+            return True
+
+    def _burst(self, spin_ns: int) -> bool:
+        """Ends early when nothing came for `spin_ns`."""
         platform, kernel = self.platform, self.kernel
         runnable, timers, active = kernel.runnable, kernel.timers, platform.active
         u32, serve = platform.u32, self._serve
@@ -664,12 +679,30 @@ class Dispatcher:
             context.abandon()
 
     def _bug(self, task: Task, error: BaseException) -> None:
+        """A bug of ours while `task` was served ends its process. One that is ending cannot be ended again: `error` is
+        raised, and the sandbox ends, rather than that somebody waits for ever for what was left undone.
+        """
         self.oops(task, error)
-        if not task.exiting:
-            exit_group(task, _SIGSYS_STATUS)
+        if task.exiting:
+            raise error
+        exit_group(task, _SIGSYS_STATUS)
 
     def _log_oops(self, task: Task, error: BaseException) -> None:
         self.kernel.log.error("bug while serving %s (pid %d)", task.comm, task.group.pid, exc_info=error)
+
+
+def _served_when(error: BaseException) -> Task | None:
+    """Whom the dispatcher was serving: its frames name the task or context (to note it for each call would cost)."""
+    trace = error.__traceback__
+    while trace is not None:
+        frame = trace.tb_frame
+        if frame.f_globals is globals() and frame.f_code.co_name not in ("burst", "_burst"):
+            found = frame.f_locals
+            task: Task | None = found.get("task") or getattr(found.get("context"), "owner", None)
+            if task is not None:
+                return task
+        trace = trace.tb_next
+    return None
 
 
 def _zero() -> int:

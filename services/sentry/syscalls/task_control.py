@@ -13,7 +13,7 @@ from protocol.abi import prctl_h as pr
 from protocol.abi import signal_h as sg
 from protocol.records import replace
 from services.sentry.errors import LinuxError
-from services.sentry.syscalls.arguments import s32, u32
+from services.sentry.syscalls.arguments import s32, s64, u32
 from services.sentry.syscalls.table import Row
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ def _set_securebits(task: Task, a: int, b: int, c: int, d: int) -> int:
 
 
 def _set_slack(task: Task, a: int, b: int, c: int, d: int) -> int:
-    task.timer_slack_ns = _DEFAULT_SLACK_NS if a >= 1 << 63 or not a else a
+    task.timer_slack_ns = a or _DEFAULT_SLACK_NS
     return 0
 
 
 def _get_slack(task: Task, a: int, b: int, c: int, d: int) -> int:
-    return task.timer_slack_ns
+    return s64(task.timer_slack_ns)
 
 
 def _set_subreaper(task: Task, a: int, b: int, c: int, d: int) -> int:

@@ -27,6 +27,17 @@ int main(void) {
     SAY(prctl(PR_SET_KEEPCAPS, 2));
     SAY(prctl(PR_SET_TIMERSLACK, 12345));
     SAY(prctl(PR_GET_TIMERSLACK));
+    SAY(prctl(PR_SET_TIMERSLACK, 1UL << 63));
+    IS(syscall(SYS_prctl, PR_GET_TIMERSLACK) == 1L << 63);
+    const char *slacks[] = {"18446744073709551615", "18446744073709551616", "18446744073709551000", "-1", "+7\n",
+                            "1_0", " 7", "0x10", "0", "00000000000000000000000000012", ""};
+    for (int k = 0; k < (int)(sizeof slacks / sizeof *slacks); k++) {
+        fd = NEED(open("/proc/self/timerslack_ns", O_WRONLY));
+        SAY(write(fd, slacks[k], strlen(slacks[k])));
+        show_file("/proc/self/timerslack_ns");
+        SAY(syscall(SYS_prctl, PR_GET_TIMERSLACK));
+        close(fd);
+    }
     SAY(prctl(999999));
     SAY(prctl(PR_GET_SECCOMP));
     IN_CHILD("child", { prctl(PR_GET_NAME, name); printf("[%s]\n", name); SAY(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)); });

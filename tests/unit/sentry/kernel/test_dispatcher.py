@@ -28,7 +28,7 @@ from services.sentry.syscalls.blocking import wait_to_read
 from services.sentry.syscalls.table import SIZE, Row
 from tests.unit.sentry.kernel.fakes import FakeMemory, Machine
 
-ADD, PARK, JUMP, DENY, BUG, OP = 1, 2, 3, 4, 5, 6
+ADD, PARK, JUMP, DENY, BUG, OP, LARGE = 1, 2, 3, 4, 5, 6, 7
 HANDLER, RESTORER, STACK = 0x400100, 0x400200, 0x18000
 
 
@@ -51,6 +51,7 @@ class Box:
         rows[DENY] = Row("write", self.deny)
         rows[BUG] = Row("close", self.bug)
         rows[OP] = Row("munmap", self.op)
+        rows[LARGE] = Row("brk", lambda task: 1 << 63)
         self.dispatcher = Dispatcher(self.kernel, self.platform, rows)
         self.dispatcher.oops = lambda task, error: self.oopses.append(error)
 
@@ -274,6 +275,54 @@ def test_bug_in_a_handler_ends_that_process_and_is_reported(box: Box) -> None:
     assert task.exiting
     assert isinstance(box.oopses[0], KeyError)
     assert box.kernel.exit_status is not None
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_result_that_fits_no_register_ends_that_process(box: Box, fast: bool) -> None:
+    task = box.start(Call(LARGE, (), fast))
+    assert task.exiting and box.kernel.exit_status == sg.SIGSYS
+    assert len(box.oopses) == 1
+
+
+def test_a_bug_in_what_a_signal_does_to_a_wait_ends_that_process(box: Box) -> None:
+    def broken() -> int:
+        raise KeyError("bug")
+
+    task = box.start(Call(PARK))
+    assert isinstance(task.wait, Wait)
+    task.wait.on_signal = broken
+    task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
+    send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
+    box.run()
+    assert task.exiting and isinstance(box.oopses[0], KeyError)
+
+
+def test_a_bug_in_the_end_of_a_task_is_not_kept_silent(box: Box) -> None:
+    """Whoever waits for that process would wait for ever."""
+
+    def broken() -> None:
+        raise KeyError("bug")
+
+    task = box.start(Call(ADD, (1, 2)))
+    memory: Any = task.mm
+    memory.release = broken
+    send_signal_group(task.group, SigInfo(sg.SIGKILL, 0, pid=1))
+    with pytest.raises(KeyError):
+        box.run()
+    assert task.exiting and box.oopses
+
+
+def test_a_bug_that_is_nobodys_is_raised(box: Box) -> None:
+    box.start(Call(ADD, (1, 2)))
+
+    def broken() -> None:
+        raise KeyError("bug")
+
+    box.platform.reap = broken  # type: ignore[method-assign]
+    box.dispatcher.reap_wanted = True
+    with pytest.raises(KeyError):
+        box.run()
+    assert not box.oopses
 
 
 def test_fault_becomes_a_fatal_signal(box: Box) -> None:

@@ -124,7 +124,12 @@ def timer_slack(reader: Task, target: Task) -> bytes:
 
 
 def set_timer_slack(writer: Task, target: Task, data: bytes) -> None:
+    """EINVAL: no number; ERANGE: more than 64 bits; EPERM."""
     if writer.group is not target.group and not writer.cred.has_cap(CAP_SYS_NICE):
         raise LinuxError(errno.EPERM)
-    value = _number(data)
+    digits = data.removeprefix(b"+").removesuffix(b"\n")
+    if not digits.isdigit():
+        raise LinuxError(errno.EINVAL)
+    if len(digits.lstrip(b"0")) > 20 or (value := int(digits)) >= 1 << 64:
+        raise LinuxError(errno.ERANGE)
     target.timer_slack_ns = value or 50_000
