@@ -5,27 +5,21 @@ directory fd that was itself reached so; everything else is an *at call on such 
 name). /proc is never needed. FIFOs, sockets and devices are told of in attributes, created where allowed, and not
 opened.
 
-Objects. A `_Directory` is one open O_PATH directory, shared by all nodes that need it (looked up by device, inode and
-mount) and counted; it knows the nodes that were reached through it by name, so that a rename through the gofer carries
-them along. A `HostNode` holds an fd of its object (O_PATH, or the open file itself after walk_open/create) and its
-(directory, name). An O_PATH fd cannot be opened for reading without /proc, so `open` opens the name again and compares
-identities: ESTALE when the host put another object there behind our back, ENOENT when it was unlinked before any open.
-
-Numbers: a qid path is the inode number on the export's own device; other devices mounted below get their own high bits.
+A `HostNode` holds an fd of its object (O_PATH, or the open file itself after walk_open/create) and its (directory,
+name); directories are shared (host_tree.py). An O_PATH fd cannot be opened for reading without /proc, so `open` opens
+the name again and compares identities: ESTALE when the host put another object there behind our back, ENOENT when it
+was unlinked before any open. What is open is in host_open_files.py.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from struct import Struct
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes, SetAttributes, StatFs
-from protocol.p9.directory import ENTRY_ATTRIBUTES, ENTRY_ATTRIBUTES_BYTES
 from services.gofer import host_calls_unsafe as host
 from services.gofer.backends.base import (
     MODE_DIRECTORY,
@@ -33,191 +27,28 @@ from services.gofer.backends.base import (
     MODE_SYMLINK,
     MODE_TYPE,
     Backend,
-    Entry,
     Node,
     Opened,
     OpenFile,
     Walk,
     check_name,
 )
+from services.gofer.backends.host_open_files import (
+    ALWAYS,
+    MAX_I64,
+    OpenDirectory,
+    OpenRegular,
+    host_flags_of,
+    open_directory_fd,
+    open_noatime,
+    refuse_kind,
+)
+from services.gofer.backends.host_tree import Directory, Export
 from services.gofer.errors import ConfigurationError, LinuxError
 
 _T = TypeVar("_T")
 
-_FLOCK: Final = Struct("@hhqqi4x")  # struct flock of a 64-bit Linux
-_F_OFD_GETLK: Final = 36
-_F_OFD_SETLK: Final = 37
-_LOCK_TO_HOST: Final = {
-    c.LOCK_TYPE_RDLCK: fcntl.F_RDLCK,
-    c.LOCK_TYPE_WRLCK: fcntl.F_WRLCK,
-    c.LOCK_TYPE_UNLCK: fcntl.F_UNLCK,
-}
-_LOCK_FROM_HOST: Final = {value: key for key, value in _LOCK_TO_HOST.items()}
-_MAX_I64: Final = (1 << 63) - 1
-
-# L_* bits that reach the host, by the host's own values. O_DIRECT does not (our buffers are not aligned), nor do flags
-# that mean nothing for a file server (NOCTTY, FASYNC, CLOEXEC, LARGEFILE).
-_FLAGS: Final = tuple(
-    (bit, flag)
-    for bit, flag in (
-        (c.L_TRUNC, os.O_TRUNC),
-        (c.L_APPEND, os.O_APPEND),
-        (c.L_DSYNC, os.O_DSYNC),
-        (c.L_SYNC, os.O_SYNC),
-        (c.L_DIRECTORY, os.O_DIRECTORY),
-        (c.L_NOATIME, os.O_NOATIME),
-    )
-)
-_FLAG_BITS: Final = sum({bit for bit, _ in _FLAGS} - {c.L_DSYNC}) | c.L_DSYNC
-_ALWAYS: Final = os.O_NOFOLLOW | os.O_NONBLOCK
-_KNOWN_DEVICES_MAX: Final = 0x7FFE
-_INODE_BITS: Final = 48
-_ATTRIBUTES_VALID: Final = c.GETATTR_BASIC
 _PATH_FLAGS: Final = os.O_PATH | os.O_NOFOLLOW
-_DOTS: Final = (b".", b"..")
-
-
-def _host_flags(flags: int, read_only: bool) -> int:
-    """L_* to the host's O_*. EROFS for what would change a read-only export, EINVAL for access mode 3."""
-    access = flags & c.L_ACCMODE
-    if access == 3:
-        raise LinuxError(errno.EINVAL, "open: access mode 3")
-    if read_only and (access or flags & c.L_TRUNC):
-        raise LinuxError(errno.EROFS, "open: export is read-only")
-    result = access | _ALWAYS
-    if flags & _FLAG_BITS:
-        for bit, flag in _FLAGS:
-            if flags & bit == bit:
-                result |= flag
-    return result
-
-
-def _refuse_kind(mode: int) -> LinuxError:
-    if mode & MODE_TYPE == MODE_SYMLINK:
-        return LinuxError(errno.ELOOP, "open: a symlink")
-    return LinuxError(errno.ENXIO, "open: neither a file nor a directory")
-
-
-class _Export:
-    """One exported tree: its root and how its inodes are numbered.
-
-    `file`: (O_PATH fd, name) of the one file in `root` that is exported, for an export that is no directory; attaching
-    gives that file, and nothing leads from it to its directory.
-    """
-
-    __slots__ = ("_devices", "device", "file", "read_only", "root")
-
-    def __init__(
-        self, root: _Directory, device: tuple[int, int], read_only: bool, file: tuple[int, bytes] | None
-    ) -> None:
-        self.root = root
-        self.file = file
-        self.device = device
-        self.read_only = read_only
-        self._devices: dict[tuple[int, int], int] = {}
-
-    def path_of(self, device: tuple[int, int], ino: int) -> int:
-        """The qid path of an inode; see the module docstring."""
-        if device == self.device:
-            return ino
-        index = self._devices.get(device)
-        if index is None:
-            index = min(len(self._devices) + 1, _KNOWN_DEVICES_MAX)
-            self._devices[device] = index
-        return (ino ^ (index << _INODE_BITS)) & 0xFFFFFFFFFFFFFFFF
-
-    def attributes(self, st: host.Statx) -> Attributes:
-        """struct statx as the wire's record."""
-        return Attributes._make(self.fields(st))
-
-    def fields(self, st: tuple[int, ...]) -> tuple[int, ...]:
-        """The same without names for what goes in and comes out."""
-        (
-            mask,
-            blksize,
-            _,
-            nlink,
-            uid,
-            gid,
-            mode,
-            ino,
-            size,
-            blocks,
-            _,
-            atime_sec,
-            atime_nsec,
-            btime_sec,
-            btime_nsec,
-            ctime_sec,
-            ctime_nsec,
-            mtime_sec,
-            mtime_nsec,
-            rdev_major,
-            rdev_minor,
-            dev_major,
-            dev_minor,
-            _,
-        ) = st
-        device = (dev_major, dev_minor)
-        kind = mode & MODE_TYPE
-        return (
-            _ATTRIBUTES_VALID | (c.GETATTR_BTIME if mask & host.STATX_BTIME else 0),
-            c.QTDIR if kind == MODE_DIRECTORY else c.QTSYMLINK if kind == MODE_SYMLINK else 0,
-            (ctime_sec ^ ctime_nsec << 2) & 0xFFFFFFFF,
-            ino if device == self.device else self.path_of(device, ino),
-            mode,
-            uid,
-            gid,
-            nlink,
-            os.makedev(rdev_major, rdev_minor) if rdev_major or rdev_minor else 0,
-            size,
-            blksize,
-            blocks,
-            atime_sec,
-            atime_nsec,
-            mtime_sec,
-            mtime_nsec,
-            ctime_sec,
-            ctime_nsec,
-            btime_sec,
-            btime_nsec,
-            0,
-            0,
-        )
-
-
-class _Directory:
-    """One O_PATH directory fd, counted. `children`: live nodes by the name they were reached under."""
-
-    __slots__ = ("children", "fd", "key", "refs", "table")
-
-    def __init__(
-        self, fd: int, key: tuple[int, int, int, int], table: dict[tuple[int, int, int, int], _Directory]
-    ) -> None:
-        self.fd = fd
-        self.key = key
-        self.refs = 1
-        self.children: dict[bytes, list[HostNode]] = {}
-        self.table = table
-        table[key] = self
-
-    def drop(self) -> None:
-        """Give one reference up."""
-        self.refs -= 1
-        if not self.refs:
-            if self.table.get(self.key) is self:
-                del self.table[self.key]
-            os.close(self.fd)
-
-    def adopt(self, fd: int, st: host.Statx) -> _Directory:
-        """The directory behind the O_PATH `fd` (which is taken over): the one already held, or a new one."""
-        key = (st.dev_major, st.dev_minor, st.ino, st.mnt_id)
-        known = self.table.get(key)
-        if known is None:
-            return _Directory(fd, key, self.table)
-        os.close(fd)
-        known.refs += 1
-        return known
 
 
 class HostNode(Node):
@@ -227,12 +58,12 @@ class HostNode(Node):
 
     def __init__(
         self,
-        export: _Export,
+        export: Export,
         fd: int,
         st: host.Statx,
-        parent: _Directory | None,
+        parent: Directory | None,
         name: bytes,
-        directory: _Directory | None,
+        directory: Directory | None,
     ) -> None:
         """Takes over `fd` (of what is no directory) or a reference to `directory`; takes a new one of `parent`."""
         self._export = export
@@ -279,18 +110,18 @@ class HostNode(Node):
         self.parent = None
         parent.drop()
 
-    def _move_to(self, parent: _Directory, name: bytes) -> None:
+    def _move_to(self, parent: Directory, name: bytes) -> None:
         parent.refs += 1
         self._leave_parent()
         self.parent, self.name = parent, name
         parent.children.setdefault(name, []).append(self)
 
-    def _dir(self) -> _Directory:
+    def _dir(self) -> Directory:
         if self.directory is None:
             raise LinuxError(errno.ENOTDIR, "not a directory")
         return self.directory
 
-    def _writable_dir(self) -> _Directory:
+    def _writable_dir(self) -> Directory:
         if self._export.read_only:
             raise LinuxError(errno.EROFS, "export is read-only")
         return self._dir()
@@ -366,7 +197,7 @@ class HostNode(Node):
                 steps.append(self._export.attributes(st))
                 if kind == MODE_SYMLINK:
                     target = os.readlink(name, dir_fd=parent.fd)
-                raise _refuse_kind(kind)
+                raise refuse_kind(kind)
             try:
                 opened, st, file = _open_name(self._export, parent, name, flags)
             except OSError:
@@ -383,8 +214,8 @@ class HostNode(Node):
     def list_whole(self, name: bytes | None, room: int) -> list[bytes] | None:
         if name is not None:
             check_name(name)
-        fd = _open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, self._export)
-        file = _OpenDirectory(fd, self)
+        fd = open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, self._export)
+        file = OpenDirectory(fd, self)
         try:
             records, whole = file.pack(0, room, dots=False)
         finally:
@@ -395,14 +226,14 @@ class HostNode(Node):
 
     def open(self, flags: int) -> OpenFile:
         if self.directory is not None:
-            return _OpenDirectory(_open_directory_fd(self.directory.fd, b".", flags, self._export), self)
+            return OpenDirectory(open_directory_fd(self.directory.fd, b".", flags, self._export), self)
         if self._kind != MODE_REGULAR:
-            raise _refuse_kind(self._kind)
+            raise refuse_kind(self._kind)
         if flags & c.L_DIRECTORY:
             raise LinuxError(errno.ENOTDIR, "open: not a directory")
-        host_flags = _host_flags(flags, self._export.read_only) & ~os.O_TRUNC
+        host_flags = host_flags_of(flags, self._export.read_only) & ~os.O_TRUNC
         parent_fd, name = self._at()
-        fd = _open_noatime(parent_fd, name, host_flags)
+        fd = open_noatime(parent_fd, name, host_flags)
         try:
             st = host.statx_fd(fd)
             if (st.dev_major, st.dev_minor, st.ino) != self._identity:
@@ -412,11 +243,11 @@ class HostNode(Node):
         except OSError:
             os.close(fd)
             raise
-        return _OpenRegular(fd, True)
+        return OpenRegular(fd, True)
 
     def create(self, name: bytes, flags: int, mode: int, gid: int) -> tuple[HostNode, OpenFile, Attributes]:
         parent = self._writable_dir()
-        host_flags = _host_flags(flags & ~(c.L_TRUNC | c.L_DIRECTORY), False)
+        host_flags = host_flags_of(flags & ~(c.L_TRUNC | c.L_DIRECTORY), False)
         for _ in range(8):
             try:
                 fd = host.openat2(parent.fd, name, host_flags | os.O_CREAT | os.O_EXCL, mode & 0o7777)
@@ -429,7 +260,7 @@ class HostNode(Node):
                 if kind == MODE_DIRECTORY:
                     raise LinuxError(errno.EISDIR, "create: a directory has the name")
                 if kind != MODE_REGULAR:
-                    raise _refuse_kind(kind)
+                    raise refuse_kind(kind)
                 node, st, file = _open_name(self._export, parent, name, flags & ~c.L_DIRECTORY)
                 return node, file, self._export.attributes(st)
             except FileNotFoundError:
@@ -442,7 +273,7 @@ class HostNode(Node):
         except OSError:
             os.close(fd)
             raise
-        return HostNode(self._export, fd, st, parent, name, None), _OpenRegular(fd, False), self._export.attributes(st)
+        return HostNode(self._export, fd, st, parent, name, None), OpenRegular(fd, False), self._export.attributes(st)
 
     # --- attributes --------------------------------------------------------------------------------------------------
 
@@ -477,9 +308,9 @@ class HostNode(Node):
             host.utimens_path(fd, change.atime_sec, atime_nsec, change.mtime_sec, mtime_nsec)
 
     def _truncate(self, size_bytes: int, file: OpenFile | None) -> None:
-        if size_bytes > _MAX_I64:
+        if size_bytes > MAX_I64:
             raise LinuxError(errno.EINVAL, "truncate: size is negative")
-        if isinstance(file, _OpenRegular):
+        if isinstance(file, OpenRegular):
             try:
                 os.ftruncate(file.fd, size_bytes)
                 return
@@ -487,7 +318,7 @@ class HostNode(Node):
                 if error.errno not in (errno.EINVAL, errno.EBADF):  # EINVAL: open for reading only
                     raise
         writable = self.open(os.O_WRONLY)
-        assert isinstance(writable, _OpenRegular)
+        assert isinstance(writable, OpenRegular)
         try:
             os.ftruncate(writable.fd, size_bytes)
         finally:
@@ -499,7 +330,7 @@ class HostNode(Node):
         """
         if self._kind not in (MODE_REGULAR, MODE_DIRECTORY):
             raise LinuxError(errno.EOPNOTSUPP, "xattr: neither a file nor a directory")
-        fd = host.openat2(*self._at(), _ALWAYS)
+        fd = host.openat2(*self._at(), ALWAYS)
         try:
             return call(fd)
         finally:
@@ -545,7 +376,7 @@ class HostNode(Node):
 
     # --- names -------------------------------------------------------------------------------------------------------
 
-    def _made(self, parent: _Directory, name: bytes, gid: int) -> Attributes:
+    def _made(self, parent: Directory, name: bytes, gid: int) -> Attributes:
         """The attributes of what was just made, its group set."""
         if gid != c.NOFID:
             fd = host.openat2(parent.fd, name, _PATH_FLAGS)
@@ -616,7 +447,7 @@ class HostNode(Node):
         return HostNode(self._export, parent.fd, host.statx_fd(parent.fd), None, b"", parent), self.name
 
 
-def _forget_name(parent: _Directory, name: bytes) -> None:
+def _forget_name(parent: Directory, name: bytes) -> None:
     """The name is gone: nodes reached under it live on without one."""
     for node in list(parent.children.get(name, ())):
         node._leave_parent()
@@ -633,182 +464,33 @@ def _give_group(fd: int, gid: int) -> None:
         pass
 
 
-def _open_noatime(dir_fd: int, name: bytes, host_flags: int) -> int:
-    """openat2; O_NOATIME, which only the owner may use, is dropped where refused."""
-    try:
-        return host.openat2(dir_fd, name, host_flags)
-    except PermissionError:
-        if not host_flags & os.O_NOATIME:
-            raise
-        return host.openat2(dir_fd, name, host_flags & ~os.O_NOATIME)
-
-
-def _open_directory_fd(dir_fd: int, name: bytes, flags: int, export: _Export) -> int:
-    if flags & c.L_ACCMODE or flags & c.L_TRUNC:
-        raise LinuxError(errno.EISDIR, "open: a directory for writing")
-    return _open_noatime(dir_fd, name, _host_flags(flags, export.read_only) | os.O_DIRECTORY)
-
-
-def _open_name(export: _Export, parent: _Directory, name: bytes, flags: int) -> tuple[HostNode, host.Statx, OpenFile]:
+def _open_name(export: Export, parent: Directory, name: bytes, flags: int) -> tuple[HostNode, host.Statx, OpenFile]:
     """Open `name`, seen a moment ago to be a file or directory. What it is in truth is asked of the fd again."""
-    host_flags = _host_flags(flags, export.read_only)
-    fd = _open_noatime(parent.fd, name, host_flags)
+    host_flags = host_flags_of(flags, export.read_only)
+    fd = open_noatime(parent.fd, name, host_flags)
     try:
         st = host.statx_fd(fd)
         kind = st.mode & MODE_TYPE
         if kind == MODE_REGULAR:
-            return HostNode(export, fd, st, parent, name, None), st, _OpenRegular(fd, False)
+            return HostNode(export, fd, st, parent, name, None), st, OpenRegular(fd, False)
         if kind != MODE_DIRECTORY:
-            raise _refuse_kind(kind)
+            raise refuse_kind(kind)
         path_fd = host.openat2(fd, b".", os.O_PATH | os.O_DIRECTORY)
         node = HostNode(export, path_fd, st, parent, name, parent.adopt(path_fd, st))
-        return node, st, _OpenDirectory(fd, node)
+        return node, st, OpenDirectory(fd, node)
     except OSError:
         os.close(fd)
         raise
-
-
-class _OpenRegular(OpenFile):
-    """An open regular file. `owned`: the fd is this object's; else it is its node's, which outlives it."""
-
-    __slots__ = ("_owned", "fd")
-
-    def __init__(self, fd: int, owned: bool) -> None:
-        self.fd = fd
-        self._owned = owned
-
-    def close(self) -> None:
-        if self._owned:
-            self._owned = False
-            os.close(self.fd)
-
-    def read(self, offset: int, count: int) -> bytes:
-        return os.pread(self.fd, count, offset) if offset <= _MAX_I64 else b""
-
-    def write(self, offset: int, data: memoryview) -> int:
-        if offset + len(data) > _MAX_I64:
-            raise LinuxError(errno.EFBIG, "write: beyond the largest offset")
-        return os.pwrite(self.fd, data, offset)
-
-    def sync(self, data_only: bool) -> None:
-        (os.fdatasync if data_only else os.fsync)(self.fd)
-
-    def donate(self) -> int | None:
-        return self.fd
-
-    def _flock(self, kind: int, start: int, length: int) -> bytes:
-        if kind not in _LOCK_TO_HOST or start > _MAX_I64 or length > _MAX_I64:
-            raise LinuxError(errno.EINVAL, "lock: kind or range is out of bounds")
-        return _FLOCK.pack(_LOCK_TO_HOST[kind], os.SEEK_SET, start, length, 0)
-
-    def lock(self, kind: int, start: int, length: int) -> int:
-        try:
-            fcntl.fcntl(self.fd, _F_OFD_SETLK, self._flock(kind, start, length))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return c.LOCK_BLOCKED
-            raise
-        return c.LOCK_SUCCESS
-
-    def get_lock(self, kind: int, start: int, length: int) -> tuple[int, int, int, int]:
-        found = fcntl.fcntl(self.fd, _F_OFD_GETLK, self._flock(kind, start, length))
-        host_kind, _, found_start, found_length, pid = _FLOCK.unpack(found)
-        return _LOCK_FROM_HOST[host_kind], found_start, found_length, max(pid, 0)
-
-
-class _OpenDirectory(OpenFile):
-    """An open directory. Keeps the last batch of entries, so that reading on costs nothing but the new batches."""
-
-    __slots__ = ("_batch", "_fd", "_index_of", "_node")
-
-    def __init__(self, fd: int, node: HostNode) -> None:
-        self._fd = fd
-        self._node = node
-        self._batch: list[host.RawEntry] = []
-        self._index_of: dict[int, int] | None = None  # of its cookies, once somebody goes on from one
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def read(self, offset: int, count: int) -> bytes:
-        raise LinuxError(errno.EISDIR, "read: a directory")
-
-    def sync(self, data_only: bool) -> None:
-        (os.fdatasync if data_only else os.fsync)(self._fd)
-
-    def _raw_entries(self, cookie: int) -> Iterator[host.RawEntry]:
-        index = 0
-        if cookie and self._batch:
-            if self._index_of is None:
-                self._index_of = {entry[1]: number for number, entry in enumerate(self._batch, 1)}
-            index = self._index_of.get(cookie, 0)
-        if not index:
-            if cookie > _MAX_I64:
-                raise LinuxError(errno.EINVAL, "readdir: no such position")
-            os.lseek(self._fd, cookie, os.SEEK_SET)
-            self._fill()
-        while self._batch:
-            yield from self._batch[index:] if index else self._batch
-            self._fill()
-            index = 0
-
-    def _fill(self) -> None:
-        self._batch = host.getdents64(self._fd)
-        self._index_of = None
-
-    def entries(self, cookie: int) -> Iterator[Entry]:
-        export = self._node._export
-        device = self._node._identity[:2]
-        kinds = _QID_OF_DTYPE
-        for ino, position, kind, name in self._raw_entries(cookie):
-            yield Entry(name, (kinds.get(kind, 0), 0, export.path_of(device, ino)), position, kind)
-
-    def packed_entries(self, cookie: int, room: int) -> list[bytes]:
-        return self.pack(cookie, room, dots=True)[0]
-
-    def pack(self, cookie: int, room: int, *, dots: bool) -> tuple[list[bytes], bool]:
-        """As `packed_entries`, and whether these are all; without `dots`, "." and ".." are left out."""
-        fields, pack, fd = self._node._export.fields, ENTRY_ATTRIBUTES.pack, self._fd
-        records: list[bytes] = []
-        for _, position, kind, name in self._raw_entries(cookie):
-            length = len(name)
-            try:
-                if name not in _DOTS:
-                    st: tuple[int, ...] = fields(host.statx_fields_at(fd, name))
-                elif dots:
-                    st = self.entry_attributes(name)
-                else:
-                    continue
-            except FileNotFoundError:
-                continue
-            room -= ENTRY_ATTRIBUTES_BYTES + length
-            if room < 0:
-                return records, False
-            records.append(pack(*st, position, kind, length) + name)
-        return records, True
-
-    def entry_attributes(self, name: bytes) -> Attributes:
-        node = self._node
-        if name == b".":
-            return node.attributes()
-        if name == b"..":  # never asked of the host: above a root it is none of the client's business
-            return node._export.attributes(host.statx_fd((node.parent or node._dir()).fd))
-        return node._export.attributes(host.statx_at(self._fd, name))
-
-
-_QID_OF_DTYPE: Final = {4: c.QTDIR, 10: c.QTSYMLINK}
 
 
 class HostDirectory(Backend):
     """Exports of local directories and files: {name: (path, read_only)}. ConfigurationError: one cannot be opened."""
 
     def __init__(self, exports: Mapping[bytes, tuple[str, bool]]) -> None:
-        self._exports: dict[bytes, _Export] = {}
+        self._exports: dict[bytes, Export] = {}
         for name, (path, read_only) in exports.items():
             # each export has a table of its own: a directory that two exports share must not be one object
-            table: dict[tuple[int, int, int, int], _Directory] = {}
+            table: dict[tuple[int, int, int, int], Directory] = {}
             file: tuple[int, bytes] | None = None
             try:
                 directory = path
@@ -820,10 +502,10 @@ class HostDirectory(Backend):
                 self.close()
                 raise ConfigurationError(f"export {path}: {error.strerror}") from None
             st = host.statx_fd(fd)
-            root = _Directory(fd, (st.dev_major, st.dev_minor, st.ino, st.mnt_id), table)
+            root = Directory(fd, (st.dev_major, st.dev_minor, st.ino, st.mnt_id), table)
             if file is not None:
                 st = host.statx_fd(file[0])
-            self._exports[name] = _Export(root, (st.dev_major, st.dev_minor), read_only, file)
+            self._exports[name] = Export(root, (st.dev_major, st.dev_minor), read_only, file)
 
     def attach(self, name: bytes) -> Node:
         export = self._exports.get(name)
