@@ -1,6 +1,6 @@
 """Differential tests: each program under programs/ must behave equally on the host and in the sandbox.
 
-The host kernel is the oracle. A program is one C, shell or Python file that prints what it observed: values, errno
+The host kernel is the oracle. A program is one C, Go, shell or Python file that prints what it observed: values, errno
 names and relations, never pids, times, inode numbers or anything else that two good runs may differ in. Compared are
 standard output and exit status, and standard error too where the program asks for it.
 
@@ -29,7 +29,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 # Each run has its own, tighter limit; this one only guards the harness.
 pytestmark = pytest.mark.timeout(600)
 
-SUFFIXES = (".c", ".sh", ".py")
+SUFFIXES = (".c", ".sh", ".py", ".go")
 DEFAULT_TIMEOUT = 30.0
 # Programs pass bad pointers and sizes on purpose.
 QUIET = (
@@ -98,16 +98,23 @@ def working_directories(tmp_path: Path) -> Iterator[Path]:
 
 
 def command_of(program: Program, build_directory: Path) -> list[str]:
-    """The argv that runs the program; a C program is compiled the first time."""
+    """The argv that runs the program; a C or Go program is compiled the first time."""
     if program.path.suffix == ".sh":
         return ["sh", str(program.path)]
     if program.path.suffix == ".py":
         return [sys.executable, "-I", "-B", str(program.path)]
-    binary = build_directory / program.name.replace("/", "-").removesuffix(".c")
+    binary = build_directory / program.name.replace("/", "-").removesuffix(program.path.suffix)
     if not binary.exists():
         static = ["-static"] if program.static else []
-        command = [*COMPILE, *static, "-o", str(binary), str(program.path)]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        compiler = ["go", "build"] if program.path.suffix == ".go" else [*COMPILE, *static]
+        made = subprocess.run(
+            [*compiler, "-o", str(binary), str(program.path)],
+            env=os.environ | {"GOCACHE": str(build_directory / "go"), "CGO_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert made.returncode == 0, made.stderr
         assert made.stderr == ""
     return [str(binary)]
