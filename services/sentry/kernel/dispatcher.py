@@ -25,7 +25,7 @@ from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.futex import FutexWait
 from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
-from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, Outcome, ReadWait, StubOp, Wait
+from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, NoReturn, Outcome, ReadWait, StubOp, Wait
 from services.sentry.mm.patching import HOT, try_patch
 from services.sentry.mm.user_memory import CARRIED_MAX
 
@@ -456,9 +456,11 @@ class Dispatcher:
             task.context.park()
             self.kernel.park(task, outcome)
         else:
-            assert outcome is NO_RETURN, outcome
+            assert isinstance(outcome, NoReturn), outcome
             if not task.exiting and task.context is not None:
                 self.exit_to_user(task, None)
+            if outcome.beside is not None:
+                outcome.beside()
 
     def _leave(self, task: Task, outcome: FinalOps) -> None:
         """The thread goes back to the guest by itself after the call's last operations, unless one fails."""

@@ -17,9 +17,9 @@ from platforms.base import Op
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import for_exec
-from services.sentry.kernel.exits import begin_exec, complete_exec, exit_group, kill_other_threads
+from services.sentry.kernel.exits import begin_exec, complete_exec, complete_vfork, exit_group, kill_other_threads
 from services.sentry.kernel.guest_ops import publish
-from services.sentry.kernel.waiter import NO_RETURN, Complete, Outcome, StubOp
+from services.sentry.kernel.waiter import NO_RETURN, Complete, NoReturn, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
 from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, Record, page_up
 from services.sentry.vfs import permissions
@@ -345,13 +345,17 @@ class _Loader:
         complete_exec(task, program.cred, comm, secure=program.secure, readable=readable)
         task.group.exec_path = program.path
         publish(task)
-        if old_context is not None:
-            old_context.kill()
-        if old_mm is not None:
-            old_mm.release()
-        program.close()
         context.enter_program(self.entry, stack.sp)
-        return NO_RETURN
+
+        def leave() -> None:
+            if old_context is not None:
+                old_context.kill()
+            if old_mm is not None:
+                old_mm.release()
+            program.close()
+            complete_vfork(task, at_once=True)
+
+        return NoReturn(beside=leave)
 
     def _stack(self) -> initial_stack.StackImage:
         task, program = self.task, self.program

@@ -361,9 +361,10 @@ def begin_exec(task: Task) -> None:
 
 
 def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = False, readable: bool = True) -> None:
-    """The new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec, vfork's end.
+    """The new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec.
 
-    `secure`: the program gained privilege (parent-death signal goes); `readable`: the file may be read (dumpable).
+    A parent in vfork(2) is let go by the caller (`complete_vfork`). `secure`: the program gained privilege (parent-death
+    signal goes); `readable`: the file may be read (dumpable).
     """
     group = task.group
     group.sighand = group.sighand.reset_for_exec()
@@ -382,5 +383,4 @@ def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = 
     group.did_exec = True
     group.membarrier = 0
     task.files.close_on_exec(task)
-    complete_vfork(task)
     recalculate(task)

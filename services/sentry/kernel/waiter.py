@@ -233,9 +233,15 @@ class FinalOps:
 
 
 class NoReturn:
-    """A handler's result when the registers were replaced or the task is gone (execve, rt_sigreturn, exit)."""
+    """A handler's result when the registers were replaced or the task is gone (execve, rt_sigreturn, exit).
 
-    __slots__ = ()
+    `beside()` runs once the thread is on its way, before anything else is served: what its program need not wait for.
+    """
+
+    __slots__ = ("beside",)
+
+    def __init__(self, beside: Callable[[], None] | None = None) -> None:
+        self.beside = beside
 
 
 NO_RETURN: Final = NoReturn()

@@ -23,7 +23,7 @@ from services.sentry.kernel import faults
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
 from services.sentry.kernel.task import Task
-from services.sentry.kernel.waiter import ANY, NO_RETURN, ReadWait, StubOp, Wait, WaitEntry, WaitQueue
+from services.sentry.kernel.waiter import ANY, NO_RETURN, NoReturn, ReadWait, StubOp, Wait, WaitEntry, WaitQueue
 from services.sentry.syscalls.blocking import wait_to_read
 from services.sentry.syscalls.table import SIZE, Row
 from tests.unit.sentry.kernel.fakes import FakeMemory, Machine
@@ -263,6 +263,28 @@ def test_no_return_leaves_the_registers_as_they_were_set(box: Box, fast: bool) -
     box.start(Call(JUMP, (), fast))
     assert box.results == [4321]
     assert ("registers", "init", 4321) in box.platform.log
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+def test_what_need_not_be_waited_for_is_done_when_the_thread_is_on_its_way(box: Box, signalled: bool) -> None:
+    seen: list[bool] = []
+
+    def jump(task: Task) -> NoReturn:
+        context: Any = task.context
+        context.regs.rax = 4321
+        if signalled:
+            send_signal_group(task.group, SigInfo(sg.SIGUSR1))
+            task.group.sighand.set(sg.SIGUSR1, SigAction(sg.SIG_DFL))
+            task.group.is_init = False
+        return NoReturn(beside=lambda: seen.append(context.in_guest))
+
+    box.dispatcher.rows[JUMP] = Row("rt_sigreturn", jump)
+    box.dispatcher.trace = None
+    box.dispatcher.handlers[JUMP] = jump
+    task = box.start(Call(JUMP))
+    assert seen == [not signalled]
+    assert task.exiting is signalled
+    assert box.results == ([] if signalled else [4321])
 
 
 def test_stub_operation_ends_the_call_when_it_is_done(box: Box) -> None:
