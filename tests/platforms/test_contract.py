@@ -243,6 +243,38 @@ def ended_thread_is_the_next_one(harness: Any) -> None:
     parent.exit()
 
 
+def a_copy_travels_with_the_answer_to_a_trapped_call(harness: Any) -> None:
+    context = contract.begin(harness, Call(39), Call(40), Call(41))
+    assert contract.ops(harness, context, contract.mmap_op(CODE + 0x10000, 2)) == [CODE + 0x10000]
+    context.resume_with_copy(11, CODE + 0x10FFE, b"over")
+    assert contract.collect(harness) is context
+    assert (context.nr, context.regs.rbx) == (40, 11)
+    assert contract.read(context, CODE + 0x10FFD, 6) == (6, b"\0over\0")
+    context.park()
+    context.resume_with_copy(12, CODE + 0x10000, bytes(range(200)))  # when it sleeps, too
+    assert contract.collect(harness) is context
+    assert (context.nr, context.regs.rbx) == (41, 12)
+    assert contract.read(context, CODE + 0x10000, 200) == (200, bytes(range(200)))
+    context.exit()
+
+
+def a_copy_travels_with_the_first_step_of_a_forked_child(harness: Any) -> None:
+    parent = contract.begin(harness, Call(57), Call(39))
+    assert contract.ops(harness, parent, contract.mmap_op(CODE + 0x10000)) == [CODE + 0x10000]
+    contract.write(parent, CODE + 0x10000, b"old")
+    done: list[int] = []
+    child = harness.platform.fork_space(parent, done.append, held=True, copy_frame=True)
+    contract._pump(harness, lambda: bool(done))
+    child.return_in_child(0, None)
+    child.resume_with_copy(0, CODE + 0x10000, b"new")
+    assert contract.collect(harness) is child
+    assert (child.nr, child.regs.rbx, child.regs.rsp) == (39, 0, CODE + 64)
+    assert contract.read(child, CODE + 0x10000, 3) == (3, b"new")
+    assert contract.read(parent, CODE + 0x10000, 3) == (3, b"old")
+    child.exit()
+    parent.exit()
+
+
 def cpu_time_is_looked_at_when_the_last_look_is_too_old(harness: Any) -> None:
     context = contract.begin(harness, Call(39), Spin())
     context.resume(0)
@@ -263,6 +295,8 @@ def cpu_time_is_looked_at_when_the_last_look_is_too_old(harness: Any) -> None:
 
 
 OWN = (
+    a_copy_travels_with_the_answer_to_a_trapped_call,
+    a_copy_travels_with_the_first_step_of_a_forked_child,
     ended_thread_is_the_next_one,
     cpu_time_is_looked_at_when_the_last_look_is_too_old,
     spare_is_taken_at_once_and_gets_its_files,

@@ -173,8 +173,14 @@ static void copy_frame(u64 slot, u64 uc, int back) {
     else regs[k] = gregs[k];
 }
 
-/* Bring a saved frame back to life as the slot says; entry.S then returns through rt_sigreturn. */
+/* Bring a saved frame back to life as the slot says; entry.S then returns through rt_sigreturn. What is to be copied
+ * before that goes to memory that is there, says the Sentry: a fault in a signal handler ends the process. */
 static void revive(u64 slot, u64 uc, u32 command) {
+  if (command == COMMAND_COPY_OUT) {
+    u64 to = SLOT64(slot, COPY_TO), from = slot + COPY_DATA, length = SLOT64(slot, COPY_LENGTH);
+    SLOT64(slot, RESULT) = SLOT64(slot, COPY_RESULT);
+    __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
+  }
   if (command == COMMAND_RESTORE) copy_frame(slot, uc, 1);
   else ((volatile u64 *)(uc + UC_GREGS))[G_RAX] = SLOT64(slot, RESULT);
   if (SLOT32(slot, FLAGS) & 1) {

@@ -220,6 +220,8 @@ class Dispatcher:
                     return
                 context.has_full_frame = True
                 context.nr = context.orig_rax = nr
+                if mm.users == 1 and plain[nr] is not _NOT_PLAIN:
+                    mm.trapped = context
             context.in_guest = False
             try:
                 if count == 3:
@@ -241,9 +243,11 @@ class Dispatcher:
             except WouldBlock:
                 outcome = -errno.EAGAIN
             except Exception as error:  # a bug of ours ends this process, not the sandbox
-                mm.fast = mm.pending = None
+                mm.fast = mm.trapped = mm.pending = None
                 self._bug(task, error)
                 return
+            if kind == 2:
+                mm.trapped = None
             if (
                 outcome.__class__ is int
                 and (outcome >= 0 or not -517 < outcome < -511)

@@ -363,7 +363,7 @@ def begin_exec(task: Task) -> None:
 def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = False, readable: bool = True) -> None:
     """The new memory is in place: what execve(2) resets, the new credentials and name, close-on-exec.
 
-    A parent in vfork(2) is let go by the caller (`complete_vfork`). `secure`: the program gained privilege (parent-death
+    The caller lets a parent in vfork(2) go on (`complete_vfork`). `secure`: the program gained privilege (parent-death
     signal goes); `readable`: the file may be read (dumpable).
     """
     group = task.group

@@ -325,5 +325,7 @@ def _owner_died(task: Task, addr: int, priority_inheriting: bool, is_pending: bo
     if word & fh.FUTEX_TID_MASK != task.tid:
         return
     mm.write_u32(addr, word & fh.FUTEX_WAITERS | fh.FUTEX_OWNER_DIED)
+    if mm.pending is not None:
+        mm.flush()  # who is woken looks at it at once
     if not priority_inheriting and word & fh.FUTEX_WAITERS:
         futex_wake_address(mm, addr, 1, table)

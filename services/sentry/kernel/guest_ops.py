@@ -81,10 +81,18 @@ def _let_go(child: Task) -> None:
     """All is told: the child goes to the guest."""
     publish(child)
     child.share_mask()
+    context: Any = child.context
+    memory = child.mm
+    data = memory.pending if memory.trapped is context else None  # what its own copy of the memory is to hold
+    memory.trapped = None
     if child.signal_pending or child.stop_pending:
+        if data is not None:
+            memory.flush()
         child.kernel.mark_runnable(child)
+    elif data is not None:
+        memory.pending = None
+        context.resume_with_copy(0, memory.pending_addr, data)
     else:
-        context: Any = child.context
         context.resume_registers()
 
 
@@ -110,6 +118,8 @@ def _start(
             child.mm = None  # type: ignore[assignment]
             child.context = None  # type: ignore[assignment]
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
+        if not share_vm and not stack:  # the frame is as its parent's: the child may copy on its way what it is told
+            child.mm.trapped = child.context
         answer = finish(0)
         _let_go(child)
         return answer

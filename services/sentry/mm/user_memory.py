@@ -55,6 +55,7 @@ class UserMemory:
         "pending",
         "pending_addr",
         "space",
+        "trapped",
         "window_high",
         "window_low",
     )
@@ -62,6 +63,9 @@ class UserMemory:
     def __init__(self) -> None:
         self.space: Any = None  # the platform's AddressSpace
         self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
+        # One whose call trapped, and that carries a copy back all the same. It copies in a signal handler, where a
+        # fault would be its end: so only while no other thread can unmap what a window shows.
+        self.trapped: Any = None
         self.brought = -1  # the second argument of that call, if something came along with it
         self.pending: bytes | None = None  # a write that travels back with the answer,
         self.pending_addr = 0  # and where it goes
@@ -102,6 +106,8 @@ class UserMemory:
             if addr == self.brought and 0 < count <= IN_SIZE and fast.u64[fast.in_length_i] == count:
                 at = fast.in_at
                 return fast.arena_map[at : at + count]  # type: ignore[no-any-return]
+        elif self.pending is not None:
+            self.flush()
         if count <= _SCRATCH_SIZE:
             if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
                 if count == 0:
@@ -144,7 +150,7 @@ class UserMemory:
 
     def write(self, addr: int, data: Buffer) -> None:
         """All of `data`. Writes what it can before the hole, as the kernel's copy_to_user does."""
-        if self.fast is not None:
+        if self.fast is not None or self.trapped is not None:
             if self.pending is not None:
                 self.flush()
             count = len(data)
@@ -206,6 +212,8 @@ class UserMemory:
                     brought: bytes = fast.arena_map[at : at + length - 1]
                     if 0 not in brought:  # else the guest changed it since
                         return brought
+        elif self.pending is not None:
+            self.flush()
         out = b""
         pid = self.space.vm_pid
         while True:

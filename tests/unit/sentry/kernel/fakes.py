@@ -23,7 +23,7 @@ class FakeMemory:
 
     def __init__(self) -> None:
         self.data = bytearray(SIZE)
-        self.fast = None
+        self.fast = self.trapped = self.pending = None
         self.users = 1
         self.released = 0
         self.total_pages = SIZE // 4096

@@ -133,6 +133,41 @@ def test_call_that_brought_something_along(box: Box, kind: int, brought: int) ->
     assert seen == [brought]
 
 
+@pytest.mark.parametrize(
+    ("name", "users", "carries"), [("getppid", 1, True), ("getppid", 2, False), ("clone", 1, False)]
+)
+def test_the_answer_to_a_trapped_call_carries_a_copy_where_nobody_can_take_the_memory_away(
+    box: Box, name: str, users: int, carries: bool
+) -> None:
+    carriers: list[Any] = []
+    written: list[Any] = []
+
+    def handler(task: Task, a: int, b: int) -> int:
+        memory: Any = task.mm
+        carriers.append(memory.trapped)
+        if memory.trapped is not None:
+            memory.pending, memory.pending_addr = b"abcd", 0x5000
+        return a + b
+
+    box.dispatcher.rows[ADD] = Row(name, handler, "int int")
+    box.dispatcher.rows[BUG] = Row("close", lambda task: carriers.append(task.mm.trapped) or 1 // 0)
+    box.dispatcher.trace = None
+    box.dispatcher.handlers[ADD] = handler
+    task = box.start(Call(PARK), Call(ADD, (1, 2)), Call(PARK), Call(BUG))
+    context: Any = task.context
+    memory: Any = task.mm
+    memory.users = users
+    context.space.write_from = lambda addr, data, length: written.append((addr, bytes(data)))
+    for _ in range(2):
+        box.ready.append(1)
+        box.queue.wake(ANY)
+        box.run()
+    assert box.results == [1, 3, 1]
+    assert carriers == [context if carries else None, context if users == 1 else None]
+    assert written == ([(0x5000, b"abcd")] if carries else [])
+    assert (memory.trapped, memory.pending) == (None, None)
+
+
 def test_number_beyond_every_table_is_enosys(box: Box) -> None:
     box.start(Call(1 << 40), Call(-1), Call(0x40000000 | ADD))
     assert box.results == [-errno.ENOSYS] * 3

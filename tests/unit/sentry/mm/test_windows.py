@@ -55,6 +55,22 @@ def test_a_change_of_the_mappings_closes_both() -> None:
     assert mm.asked == 4
 
 
+def test_the_answer_to_a_trapped_call_carries_a_copy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    mm = Windows()
+    mm.trapped, mm.fast = mm.fast, None
+    mm.write(0x1100, b"abc")
+    assert (mm.pending_addr, mm.pending) == (0x1100, b"abc")
+    mm.write(0x1200, b"def")
+    assert mm.flushed == [(0x1100, b"abc")]
+    mm.space = SimpleNamespace(vm_pid=-1)
+    for read in (lambda: mm.read(0x1200, 3), lambda: mm.read_cstring(0x1200)):  # they would see it
+        mm.write(0x1200, b"def")
+        mm.flushed.clear()
+        with pytest.raises(LinuxError):
+            read()
+        assert mm.flushed == [(0x1200, b"def")]
+
+
 def test_what_ends_beyond_the_window_or_is_large_does_not_wait() -> None:
     mm = Windows()
     mm.write(0x1100, b"x")
