@@ -62,7 +62,7 @@ class FakeMemory:
             raise LinuxError(errno.ENAMETOOLONG)
         return raw[: raw.index(b"\0")]
 
-    def read_iovecs(self, addr: int, count: int) -> list[tuple[int, int]]:
+    def read_iovecs(self, addr: int, count: int, *, ours: bool = True) -> list[tuple[int, int]]:
         return [(self.read_u64(addr + 16 * at), self.read_u64(addr + 16 * at + 8)) for at in range(count)]
 
     def futex_key(self, addr: int) -> tuple[object, int]:
