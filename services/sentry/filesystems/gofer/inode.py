@@ -59,11 +59,13 @@ class Ahead:
 
     `width` is how many go with the next one that is asked for: none with the first, then twice as many each time.
     `unused`: files opened beforehand that nobody opened since; while there are any, no more are.
+    `first`: the name with which it began; with it another walk through the directory begins.
     """
 
-    __slots__ = ("names", "unused", "width")
+    __slots__ = ("first", "names", "unused", "width")
 
-    def __init__(self, names: list[bytes]) -> None:
+    def __init__(self, names: list[bytes], first: bytes) -> None:
+        self.first = first
         names.reverse()
         self.names = names
         self.width = 0

@@ -356,7 +356,9 @@ class GoferSuperblock(Superblock):
         if children is None or not parent.complete:
             return []
         if ahead is None:
-            ahead = parent.ahead = Ahead([name for name, child in children.items() if _type_of(child) == DT_DIR])
+            ahead = parent.ahead = Ahead(
+                [name for name, child in children.items() if _type_of(child) == DT_DIR], node.name
+            )
             return []
         width = ahead.width = min(2 * ahead.width + 2, c.MAX_WALK_NAMES - 1)
         found: list[GoferInode] = []
@@ -443,10 +445,10 @@ class GoferSuperblock(Superblock):
         if parent is None or not parent.complete or (node.fid != c.NOFID and node.epoch == self.epoch):
             return None
         opening = parent.opening
-        if opening is None:
+        if opening is None or (not opening.names and node.name == opening.first):
             children = parent.children or {}
             last, self.last_opening = self.last_opening, None
-            opening = Ahead([name for name, child in children.items() if _type_of(child) == DT_REG])
+            opening = Ahead([name for name, child in children.items() if _type_of(child) == DT_REG], node.name)
             parent.opening = self.last_opening = opening
             if last is None or not last.width or len(last.unused) > last.width // 2:
                 return None
