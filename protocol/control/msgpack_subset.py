@@ -155,6 +155,8 @@ class Unpacker:
     def next_untrusted(self) -> Any:
         """The next value, or NOTHING when it is not complete yet. Raises ProtocolViolation for what is not
         MessagePack, is larger than the limit or nested too deeply; the stream is then of no use any more."""
+        if not self._data:
+            return self.NOTHING
         self._at = 0
         if self._named:
             self._named = {}
@@ -203,7 +205,11 @@ class Unpacker:
     def _value(self, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise ProtocolViolation("message: nested too deeply")
-        tag = self._take(1)[0]
+        at, data = self._at, self._data
+        if at == len(data):
+            raise _Short
+        tag = data[at]
+        self._at = at + 1
         if tag < 0x80:
             return tag
         if tag >= 0xE0:
