@@ -8,8 +8,8 @@ control requests and timers are served under any load.
 The first stack is the router's: anyone may call it, and each turn asks it whether it has something to say. Others
 (network namespaces) come and go by `add_stack` and `remove_stack`; a turn looks at those alone that something happened
 to: frames came, a timer fired, or somebody called their sockets and said so by `touch`. Their deadlines stand in one
-heap, and the earliest deadline of all is looked for once a turn, before the sleep. So an idle namespace costs a turn
-nothing.
+heap, and the earliest of all is looked for once a turn, before the sleep. So an idle namespace costs a turn nothing. An
+entry may be too early, when the timer that it is about was set anew: it is looked into when it comes up.
 Frames that links inside the process (links/veth.py) move from stack to stack are received in rounds within the turn, at
 most ROUNDS; what is left then waits for the next turn. `on_flushed` is called after each round's flushes: sockets have
 told their readiness by then.
@@ -279,7 +279,8 @@ class Loop:
 
     def _flush_stack(self, stack: Stack, now: int) -> None:
         """One stack: what it has to say goes out, and its next deadline into the heap."""
-        stack.flush(now)
+        if stack.has_to_flush():
+            stack.flush(now)
         for iface in stack.take_sending():
             packets = iface.tx
             if packets:
@@ -292,7 +293,8 @@ class Loop:
                     iface.tx_packets, iface.tx_bytes = counters.tx_packets, counters.tx_bytes
                 packets.clear()
         if stack is not self._stack and stack in self._queued:
-            self._note_deadline(stack)
+            if stack.timers.moved_up or self._queued[stack] is None or stack.has_to_flush():
+                self._note_deadline(stack)
 
     def is_holding(self) -> bool:
         """Whether a link has frames that wait for the host, for their time, or for the stack at the other end."""
@@ -302,6 +304,7 @@ class Loop:
     # -- deadlines of stacks --
 
     def _note_deadline(self, stack: Stack) -> None:
+        stack.timers.moved_up = False
         at = stack.next_deadline()
         queued = self._queued[stack]
         if at is not None and (queued is None or at < queued):
@@ -310,16 +313,12 @@ class Loop:
             heappush(self._alarms, (at, self._order, stack))
 
     def _next_alarm(self) -> int | None:
-        """The earliest deadline of the stacks but the router's. Entries that mean nothing any more are dropped."""
+        """When a stack but the router's is to be looked at. Entries that mean nothing any more are dropped."""
         alarms, queued = self._alarms, self._queued
         while alarms:
             at, _, stack = alarms[0]
             if queued.get(stack) == at:
-                wanted = stack.next_deadline()
-                if wanted is not None and wanted <= at:
-                    return at
-                queued[stack] = None
-                self._note_deadline(stack)
+                return at
             heappop(alarms)
         return None
 
@@ -341,8 +340,12 @@ class Loop:
                 return
             _, _, stack = heappop(alarms)
             self._queued[stack] = None
-            stack.advance(now)
-            self._touched[stack] = None
+            deadline = stack.next_deadline()
+            if deadline is not None and deadline <= now:
+                stack.advance(now)
+                self._touched[stack] = None
+            else:
+                self._note_deadline(stack)
 
     # -- turns --
 

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ProtocolViolation
@@ -45,6 +46,7 @@ class Session:
         self.namespace = namespace
         self.stack = namespace.stack
         self.sockets: dict[int, AnySocket] = {}
+        self.touch: Callable[[], None] = partial(service.loop.touch, self.stack)  # it has something to flush
         self.closed = False
         self.queued = False
         self.rings = self.rings_bytes = 0  # of streams whose bytes go through rings
@@ -88,10 +90,6 @@ class Session:
     def now(self) -> int:
         """The loop's."""
         return self.service.loop.now
-
-    def touch(self) -> None:
-        """The stack has something to flush."""
-        self.service.loop.touch(self.stack)
 
     def is_full(self) -> bool:
         """Whether the client has as many sockets as it may."""

@@ -41,7 +41,10 @@ class Timer:
                 timers.stale += 1  # the entry that this one replaces
             self.queued = deadline
             timers.sequence += 1
-            heappush(timers.heap, (deadline, timers.sequence, self))
+            heap = timers.heap
+            heappush(heap, (deadline, timers.sequence, self))
+            if heap[0][2] is self:
+                timers.moved_up = True
             if timers.stale > FEW and timers.stale * 2 > len(timers.heap):
                 timers.compact()
 
@@ -58,13 +61,15 @@ class Timer:
 
 
 class Timers:
-    """The heap. `sequence` breaks ties, so that equal deadlines fire in the order they were set."""
+    """The heap. `sequence` breaks ties, so that equal deadlines fire in the order they were set. `moved_up`: the first
+    deadline may be earlier than it was when somebody last made this False."""
 
-    __slots__ = ("heap", "sequence", "stale")
+    __slots__ = ("heap", "moved_up", "sequence", "stale")
 
     def __init__(self) -> None:
         self.heap: Final[list[tuple[int, int, Timer]]] = []
         self.sequence = 0
+        self.moved_up = False
         self.stale = 0  # entries that mean nothing any more
 
     def new(self, callback: Callable[[int], None]) -> Timer:

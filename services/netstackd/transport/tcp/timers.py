@@ -70,13 +70,14 @@ def rearm(endpoint: Endpoint, now: int) -> None:
     if not endpoint.sent:
         stop(endpoint)
         return
-    rto = endpoint.rtt.backed_off(endpoint.backoff)
+    estimator = endpoint.rtt
+    after = estimator.rto if not endpoint.backoff else estimator.backed_off(endpoint.backoff)
+    kind = RETRANSMIT
     if tail_probe.allowed(endpoint):
         pto = tail_probe.timeout(endpoint)
-        if pto < rto:
-            _set(endpoint, TAIL_PROBE, now + pto)
-            return
-    _set(endpoint, RETRANSMIT, now + rto)
+        if pto < after:
+            kind, after = TAIL_PROBE, pto
+    _set(endpoint, kind, now + after)
 
 
 def start_retransmit(endpoint: Endpoint, now: int) -> None:

@@ -52,6 +52,34 @@ def test_timers_fire_once_at_their_last_deadline(steps: list[tuple[int, str, int
         assert timers.next_deadline() == min(expected.values(), default=None)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from(("set", "cancel", "advance")), st.integers(0, 100)), max_size=60
+    )
+)
+def test_who_looks_only_when_the_first_deadline_moved_up_is_never_late(steps: list[tuple[int, str, int]]) -> None:
+    timers = Timers()
+    made = [timers.new(lambda now: None) for _ in range(5)]
+    noted: int | None = None
+    now = 0
+    for number, action, value in steps:
+        if action == "set":
+            made[number].set(now + value)
+        elif action == "cancel":
+            made[number].cancel()
+        else:
+            now += value
+            if noted is not None and noted <= now:
+                noted = None
+            timers.advance(now)
+        if timers.moved_up or noted is None:
+            timers.moved_up = False
+            noted = timers.next_deadline()
+        first = min((timer.deadline for timer in made if timer.deadline is not None), default=None)
+        assert first is None or (noted is not None and noted <= first)
+
+
 def test_timer_moved_later_again_and_again_does_not_fill_the_heap() -> None:
     timers = Timers()
     timer = timers.after(1000, lambda now: None)
