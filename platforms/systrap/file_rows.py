@@ -9,6 +9,8 @@ what it likes.
 
 A row of a stream whose bytes lie in rings (protocol/rings.py) names one of RING_COUNT entries, which say where the
 rings are that its reads take from and its writes put into.
+
+A row may also say which bits of poll(2) a file has not; what it does not say of rings, they tell themselves.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ __all__ = [
     "ANSWER_STAT",
     "EMPTY",
     "NOTE_READS",
+    "POLL_KNOWN",
+    "POLL_MOST",
     "READ",
     "RING_COUNT",
     "RING_IN",
@@ -52,6 +56,8 @@ NOTE_READS: Final = layout.FILE_NOTE_READS
 RING_IN: Final = layout.FILE_RING_IN
 RING_OUT: Final = layout.FILE_RING_OUT
 RING_COUNT: Final = layout.RING_COUNT
+POLL_KNOWN: Final = 1 << layout.FILE_POLL_KNOWN
+POLL_MOST: Final = layout.POLL_MOST
 UNITS: Final = (layout.FILE_WINDOWS_END - layout.FILE_WINDOWS) >> layout.FILE_UNIT
 ANSWER_EPOLL: Final = layout.ANSWER_EPOLL
 ANSWER_STAT: Final = layout.ANSWER_STAT
@@ -74,12 +80,17 @@ def ticks() -> int:
 
 
 class RingPlace(NamedTuple):
-    """Where in its mapping a ring lies: its first word, its bytes and their number; `limit`: how many may be in it."""
+    """Where in its mapping a ring lies: its first word, its bytes and their number; `limit`: how many may be in it.
+
+    Of one that is written: `enough` is how many must be free for the poll(2) bits `writable`.
+    """
 
     words: int
     data: int
     size: int
     limit: int
+    enough: int = 0
+    writable: int = 0
 
 
 class FileRows:
@@ -106,22 +117,42 @@ class FileRows:
         self._words[self._first + fd] = row
         return row
 
+    def set_quiet(self, fd: int, absent: int) -> int:
+        """The row that says: these 16 bits of poll(2) are not there."""
+        row = POLL_KNOWN | absent << layout.FILE_ABSENT_SHIFT
+        self._words[self._first + fd] = row
+        return row
+
     def set_rings(
-        self, fd: int, entry: int, unit: int, read: RingPlace | None, written: RingPlace | None, socket: bool
+        self,
+        fd: int,
+        entry: int,
+        unit: int,
+        read: RingPlace | None,
+        written: RingPlace | None,
+        socket: bool,
+        polled: bool,
     ) -> int:
         """The row that says: reads of `fd` take from the one ring, writes put into the other, both mapped at `unit`.
 
-        `entry`: one of RING_COUNT that nobody uses. `socket`: send and recv do the same.
+        `entry`: one of RING_COUNT that nobody uses. `socket`: send and recv do the same. `polled`: poll(2) has no bits
+        but those that the rings tell.
         """
         base = unit_address(unit)
         words = [0] * 8
+        absent = 0xFFFF
         row = entry << layout.FILE_UNIT_SHIFT | socket << layout.FILE_RING_SOCKET
         if read is not None:
             row |= RING_IN
             words[0:3] = base + read.words, base + read.data, read.size
+            absent &= ~layout.RING_IN_BITS
         if written is not None:
             row |= RING_OUT
+            words[3] = written.enough | written.writable << 32
             words[4:8] = base + written.words, base + written.data, written.size, written.limit
+            absent &= ~written.writable
+        if polled:
+            row |= POLL_KNOWN | absent << layout.FILE_ABSENT_SHIFT
         at = self._header_offset + layout.RINGS + (entry << layout.RING_ENTRY_SHIFT)
         _RINGS.pack_into(self._map, at, *words)
         self._words[self._first + fd] = row

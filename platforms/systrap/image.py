@@ -53,6 +53,10 @@ class Image:
     sigreturn_ask_ip: int
     local_sendto: int
     local_recvfrom: int
+    local_poll: int
+    local_select: int
+    local_pselect6: int
+    local_ppoll: int
     wipe_low_ip: int
     wipe_middle_ip: int
     wipe_high_ip: int
@@ -67,4 +71,4 @@ def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<46Q", code))
+    return Image(code, *struct.unpack_from("<50Q", code))

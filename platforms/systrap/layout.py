@@ -53,6 +53,8 @@ FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs 
 FILE_UNIT_MASK: Final = 0xF_FFFF
 FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
 FILE_UNIT: Final = 20  # its shift
+FILE_POLL_KNOWN: Final = 62  # the bit that says that poll and select need not ask: of a file without a window, the bits
+FILE_ABSENT_SHIFT: Final = 28  # of poll(2) that are not there stand here (16 of them); those of its rings are looked up
 FILE_WINDOWS: Final = STUB_BASE + 0x1_0000_0000  # in every guest address space, hidden: mappings of files
 FILE_WINDOWS_END: Final = FILE_WINDOWS + 0x40_0000_0000
 FILE_NOTES: Final = FILE_WINDOWS  # the first unit: two time stamps per descriptor, last written and last read
@@ -79,10 +81,13 @@ RING_ENTRY_SHIFT: Final = 6
 RING_IN_WORDS: Final = 0  # u64, guest address of its words
 RING_IN_BYTES: Final = 8  # u64, and of its bytes
 RING_IN_SIZE: Final = 16  # u64, a power of two
+RING_OUT_ROOM: Final = 24  # u32, how much of the one that is written must be free
+RING_OUT_BITS: Final = 28  # u32, for these bits of poll(2)
 RING_OUT_WORDS: Final = 32  # the same of the one that is written,
 RING_OUT_BYTES: Final = 40
 RING_OUT_SIZE: Final = 48
 RING_OUT_LIMIT: Final = 56  # u64, and how many bytes may be in it
+RING_IN_BITS: Final = 0x41  # POLLIN | POLLRDNORM: the bits that tell of something to read
 RING_TAIL: Final = 0  # a ring's words, from the first: u64,
 RING_HEAD: Final = 64  # u64,
 RING_CONSUMER_WAITS: Final = 128  # u32, how much must be in it for the consumer to be told; 0: it does not wait
@@ -90,6 +95,20 @@ RING_PRODUCER_WAITS: Final = 192  # u32, how much of it must be free for the pro
 
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
+
+# --- poll and select (stub/polls.S) ---
+POLL_MOST: Final = 64  # entries of struct pollfd; more are asked for
+SELECT_MOST: Final = 1024  # bits of a set, but only the first word may have some
+# What is put by meanwhile, in the room of operations:
+POLL_SETS: Final = 0x180  # 3 * u64, the sets,
+POLL_TIME: Final = 0x198  # 2 * u64, and the time-out as they came;
+POLL_TIME_AT: Final = 0x1A8  # u64, where the time-out is to be changed, 0: nowhere
+POLL_TIME_LEFT: Final = 0x1B0  # 2 * u64, to this
+POLL_EXCEPTS: Final = 0x1C0  # u64, the third set as it is to be
+POLL_COUNT: Final = 0x1C8  # u32, the result,
+POLL_ASKED: Final = 0x1CC  # u32, whether there was any descriptor
+POLL_TRIES: Final = 0x1D0  # u32, how often to try to put things back as they were
+POLL_REVENTS: Final = 0x200  # u16 by how many entries are left from there on
 
 # --- the standing answer (stub/answers.S): what one call gives until the Sentry does anything; in the header ---
 ANSWER: Final = 0x2000  # u64, its key: serial number above, kind and descriptor below, as next; 0: none

@@ -35,23 +35,27 @@ NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the fu
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 263, 267, 269, 332, 437, 439))  # the same with a directory first
-# What the stub may answer itself (stub/local.S, rings.S: read write pread64 pwrite64 sendto recvfrom; answers.S: fstat,
-# epoll_wait, newfstatat, epoll_pwait; local_maps.S: mmap munmap madvise; local_mask.S: rt_sigprocmask). Where it
-# cannot, these bring along what they are to by themselves.
+# What the stub may answer itself (stub/local.S, rings.S: read write pread64 pwrite64 sendto recvfrom; polls.S: poll
+# select pselect6 ppoll; answers.S: fstat epoll_wait newfstatat epoll_pwait; local_maps.S: mmap munmap madvise;
+# local_mask.S: rt_sigprocmask). Where it cannot, these bring along what they are to by themselves.
 LOCAL_CALLS: Final = {
     0: "local_read",
     1: "local_write",
     5: "answer_fstat",
+    7: "local_poll",
     9: "local_mmap",
     11: "local_munmap",
     14: "local_mask",
     17: "local_pread",
     18: "local_pwrite",
+    23: "local_select",
     28: "local_madvise",
     44: "local_sendto",
     45: "local_recvfrom",
     232: "answer_epoll_wait",
     262: "answer_fstatat",
+    270: "local_pselect6",
+    271: "local_ppoll",
     281: "answer_epoll_pwait",
 }
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}

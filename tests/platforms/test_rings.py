@@ -17,6 +17,7 @@ from platforms._host import ffi, lib
 from platforms.base import Kind, Op
 from platforms.systrap import layout
 from platforms.systrap.file_rows import FileRows, RingPlace, unit_address
+from platforms.systrap.patcher import LOCAL_CALLS
 from platforms.testing import contract
 from platforms.testing.scripted import Call
 from protocol.rings import DATA, Consumer, Producer
@@ -27,7 +28,7 @@ SIZE = 1 << 12
 BUFFER = contract.BASE
 _MASK = 0xFFFFFFFFFFFFFFFF
 READ, WRITE, SENDTO, RECVFROM = 0, 1, 44, 45
-ENTRIES = {READ: "local_read", WRITE: "local_write", SENDTO: "local_sendto", RECVFROM: "local_recvfrom"}
+ENOUGH, ROOM_BITS = 1000, 0x104  # POLLOUT | POLLWRNORM
 ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
 
@@ -39,7 +40,9 @@ def local(image: Any, at: int, number: int, *args: int) -> bytes:
         code += bytes([rex, op]) + struct.pack("<Q", value & _MASK)
     resume = at + len(code) + 5 + 10 + 10 + 3
     code += b"\xb8" + struct.pack("<I", number)
-    code += b"\x48\xb9" + struct.pack("<Q", resume) + b"\x49\xbb" + struct.pack("<Q", getattr(image, ENTRIES[number]))
+    code += (
+        b"\x48\xb9" + struct.pack("<Q", resume) + b"\x49\xbb" + struct.pack("<Q", getattr(image, LOCAL_CALLS[number]))
+    )
     return code + b"\x41\xff\xe3" + b"\x48\x89\xc3"
 
 
@@ -66,8 +69,8 @@ class Streams:
         window = Op(9, (unit_address(1), length, 3, 0x11, 0, 0), fd)
         assert contract.ops(harness, context, contract.mmap_op(BUFFER, 4), window)[-1] == unit_address(1)
         rows: FileRows = context.file_rows()
-        first, second = RingPlace(0, DATA, size, size), RingPlace(256, DATA + size, size, limit)
-        self.row = rows.set_rings(FD, 3, 1, first, second, True)
+        first, second = RingPlace(0, DATA, size, size), RingPlace(256, DATA + size, size, limit, ENOUGH, ROOM_BITS)
+        self.row = rows.set_rings(FD, 3, 1, first, second, True, True)
         self.rows = rows
         context.use_rows(True)
 
@@ -162,12 +165,13 @@ def what_is_not_plain_is_an_ordinary_call(harness: Any) -> None:
         assert streams.trapped(0x777) == 0x777
     assert streams.ours_out.room() == SIZE - 4
     assert streams.ours_in.used() == 0
-    streams.rows.set_rings(FD, 3, 1, None, None, True)
+    streams.rows.set_rings(FD, 3, 1, None, None, True, True)
     for number in (READ, WRITE, SENDTO, RECVFROM):
         streams.run(number, FD, BUFFER, 4)
         assert streams.context.nr == number
         streams.trapped(0)
-    streams.rows.set_rings(FD, 3, 1, RingPlace(0, DATA, SIZE, SIZE), RingPlace(256, DATA + SIZE, SIZE, SIZE), False)
+    first, second = RingPlace(0, DATA, SIZE, SIZE), RingPlace(256, DATA + SIZE, SIZE, SIZE)
+    streams.rows.set_rings(FD, 3, 1, first, second, False, True)
     for number in (SENDTO, RECVFROM):  # of no socket
         streams.run(number, FD, BUFFER, 4)
         assert streams.context.nr == number
@@ -197,7 +201,7 @@ def who_waits_is_told_of(harness: Any) -> None:
 
 
 def registers_are_kept(harness: Any) -> None:
-    for number in ENTRIES:
+    for number in (READ, WRITE, SENDTO, RECVFROM):
         for waits in (False, True):
             streams = Streams(harness)
             streams.ours_out.write(b"z" * SIZE)

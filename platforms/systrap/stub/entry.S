@@ -17,6 +17,7 @@ stub_table:
   .quad stub_local_mmap, stub_local_munmap, stub_map_ip, stub_unmap_ip, stub_map_undo_ip
   .quad stub_local_madvise, stub_advise_ip, stub_local_mask, stub_sigreturn_ask_ip
   .quad stub_local_sendto, stub_local_recvfrom
+  .quad stub_local_poll, stub_local_select, stub_local_pselect6, stub_local_ppoll
   .quad stub_wipe_low_ip, stub_wipe_middle_ip, stub_wipe_high_ip
   .quad stub_recycle_ip, stub_recycle_close_ip, stub_recycled, stub_recycled_ip, stub_vdso
   .quad 0

@@ -44,6 +44,8 @@ stub_any_entry:
   je stub_local_write
   cmp $5, %eax
   je stub_answer_fstat
+  cmp $7, %eax
+  je stub_local_poll
   cmp $9, %eax
   je stub_local_mmap
   cmp $11, %eax
@@ -53,6 +55,8 @@ stub_any_entry:
 any_ask:
   jmp stub_fast_entry
 any_answered:
+  cmp $23, %eax
+  je stub_local_select
   cmp $28, %eax
   je stub_local_madvise
   cmp $44, %eax
@@ -63,6 +67,10 @@ any_answered:
   je stub_answer_epoll_wait
   cmp $262, %eax
   je stub_answer_fstatat
+  cmp $270, %eax
+  je stub_local_pselect6
+  cmp $271, %eax
+  je stub_local_ppoll
   cmp $281, %eax
   je stub_answer_epoll_pwait
   jmp stub_fast_entry

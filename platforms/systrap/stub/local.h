@@ -1,5 +1,5 @@
-/* What the calls have in common that the stub answers itself (local.S, rings.S, answers.S, local_maps.S, local_mask.S,
- * local_sigreturn.S). */
+/* What the calls have in common that the stub answers itself (local.S, rings.S, polls.S, answers.S, local_maps.S,
+ * local_mask.S, local_sigreturn.S). */
 
 /* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump.
  * 1: so it is, with result 0, if the zero flag is set; else it is on its way to the Sentry. */
@@ -32,4 +32,19 @@
   mov %gs:ARGS+8, %rsi
   mov %gs:ARGS+16, %rdx
   mov %gs:RETURN, %rcx
+.endm
+
+/* The same of all six arguments. */
+.macro SAVE_ALL
+  SAVE
+  mov %r10, %gs:ARGS+24
+  mov %r8, %gs:ARGS+32
+  mov %r9, %gs:ARGS+40
+.endm
+
+.macro UNSAVE_ALL
+  UNSAVE
+  mov %gs:ARGS+24, %r10
+  mov %gs:ARGS+32, %r8
+  mov %gs:ARGS+40, %r9
 .endm

@@ -31,17 +31,7 @@
   shl $RING_ENTRY_SHIFT, %r11d
   add %gs:FILE_TABLE, %r11
   add $(RINGS - FILE_ROWS), %r11
-  SAVE
-  mov %r10, %gs:ARGS+24
-  mov %r8, %gs:ARGS+32
-  mov %r9, %gs:ARGS+40
-.endm
-
-.macro RING_UNSAVE
-  UNSAVE
-  mov %gs:ARGS+24, %r10
-  mov %gs:ARGS+32, %r8
-  mov %gs:ARGS+40, %r9
+  SAVE_ALL
 .endm
 
 /* rcx = how much of rdx bytes fits before the ring's end (rcx: its size), rax = the rest; `at` = where position r9 lies. */
@@ -69,19 +59,19 @@
 
 /* The call is done: back, or to the Sentry. */
 .macro RING_END name ask
-  RING_UNSAVE
+  UNSAVE_ALL
   mov %gs:NR, %rax
 \name\()_done:
   jmp *%rcx
 \name\()_kicked:
   jne \name\()_undo
 \name\()_tell:
-  RING_UNSAVE
+  UNSAVE_ALL
   mov %gs:NR, %rax
   movl $RING_MOVED, %gs:KIND
   jmp stub_fast_event
 \name\()_undo:
-  RING_UNSAVE
+  UNSAVE_ALL
   jmp \ask
 \name\()_end:
   STRETCH \name, \name\()_copy, \ask

@@ -75,7 +75,8 @@ class LocalRings:
 class LocalRing:
     """One direction, from `writer` to `reader`. limit: how many bytes may be in it.
 
-    starved: how much room somebody waits for, 0: nobody does; writable: the poll(2) bits that tell of room.
+    starved: how much room somebody waits for, 0: nobody does; writable: the poll(2) bits that tell of room, which is
+    when `enough` bytes are free.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class LocalRing:
         "_mask",
         "_u32",
         "_u64",
+        "enough",
         "limit",
         "place",
         "reader",
@@ -103,12 +105,13 @@ class LocalRing:
         writer: OpenFile,
         reader: OpenFile,
         writable: int,
+        enough: int,
     ) -> None:
         self.rings = rings
         memory = memoryview(rings.map)
         first = index * WORDS_BYTES
         data = DATA + index * size
-        self.place = RingPlace(first, data, size, limit)
+        self.place = RingPlace(first, data, size, limit, enough, writable)
         words = memory[first : first + WORDS_BYTES]
         self._base = ffi.from_buffer(words, require_writable=True)
         self._u64 = words.cast("Q")
@@ -120,6 +123,7 @@ class LocalRing:
         self.writer = writer
         self.reader = reader
         self.writable = writable
+        self.enough = enough
         self.starved = 0
 
     # --- what is there ---

@@ -110,7 +110,7 @@ class Pipe:
             self.moved = _PATIENCE
             return
         writer, reader = (next(end for end in self.ends if wanted(end)) for wanted in (_writes, _reads))
-        ring = self.ring = LocalRing(rings, 0, size, self.capacity, writer, reader, _OUT)
+        ring = self.ring = LocalRing(rings, 0, size, self.capacity, writer, reader, _OUT, PIPE_BUF)
         for chunk in self.chunks:
             ring.put(chunk)
         self.chunks.clear()
@@ -406,7 +406,7 @@ class PipeFile(OpenFile):
         if pipe.ring is not None:
             if self.readable and not pipe.ring.is_empty():
                 bits = _IN
-            if self.writable and not pipe.ring.lacks(PIPE_BUF):
+            if self.writable and not pipe.ring.lacks(pipe.ring.enough):
                 bits |= _OUT
             return bits
         if self.readable:

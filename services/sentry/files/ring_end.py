@@ -2,7 +2,8 @@
 
 kernel/published_rings.py tells the guest's stub where they lie, if the file is used by one thread alone; from then on
 positions move while the kernel looks elsewhere. Whoever has such an end takes its own position from the memory before
-he uses it, and his flag in the memory (who waits) is what the stub goes by.
+he uses it, and his flag in the memory (who waits) is what the stub goes by. While a file has one, poll(2) has nothing
+to tell of it but what the rings show: an end, an error or an urgent byte takes it away first.
 """
 
 from __future__ import annotations

@@ -25,7 +25,19 @@ from weakref import WeakSet
 
 from platforms.base import Op
 from platforms.systrap import file_rows
-from platforms.systrap.file_rows import EMPTY, NOTE_READS, READ, RING_IN, RING_OUT, SINK, UNITS, WRITE, ZERO
+from platforms.systrap.file_rows import (
+    EMPTY,
+    NOTE_READS,
+    POLL_KNOWN,
+    POLL_MOST,
+    READ,
+    RING_IN,
+    RING_OUT,
+    SINK,
+    UNITS,
+    WRITE,
+    ZERO,
+)
 from protocol.abi import fcntl_h as fc
 from protocol.abi.resource_h import RLIM_INFINITY, RLIMIT_FSIZE
 from services.sentry.vfs.published import Published
@@ -33,6 +45,7 @@ from services.sentry.vfs.published import Published
 if TYPE_CHECKING:
     from platforms.systrap.file_rows import FileRows
     from services.sentry.kernel.fd_table import FdTable
+    from services.sentry.kernel.published_polls import QuietFile
     from services.sentry.kernel.published_rings import RingWindow
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome
@@ -180,11 +193,12 @@ class FileWindow:
 class PublishedFiles(dict[int, int]):
     """The rows that are not zero, by descriptor. `table` and `mm` are the pair; both refer to this (`end`: None).
 
-    `windows` that are there, `rings` by descriptor (kernel/published_rings.py); `stale`: those of both that are no more
-    and still mapped. `next_unit`: all before were used once. `refused`: files that the host does not map.
+    `windows` that are there, `rings` and `quiet` files by descriptor (kernel/published_rings.py, published_polls.py);
+    `stale`: windows and rings that are no more and still mapped. `next_unit`: all before were used once. `refused`:
+    files that the host does not map.
     """
 
-    __slots__ = ("has_notes", "mm", "next_unit", "refused", "rings", "rows", "stale", "table", "windows")
+    __slots__ = ("has_notes", "mm", "next_unit", "quiet", "refused", "rings", "rows", "stale", "table", "windows")
 
     def __init__(self, mm: Any, table: Any, rows: Any) -> None:
         self.mm: AddressSpace = mm
@@ -192,6 +206,7 @@ class PublishedFiles(dict[int, int]):
         self.rows: FileRows = rows
         self.windows: dict[OpenFile, FileWindow] = {}
         self.rings: dict[int, RingWindow] = {}
+        self.quiet: dict[int, QuietFile] = {}
         self.stale: list[tuple[int, int]] = []
         self.next_unit = 1
         self.has_notes = False
@@ -325,6 +340,26 @@ class PublishedFiles(dict[int, int]):
             self.windows_of(fd).hide(fd)
         elif row & (RING_IN | RING_OUT):
             self.rings[fd].hide()
+        elif row & POLL_KNOWN:
+            self.quiet[fd].hide()
+
+    def ask_poll(self, fd: int) -> None:
+        """The poll(2) bits of `fd` are to be asked for, whatever else its row says."""
+        if fd in self.quiet:
+            self.revoke(fd)
+        elif self.get(fd, 0) & POLL_KNOWN:
+            self[fd] &= ~POLL_KNOWN
+            self.rows.set(fd, self[fd])
+
+    def asks_polls(self) -> bool:
+        """Whether poll(2) must always ask: RLIMIT_NOFILE may be below what its stub takes (EINVAL)."""
+        return self.table is None or self.table.limit < POLL_MOST
+
+    def limit_changed(self) -> None:
+        """The table has another RLIMIT_NOFILE."""
+        if self.asks_polls():
+            for fd in list(self):
+                self.ask_poll(fd)
 
     def windows_of(self, fd: int) -> FileWindow:
         return next(window for window in self.windows.values() if fd in window.fds)

@@ -55,7 +55,8 @@ class RingWindow:
         inode.published[self] = None
         inode.shown[0] = None
         owner.rings[fd] = self
-        owner[fd] = owner.rows.set_rings(fd, entry, unit, end.read, end.written, end.socket)
+        polled = not owner.asks_polls()
+        owner[fd] = owner.rows.set_rings(fd, entry, unit, end.read, end.written, end.socket, polled)
 
     def revoke(self) -> None:
         """From now on every call asks."""
@@ -87,6 +88,8 @@ def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
     shown = task.files.published
     if end is None or end.window is not None or end.refused or shown.mm is not mm or not may_publish(mm, file):
         return result
+    if fd in shown.quiet:
+        shown.revoke(fd)
     if fd >= shown.rows.count or fd in shown or task.files.files.get(fd) is not file:
         return result
     entries = {window.entry for window in shown.rings.values()}
@@ -109,6 +112,8 @@ def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
         if len(results) != len(ops) or results[-1]:
             end.refused = True
         elif file.ring_end is end and end.window is None and shown.table is not None:
+            if fd in shown.quiet:
+                shown.revoke(fd)
             if shown.table.files.get(fd) is file and fd not in shown and shown.table.users == 1 and file.refs == 1:
                 RingWindow(shown, fd, file, end, unit, length, entry)
                 return result

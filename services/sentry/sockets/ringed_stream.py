@@ -89,7 +89,8 @@ class RingedStream(Socket):
 
     def _ring_to(self, sink: RingedStream, rings: LocalRings, index: int, size: int) -> LocalRing:
         # What is queued may be a little more than SO_SNDBUF, as there.
-        return LocalRing(rings, index, size, min(size, ring_size(self.send_buffer, size)), self, sink, self.ROOM_BITS)
+        limit = min(size, ring_size(self.send_buffer, size))
+        return LocalRing(rings, index, size, limit, self, sink, self.ROOM_BITS, int(limit * self.ROOM))
 
     def _use_rings(self, end: LocalEnd) -> None:
         assert end.incoming is not None
@@ -176,7 +177,7 @@ class RingedStream(Socket):
         assert end.incoming is not None and end.outgoing is not None
         bits = 0 if end.incoming.is_empty() else READABLE
         ring = end.outgoing
-        return bits if ring.lacks(int(ring.limit * self.ROOM)) else bits | self.ROOM_BITS
+        return bits if ring.lacks(ring.enough) else bits | self.ROOM_BITS
 
     def arrived_bytes(self) -> int:
         """How many bytes came and were not read."""

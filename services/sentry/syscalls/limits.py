@@ -41,6 +41,7 @@ def _set(task: Task, target: Task, resource: int, new: Limit) -> None:
     if resource == rh.RLIMIT_NOFILE:
         for thread in target.group.tasks.values():
             thread.files.limit = soft
+            thread.files.published.limit_changed()
     elif resource == rh.RLIMIT_FSIZE:
         for thread in target.group.tasks.values():
             thread.files.published.revoke_writing()

@@ -20,6 +20,7 @@ from protocol.abi import time_h as tm
 from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.files.epoll import EpollFile
 from services.sentry.files.signalfd import SignalFile
+from services.sentry.kernel.published_polls import offer_quiet
 from services.sentry.kernel.signals import set_blocked
 from services.sentry.kernel.standing_answers import SAMPLE, offer_events
 from services.sentry.kernel.waiter import Wait, WaitQueue
@@ -36,6 +37,8 @@ __all__ = ["ROWS"]
 
 _MAX_NS: Final = (1 << 63) - 1
 _SECOND: Final = tm.NSEC_PER_SEC
+#: How long a call that does not wait may take to be interrupted, by a signal that its own mask lets through.
+_MOMENT: Final = 1_000_000
 _ALWAYS: Final = po.POLLERR | po.POLLHUP
 _unpack_pollfd: Final = struct.Struct("<ihH").unpack
 _pack_revents: Final = struct.Struct("<H").pack
@@ -155,14 +158,22 @@ def _poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) -> Outcome
         write_back([0] * len(entries))
         return 0
 
+    def answer() -> int:
+        ready = attempt()
+        if task.files.published.rings:
+            offer_quiet(task, [(fd, (events & 0xFFFF) | _ALWAYS) for fd, events, _ in entries if fd >= 0])
+        return ready
+
     try:
-        return attempt()
+        return answer()
     except WouldBlock:
         if _bind_signal_files(task, (fd for fd, _, _ in entries)):
             with suppress(WouldBlock):
                 return attempt()
         if deadline_ns == 0:
-            return timed_out()
+            if not task.signal_pending:
+                return timed_out()
+            deadline_ns = _deadline(task, _MOMENT)
     queues: _Queues = []
     files = task.files.files
     for fd, events, _ in entries:
@@ -358,10 +369,12 @@ def _select(
     ready = look()
     if not ready and _bind_signal_files(task, (fd for fd, _, _ in entries)):
         ready = look()
-    if ready:
-        return ready
+    if ready or (deadline_ns == 0 and not task.signal_pending):
+        if task.files.published.rings:
+            offer_quiet(task, [(fd, bits) for fd, _, bits in entries])
+        return ready or timed_out()
     if deadline_ns == 0:
-        return timed_out()
+        deadline_ns = _deadline(task, _MOMENT)
     queues = [(files[fd].queue, bits | _ALWAYS) for fd, _, bits in entries]
     return Wait(attempt, queues, deadline_ns=deadline_ns, on_timeout=timed_out)
 

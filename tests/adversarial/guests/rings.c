@@ -1,7 +1,9 @@
 /* Streams in rings, which both ends write: an end that writes what it likes into positions, flags and bytes, forged reports,
  * rings that are taken away in the middle of calls, and what a child has of them. */
 #include "hostile.h"
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define BLOCK 4096
@@ -92,6 +94,41 @@ static void the_other_end(void) {
   if (!WIFEXITED(status) || WEXITSTATUS(status) != SIGALRM) gained("the other end's memory, or its life");
 }
 
+/* Whatever stands in rows and entries, and wherever sets, times and masks lie: poll and select end, and nothing beside what
+ * they are given is written. */
+static void polls_of_ones_own(void) {
+  int s[2];
+  pair(s);
+  u64 kept[8], own = *row(s[0]);
+  for (int k = 0; k < 8; k++) kept[k] = entry(s[0])[k];
+  volatile u64 *at = entry(s[0]);
+  static struct { char before[64]; u64 words[24]; char behind[64]; } sets, times;
+  u64 places[] = {(u64)sets.words, (u64)sets.words + 3, STUB_BASE, slot_address() + OPS, STUB_BASE + HEADER + FILE_ROWS, 0x666000, 1ul << 63,
+                  ~0ul - 3, 0, 8};
+  for (int k = 0; k < 12000; k++) {
+    *row(s[0]) = k % 4 ? own ^ (k % 3 ? 0 : 1ul << dice() % 64) : dice();
+    for (int n = 0; n < 8; n++) at[n] = dice() % 6 ? kept[n] : dice() % 2 ? dice() >> dice() % 64 : places[dice() % 10];
+    memset(&sets, 0x5a, sizeof sets), memset(&times, 0x5a, sizeof times);
+    for (int n = 0; n < 24; n++) sets.words[n] = dice() % 3 ? 0 : dice() % 2 ? 1ul << s[0] : dice();
+    for (int n = 0; n < 24; n++) times.words[n] = dice() % 4 ? 0 : dice() % 2 * (n & 1); /* no second */
+    void *where = (void *)places[dice() % 3 ? 0 : dice() % 10], *time = times.words;
+    int kind = k % 4, count = 1 + dice() % 10;
+    if (kind < 2)
+      for (int n = 0; n < count; n++) sets.words[n] = s[0] | dice() << 32;
+    if (kind == 0) syscall(SYS_poll, where, count, dice() % 2);
+    else if (kind == 1) syscall(SYS_ppoll, where, count, time, dice() % 2 ? 0 : where, 8);
+    else syscall(kind == 2 ? SYS_select : SYS_pselect6, 1 + dice() % 64, dice() % 2 ? where : 0, dice() % 2 ? where : 0,
+                 dice() % 2 ? sets.words + 1 : 0, time, dice() % 4 ? 0 : where);
+    for (int n = 0; n < 64; n++)
+      if (sets.before[n] != 0x5a || sets.behind[n] != 0x5a || times.before[n] != 0x5a || times.behind[n] != 0x5a)
+        gained("bytes beside a set");
+  }
+  *row(s[0]) = own;
+  for (int k = 0; k < 8; k++) at[k] = kept[k];
+  struct pollfd p = {s[0], POLLIN | POLLOUT, 0};
+  if (poll(&p, 1, 0) != 1 || p.revents != POLLOUT) gained("another answer");
+}
+
 /* Reports of what never was. */
 static void forged_reports(void) {
   int s[2];
@@ -164,4 +201,5 @@ static void taken_away(void) {
 }
 
 #define A(name) {#name, name}
-const struct attack attacks[] = {A(words_of_ones_own), A(the_other_end), A(forged_reports), A(in_a_child), A(taken_away), {0, 0}};
+const struct attack attacks[] = {A(words_of_ones_own), A(polls_of_ones_own), A(the_other_end), A(forged_reports), A(in_a_child),
+                                 A(taken_away), {0, 0}};

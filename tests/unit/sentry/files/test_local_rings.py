@@ -31,7 +31,7 @@ def file_with_queue() -> Any:
 
 
 def ring_of(limit: int = SIZE) -> LocalRing:
-    return LocalRing(LocalRings(SIZE, 1), 0, SIZE, limit, file_with_queue(), file_with_queue(), po.POLLOUT)
+    return LocalRing(LocalRings(SIZE, 1), 0, SIZE, limit, file_with_queue(), file_with_queue(), po.POLLOUT, 1)
 
 
 def waiting(queue: WaitQueue, mask: int) -> list[int]:

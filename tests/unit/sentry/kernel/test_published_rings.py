@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from platforms.systrap import layout
-from platforms.systrap.file_rows import RING_IN, RING_OUT, RingPlace
+from platforms.systrap.file_rows import POLL_KNOWN, RING_IN, RING_OUT, RingPlace
 from protocol.abi import fcntl_h as fc
 from services.sentry.files.ring_end import RingEnd
 from services.sentry.kernel.fd_table import FdTable
@@ -35,9 +35,17 @@ class End(RingEnd):
 
 class RingRows(Rows):
     def set_rings(
-        self, fd: int, entry: int, unit: int, read: RingPlace | None, written: RingPlace | None, socket: bool
+        self,
+        fd: int,
+        entry: int,
+        unit: int,
+        read: RingPlace | None,
+        written: RingPlace | None,
+        socket: bool,
+        polled: bool,
     ) -> int:
         row = (RING_IN if read else 0) | (RING_OUT if written else 0) | entry << layout.FILE_UNIT_SHIFT
+        row |= POLL_KNOWN if polled else 0
         self.rows[fd] = row
         return row
 
@@ -62,7 +70,7 @@ def row(machine: Machine, fd: int) -> int:
 def test_a_call_of_one_thread_publishes(machine: Machine) -> None:
     fd, file, end = opened(machine)
     assert offer_ring(machine.task, fd, file, 77) == 77
-    assert row(machine, fd) == RING_IN
+    assert row(machine, fd) == RING_IN | POLL_KNOWN
     assert end.window is not None
     mapped, kept = machine.ops
     assert (mapped.nr, mapped.args[1:4], mapped.host_fd) == (9, (4096 + 64 * KIBI, 3, 0x11), 9)
@@ -71,7 +79,7 @@ def test_a_call_of_one_thread_publishes(machine: Machine) -> None:
     assert len(machine.ops) == 2
     other, another, _ = opened(machine)
     offer_ring(machine.task, other, another, 1)
-    assert row(machine, other) >> layout.FILE_UNIT_SHIFT == 1  # an entry of its own
+    assert row(machine, other) >> layout.FILE_UNIT_SHIFT & 63 == 1  # an entry of its own
 
 
 @pytest.mark.parametrize("why", ["thread", "reference", "flag", "trap", "far"])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from platforms.systrap.file_rows import RingPlace
 from platforms.systrap.layout import IN_SIZE
+from protocol.abi import poll_h as po
 from protocol.rings import DATA, WORDS_BYTES, Consumer, Producer, mapping_bytes
 from services.sentry.errors import LinuxError
 from services.sentry.files.ring_end import make_ring_memory
@@ -34,7 +35,8 @@ _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 MAPPING_BYTES: Final = mapping_bytes(RX_BYTES, TX_BYTES)
 RX_PLACE: Final = RingPlace(0, DATA, RX_BYTES, RX_BYTES)
-TX_PLACE: Final = RingPlace(WORDS_BYTES, DATA + RX_BYTES, TX_BYTES, TX_BYTES)
+_ROOM: Final = TX_BYTES // 3  # as for SO_SNDBUF
+TX_PLACE: Final = RingPlace(WORDS_BYTES, DATA + RX_BYTES, TX_BYTES, TX_BYTES, _ROOM, po.POLLOUT | po.POLLWRNORM)
 
 
 class StreamRings:
@@ -144,10 +146,9 @@ class StreamRings:
         return done
 
     def has_room(self) -> bool:
-        """Whether a third is free, as for SO_SNDBUF; else the service will ring when it is."""
+        """Whether poll(2) tells of room; else the service will ring when it does."""
         tx = self.tx
-        wanted = tx.size // 3
-        return tx.room() >= wanted or not tx.arm(wanted)
+        return tx.room() >= _ROOM or not tx.arm(_ROOM)
 
 
 def _ring(host_socket: int) -> None:
