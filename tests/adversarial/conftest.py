@@ -92,10 +92,10 @@ def cpu_s(pids: list[int]) -> float:
 class Sandbox:
     """One `supervisor do`, output in a file."""
 
-    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *command: str, env: dict[str, str] | None = None, options: tuple[str, ...] = ()) -> None:
         self.output = tempfile.NamedTemporaryFile("w+", suffix=".out")
         self.process = subprocess.Popen(
-            [supervisor(), "do", "--", *command],
+            [supervisor(), "do", *options, "--", *command],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=subprocess.STDOUT,
