@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["LEVELS", "Log"]
+__all__ = ["LEVELS", "Log", "traceback_text"]
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 

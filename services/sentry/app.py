@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from platforms._host import lib
 from platforms.systrap.systrap_platform import SystrapPlatform
-from protocol.logs import Log
+from protocol.logs import Log, traceback_text
 from services.sentry import boot, host_filter
 from services.sentry.config import HostFacts, read_host_facts
 from services.sentry.edge import loop
@@ -37,6 +37,7 @@ from services.sentry.syscalls import table
 if TYPE_CHECKING:
     from protocol.control.config import SentryConfig, SentryFds
     from protocol.control.msgpack_subset import Fd
+    from services.sentry.kernel.task import Task
 
 __all__ = ["prepare", "run"]
 
@@ -44,6 +45,8 @@ _PR_SET_DUMPABLE = 4
 _NR_PRCTL = 157
 _STATUS_FAILURE = 125
 _PLATFORMS = ("systrap",)
+_MAX_BUGS_TOLD = 5
+_BUG_LENGTH = 800
 
 
 class _Prepared:
@@ -101,6 +104,8 @@ class _Sentry:
         self.outside = HostPoll()
         self.kernel.host_poll = self.outside
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
+        self.dispatcher.oops = self._oops
+        self._bugs = 0
         if config.strace:
             self.kernel.tracing = True
             self.dispatcher.trace = Tracer(lambda line: print(line, file=sys.stderr))
@@ -226,6 +231,16 @@ class _Sentry:
         self.kernel.log.info("at the end: %s", ", ".join(f"{name} {count}" for name, count in left.items()))
         status = self.kernel.exit_status
         self.control.notify("exited", status if status is not None else 0)
+
+    def _oops(self, task: Task, error: BaseException) -> None:
+        """A bug of ours ends a process: its user is told, a few times at most, and the log has all of them."""
+        self.kernel.log.error("bug while serving %s (pid %d)", task.comm, task.group.pid, exc_info=error)
+        self._bugs += 1
+        if self._bugs <= _MAX_BUGS_TOLD:
+            name = "".join(chr(c) if 32 <= c < 127 else f"\\x{c:02x}" for c in task.comm)
+            why = traceback_text(error)[:_BUG_LENGTH]
+            text = f"bug while serving {name} (pid {task.group.pid}), which is killed: {why}"
+            self.control.notify("report", f"supervisor: warning: {text}")
 
     # --- requests of the monitor ---
     def start(self) -> None:
