@@ -305,7 +305,7 @@ class Icmp:
         rest: int,
         data: bytes,
         *,
-        ttl: int = 0,
+        ttl: int = -1,
         tos: int = 0,
         mark: int = 0,
         loop: bool = True,

@@ -147,7 +147,7 @@ class Ipv4(Ip):
         transport: bytes,
         body: Payload | None = None,
         *,
-        ttl: int = 0,
+        ttl: int = -1,
         tos: int = 0,
         dont_fragment: bool = False,
         options: bytes = b"",
@@ -160,6 +160,7 @@ class Ipv4(Ip):
     ) -> int:
         """Send `transport` (with `body` behind it) by `way`; 0, or the errno that the sender is to get.
 
+        `ttl`: -1 for the default; a multicast packet with 0 stays on this host (RFC 1112 section 6.1).
         `loop`: own members of a multicast group get a copy. EMSGSIZE: it does not fit and must not be fragmented.
         """
         if way.error:
@@ -176,7 +177,7 @@ class Ipv4(Ip):
                 return errno.EMSGSIZE
         else:
             ident = self.next_ident(src, dst, proto)
-        if not ttl:
+        if ttl < 0:
             ttl = 1 if way.kind == MULTICAST else self.default_ttl
         header = wire.header(
             src,

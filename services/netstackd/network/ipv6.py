@@ -143,7 +143,7 @@ class Ipv6(Ip):
         transport: bytes,
         body: Payload | None = None,
         *,
-        ttl: int = 0,
+        ttl: int = -1,
         tos: int = 0,
         dont_fragment: bool = False,
         options: bytes = b"",
@@ -170,7 +170,7 @@ class Ipv6(Ip):
             return errno.EMSGSIZE
         out = way.out
         assert out is not None
-        if not ttl:
+        if ttl < 0:
             ttl = 1 if way.kind == MULTICAST else out.hop_limit6
         header = wire.header(
             src,
@@ -191,6 +191,8 @@ class Ipv6(Ip):
             self._count[_OUT_MULTICAST] += 1
             if loop and self._stack.multicast6.wanted(out, dst):
                 self._stack.loop_back(out, packet.copy())
+            if not ttl:
+                return 0
         return self.transmit(packet, way)
 
     def _cut(self, packet: Packet, size: int) -> list[Packet]:

@@ -317,11 +317,11 @@ class DatagramSocket(Socket):
         return address if own == version else 0
 
     def hop_limit(self, version: int, destination: int) -> int:
-        """The time to live for a destination, 0 for the default."""
+        """The time to live for a destination, -1 for the default."""
         group = destination >> 28 == 0xE if version == 4 else destination >> 120 == 0xFF
         if group:
             return self.multicast_ttl
-        return max(self.ttl, 0)
+        return self.ttl if self.ttl > 0 else -1
 
     def way_to(self, address: SocketAddress | None, source: int, device: Interface | None) -> tuple[Destination, int]:
         """(the way to a destination of this socket's own version, that destination). NetError: see `resolve`; EINVAL

@@ -368,3 +368,28 @@ def test_binding_that_listens_excludes_in_spite_of_reuse_address() -> None:
     assert not first.excludes(second)
     first.listening = True
     assert second.excludes(first) and not first.excludes(second)
+
+
+@pytest.mark.parametrize(
+    ("family", "version", "level", "name", "group"),
+    [(AF_INET, 4, 0, 33, ip("239.1.2.3")), (AF_INET6, 6, 41, 18, ip("ff15::7"))],
+)
+def test_multicast_with_no_hops_stays_on_this_host(
+    family: int, version: int, level: int, name: int, group: int
+) -> None:
+    """RFC 1112 section 6.1 and RFC 4291 section 2.7; members on this host get it, and 1 is the default."""
+    pair = ready()
+    own, other = udp(pair.a, family, (0, 7)), udp(pair.b, family, (0, 7))
+    for host, socket in ((pair.a, own), (pair.b, other)):
+        socket.join(version, group, host.stack.interfaces[2])
+    pair.run(5)
+    sender = udp(pair.a, family)
+    sender.multicast_device = pair.a.stack.interfaces[2]
+    sender.send(b"default", (group, 7, 0))
+    set_option(sender, level, name, 0)
+    sender.send(b"none", (group, 7, 0))
+    set_option(sender, level, name, 1)
+    sender.send(b"one", (group, 7, 0))
+    pair.settle()
+    assert received(own) == [b"default", b"none", b"one"]
+    assert received(other) == [b"default", b"one"]
