@@ -211,11 +211,18 @@ class HostNode(Node):
             if above is not self:
                 above.release()
 
+    def opened_directory(self, fd: int) -> OpenDirectory:
+        """This directory, open as `fd`."""
+        return OpenDirectory(fd, self._export, self._identity[:2], self.attributes, self._attributes_above)
+
+    def _attributes_above(self) -> Attributes:
+        return self._export.attributes(host.statx_fd((self.parent or self._dir()).fd))
+
     def list_whole(self, name: bytes | None, room: int) -> list[bytes] | None:
         if name is not None:
             check_name(name)
         fd = open_directory_fd(self._dir().fd, b"." if name is None else name, c.L_DIRECTORY, self._export)
-        file = OpenDirectory(fd, self)
+        file = self.opened_directory(fd)
         try:
             records, whole = file.pack(0, room, dots=False)
         finally:
@@ -226,7 +233,7 @@ class HostNode(Node):
 
     def open(self, flags: int) -> OpenFile:
         if self.directory is not None:
-            return OpenDirectory(open_directory_fd(self.directory.fd, b".", flags, self._export), self)
+            return self.opened_directory(open_directory_fd(self.directory.fd, b".", flags, self._export))
         if self._kind != MODE_REGULAR:
             raise refuse_kind(self._kind)
         if flags & c.L_DIRECTORY:
@@ -477,7 +484,7 @@ def _open_name(export: Export, parent: Directory, name: bytes, flags: int) -> tu
             raise refuse_kind(kind)
         path_fd = host.openat2(fd, b".", os.O_PATH | os.O_DIRECTORY)
         node = HostNode(export, path_fd, st, parent, name, parent.adopt(path_fd, st))
-        return node, st, OpenDirectory(fd, node)
+        return node, st, node.opened_directory(fd)
     except OSError:
         os.close(fd)
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,6 @@ from services.gofer.backends.base import MODE_SYMLINK, MODE_TYPE, Entry, OpenFil
 from services.gofer.errors import LinuxError
 
 if TYPE_CHECKING:
-    from services.gofer.backends.host_directory import HostNode
     from services.gofer.backends.host_tree import Export
 
 __all__ = [
@@ -150,13 +149,26 @@ class OpenRegular(OpenFile):
 
 
 class OpenDirectory(OpenFile):
-    """An open directory. Keeps the last batch of entries, so that reading on costs nothing but the new batches."""
+    """An open directory. Keeps the last batch of entries, so that reading on costs nothing but the new batches.
 
-    __slots__ = ("_batch", "_fd", "_index_of", "_node")
+    `device`: that of its inode numbers; `itself`, `above`: what gives the attributes of "." and "..".
+    """
 
-    def __init__(self, fd: int, node: HostNode) -> None:
+    __slots__ = ("_above", "_batch", "_device", "_export", "_fd", "_index_of", "_itself")
+
+    def __init__(
+        self,
+        fd: int,
+        export: Export,
+        device: tuple[int, int],
+        itself: Callable[[], Attributes],
+        above: Callable[[], Attributes],
+    ) -> None:
         self._fd = fd
-        self._node = node
+        self._export = export
+        self._device = device
+        self._itself = itself
+        self._above = above
         self._batch: list[host.RawEntry] = []
         self._index_of: dict[int, int] | None = None  # of its cookies, once somebody goes on from one
 
@@ -192,9 +204,7 @@ class OpenDirectory(OpenFile):
         self._index_of = None
 
     def entries(self, cookie: int) -> Iterator[Entry]:
-        export = self._node._export
-        device = self._node._identity[:2]
-        kinds = _QID_OF_DTYPE
+        export, device, kinds = self._export, self._device, _QID_OF_DTYPE
         for ino, position, kind, name in self._raw_entries(cookie):
             yield Entry(name, (kinds.get(kind, 0), 0, export.path_of(device, ino)), position, kind)
 
@@ -203,7 +213,7 @@ class OpenDirectory(OpenFile):
 
     def pack(self, cookie: int, room: int, *, dots: bool) -> tuple[list[bytes], bool]:
         """As `packed_entries`, and whether these are all; without `dots`, "." and ".." are left out."""
-        fields, pack, fd = self._node._export.fields, ENTRY_ATTRIBUTES.pack, self._fd
+        fields, pack, fd = self._export.fields, ENTRY_ATTRIBUTES.pack, self._fd
         records: list[bytes] = []
         for _, position, kind, name in self._raw_entries(cookie):
             length = len(name)
@@ -223,12 +233,11 @@ class OpenDirectory(OpenFile):
         return records, True
 
     def entry_attributes(self, name: bytes) -> Attributes:
-        node = self._node
         if name == b".":
-            return node.attributes()
+            return self._itself()
         if name == b"..":  # never asked of the host: above a root it is none of the client's business
-            return node._export.attributes(host.statx_fd((node.parent or node._dir()).fd))
-        return node._export.attributes(host.statx_at(self._fd, name))
+            return self._above()
+        return self._export.attributes(host.statx_at(self._fd, name))
 
 
 _QID_OF_DTYPE: Final = {4: c.QTDIR, 10: c.QTSYMLINK}

@@ -10,15 +10,12 @@ Numbers: a qid path is the inode number on the export's own device; other device
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from protocol.p9 import constants as c
 from protocol.p9.attributes import Attributes
 from services.gofer import host_calls_unsafe as host
 from services.gofer.backends.base import MODE_DIRECTORY, MODE_SYMLINK, MODE_TYPE
-
-if TYPE_CHECKING:
-    from services.gofer.backends.host_directory import HostNode
 
 __all__ = ["Directory", "Export"]
 
@@ -126,7 +123,7 @@ class Directory:
         self.fd = fd
         self.key = key
         self.refs = 1
-        self.children: dict[bytes, list[HostNode]] = {}
+        self.children: dict[bytes, list[Any]] = {}  # HostNode
         self.table = table
         table[key] = self
 
