@@ -144,7 +144,7 @@ class _Sentry:
             self.loop.run()
         except Exception as error:  # the interpreter's own report would open files, which is death here
             self.kernel.log.error("bug in the main loop", exc_info=error)
-            self.fail("internal", 0, f"{type(error).__name__}: {error}")
+            self.fail("internal", 0, traceback_text(error)[:_BUG_LENGTH])
         self._end()
 
     def steps(self) -> list[tuple[str, Any]]:

@@ -31,6 +31,7 @@ SPIN_NS: Final = 40_000
 SLICES: Final = 4  # of a spin, with a look outside between them,
 HEARD: Final = 16  # in so many bursts after something came from there
 FOREVER: Final = -1
+LONGEST_NS: Final = 3600 * 10**9  # of one sleep: a guest's timer may be due when no clock can show it
 LOOK_NS: Final = 5_000_000  # how often to look whether the processors are crowded
 CROWDED_NS: Final = 30_000_000  # how long to believe it
 CROWDED: Final = 3  # involuntary switches since the last look
@@ -136,7 +137,7 @@ class MainLoop:
                 platform.disarm()
                 continue
             deadline = kernel.timers.next_deadline()
-            left = FOREVER if deadline is None else max(0, deadline - time.monotonic_ns())
+            left = FOREVER if deadline is None else min(max(0, deadline - time.monotonic_ns()), LONGEST_NS)
             if left and lib.sentrio_poll(self._pollfds, self._count, left) > 0:
                 self._take_signals()
             platform.disarm()
