@@ -66,6 +66,7 @@ class AddressSpace(UserMemory):
         "granted",
         "local_maps",
         "locked_pages",
+        "locks_new",
         "mmap_top",
         "patcher",
         "published",
@@ -88,6 +89,7 @@ class AddressSpace(UserMemory):
         self._total_pages = 0
         self._data_pages = 0
         self.locked_pages = 0  # as counted last: 0 when none is
+        self.locks_new = False  # mlockall(MCL_FUTURE): what is mapped from now on is locked; not inherited
         self.mmap_top = ADDRESS_END - 0x2000_0000  # execve(2) and fork(2) say better
         self.patcher = Patches()
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
@@ -298,8 +300,10 @@ class AddressSpace(UserMemory):
         if file is not None:
             file.add_reference()
 
+        locked = self.locks_new or bool(flags & mm_h.MAP_LOCKED)
+
         def record() -> None:
-            self.record(addr, length, prot, shared, file, backing, offset, name, max_write)
+            self.record(addr, length, prot, shared, file, backing, offset, name, max_write, locked)
 
         def failed(results: list[int]) -> Outcome:
             error = LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
@@ -346,6 +350,7 @@ class AddressSpace(UserMemory):
         offset: int,
         name: bytes = b"",
         max_write: bool = True,
+        locked: bool = False,
     ) -> None:
         """Note a mapping that the host has made. Takes over one reference on `file`."""
         end = addr + length
@@ -355,20 +360,22 @@ class AddressSpace(UserMemory):
         if met:
             self._uncount(met, addr, end)
         token = object() if shared and file is None else None
-        vmas.insert(
-            Vma(
-                addr,
-                end,
-                prot,
-                shared=shared,
-                file=file,
-                backing=backing,
-                offset=offset,
-                name=name,
-                max_write=max_write,
-                token=token,
-            )
+        area = Vma(
+            addr,
+            end,
+            prot,
+            shared=shared,
+            file=file,
+            backing=backing,
+            offset=offset,
+            name=name,
+            max_write=max_write,
+            token=token,
         )
+        if locked:
+            area.locked = True
+            self.locked_pages += length // PAGE
+        vmas.insert(area)
         self._total_pages += length // PAGE
         if not shared and prot & mm_h.PROT_WRITE:
             self._data_pages += length // PAGE
@@ -516,9 +523,10 @@ class AddressSpace(UserMemory):
         op = self.map_op(old_end, new_end - old_end, prot, mm_h.MAP_PRIVATE, None, 0)
 
         before, self.brk = self.brk, wanted
+        locked = self.locks_new
 
-        def record() -> None:
-            self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]")  # at once, as in map()
+        def record() -> None:  # at once, as in map()
+            self.record(old_end, new_end - old_end, prot, False, None, None, 0, b"[heap]", locked=locked)
 
         def failed(results: list[int]) -> Outcome:
             self.forget(old_end, new_end)

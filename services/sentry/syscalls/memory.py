@@ -86,8 +86,12 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
         addr = found
     else:
         addr = mm.find_free(size, addr)
+    if mm.locks_new or flags & mm_h.MAP_LOCKED:
+        if flags & mm_h.MAP_LOCKED and not _may_lock(task):
+            raise LinuxError(errno.EPERM)
+        _check_more_locked(task, size)
     outcome = mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
-    if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags):
+    if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags) and not mm.locks_new:
         local = mm.local_maps
         if local is not None and type(outcome) is FinalOps:
             outcome.note()  # the call site is patched: the next ones need not come here
@@ -117,7 +121,13 @@ def sys_mprotect(task: Task, addr: int, length: int, prot: int) -> Outcome:
 
 
 def sys_brk(task: Task, addr: int) -> Outcome:
-    return task.mm.set_brk(task.context, addr, task.group.rlimits)
+    mm = task.mm
+    if mm.locks_new and page_up(addr) > page_up(mm.brk):
+        try:
+            _check_more_locked(task, page_up(addr) - page_up(mm.brk))
+        except LinuxError:
+            return mm.brk
+    return mm.set_brk(task.context, addr, task.group.rlimits)
 
 
 def sys_mremap(task: Task, addr: int, old: int, new: int, flags: int, new_addr: int) -> Outcome:
@@ -131,6 +141,10 @@ def sys_mremap(task: Task, addr: int, old: int, new: int, flags: int, new_addr: 
         raise LinuxError(errno.EINVAL)
     if page_up(new) > ADDRESS_END:
         raise LinuxError(errno.ENOMEM if new < ADDRESS_END * 2 else errno.EINVAL)
+    if task.mm.locked_pages and page_up(new) > page_up(old):
+        area = task.mm.vmas.find(addr)
+        if area is not None and area.locked:
+            _check_more_locked(task, page_up(new) - page_up(old))
     return task.mm.remap(task.context, addr, page_up(old), page_up(new), flags, new_addr, task.group.rlimits)
 
 
@@ -243,6 +257,17 @@ def sys_mincore(task: Task, addr: int, length: int, vector: int) -> Outcome:
     return 0
 
 
+def _may_lock(task: Task) -> bool:
+    return bool(task.group.rlimits[_RLIMIT_MEMLOCK][0]) or task.cred.has_cap(_CAP_IPC_LOCK)
+
+
+def _check_more_locked(task: Task, size: int) -> None:
+    """EAGAIN: so many bytes more that are locked would be above RLIMIT_MEMLOCK (mm/mmap.c, mlock_future_ok)."""
+    limit = task.group.rlimits[_RLIMIT_MEMLOCK][0]
+    if task.mm.count_locked() * PAGE + size > limit and not task.cred.has_cap(_CAP_IPC_LOCK):
+        raise LinuxError(errno.EAGAIN)
+
+
 def _lock(task: Task, addr: int, length: int, on: bool) -> int:
     size = page_up(length + (addr & _MASK))
     addr &= ~_MASK
@@ -251,7 +276,7 @@ def _lock(task: Task, addr: int, length: int, on: bool) -> int:
         raise LinuxError(errno.EINVAL if addr + size > 0xFFFFFFFFFFFFFFFF else errno.ENOMEM)
     if on:
         limit = task.group.rlimits[_RLIMIT_MEMLOCK][0]
-        if not limit and not task.cred.has_cap(_CAP_IPC_LOCK):
+        if not _may_lock(task):
             raise LinuxError(errno.EPERM)
         fresh = sum(a.length for a in mm.vmas.overlapping(addr, addr + size) if not a.locked) // PAGE
         if (mm.count_locked() + fresh) * PAGE > limit and not task.cred.has_cap(_CAP_IPC_LOCK):
@@ -287,6 +312,7 @@ def sys_munlock(task: Task, addr: int, length: int) -> Outcome:
 
 
 def sys_mlockall(task: Task, flags: int) -> Outcome:
+    """mlockall(2). EINVAL, EPERM, ENOMEM."""
     flags = u32(flags)
     if not flags or flags & ~7 or flags == 4:
         raise LinuxError(errno.EINVAL)
@@ -296,12 +322,20 @@ def sys_mlockall(task: Task, flags: int) -> Outcome:
             raise LinuxError(errno.EPERM)
         if flags & 1 and task.mm.total_pages * PAGE > limit:  # MCL_CURRENT
             raise LinuxError(errno.ENOMEM)
+    mm = task.mm
+    mm.locks_new = bool(flags & 2)  # MCL_FUTURE
+    if mm.locks_new:  # what the stub maps and gives back by itself is not looked at
+        mm.revoke_grant()
+        if mm.local_maps is not None:
+            mm.local_maps.forbid_advice()
     if flags & 1:
-        _mark_locked(task.mm, 0, ADDRESS_END, True)
+        _mark_locked(mm, 0, ADDRESS_END, True)
     return 0
 
 
 def sys_munlockall(task: Task) -> Outcome:
+    """munlockall(2), which ends MCL_FUTURE as well."""
+    task.mm.locks_new = False
     _mark_locked(task.mm, 0, ADDRESS_END, False)
     return 0
 

@@ -35,7 +35,57 @@ static void lock_all(void) {
     SAY(give(area, 4 * PAGE, MADV_DONTNEED));
 }
 
+// Memory that is locked as it is mapped, and RLIMIT_MEMLOCK, which does not hold for root.
+static void *map(int pages, int flags) {
+    return mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+}
+static void unlocked_child(void) {
+    char *own = map(3, 0);
+    printf("in the child: %ld\n", locked_kb());
+    munmap(own, 3 * PAGE);
+}
+static void in_future(void) {
+    char *last = NULL;
+    for (int k = 0; k < 200; k++) {  // often enough for this kernel to leave it to whoever asks
+        last = map(1, 0);
+        munmap(last, PAGE);
+    }
+    setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){64 * PAGE, 64 * PAGE});
+    NEED(setresuid(65534, 65534, 65534));
+    OK(mlockall(MCL_FUTURE));
+    printf("%ld\n", locked_kb());
+    char *three = map(3, 0);
+    printf("%ld\n", locked_kb());
+    SAY(give(three, PAGE, MADV_DONTNEED));
+    in_child(unlocked_child);
+    OK(map(61, 0) == MAP_FAILED ? -1 : 0);
+    OK(map(62, 0) == MAP_FAILED ? -1 : 0);
+    munmap(three, 3 * PAGE);
+    printf("%ld\n", locked_kb());
+    char *more = map(2, 0);
+    OK(mremap(more, 2 * PAGE, 4 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED ? -1 : 0);
+    printf("%ld\n", locked_kb());
+    void *at = sbrk(0);
+    OK(sbrk(0x100000) == (void *)-1 ? -1 : 0);
+    IS(sbrk(0) == at);
+    OK(mlockall(MCL_CURRENT) ? -1 : 0);
+    OK(munlockall());
+    printf("%ld\n", locked_kb());
+    for (int k = 0; k < 70; k++)
+        last = map(1, 0);
+    printf("%ld\n", locked_kb());
+    OK(map(64, MAP_LOCKED) == MAP_FAILED ? -1 : 0);
+    OK(map(1, MAP_LOCKED) == MAP_FAILED ? -1 : 0);
+    printf("%ld\n", locked_kb());
+    munlockall();
+    setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){0, 0});
+    OK(map(1, MAP_LOCKED) == MAP_FAILED ? -1 : 0);
+    OK(mlockall(MCL_FUTURE));
+}
+
 int main(void) {
+    setvbuf(stdout, malloc(1 << 16), _IOLBF, 1 << 16);
+    in_child(in_future);
     area = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (int k = 0; k < 200; k++)  // often enough for this kernel to leave it to whoever asks
         NEED(give(area, 4 * PAGE, MADV_DONTNEED));
