@@ -287,8 +287,12 @@ class VnetLink(Link):
                     if cut is not None and not received and count >= MIN_CUT and cut(buffer, count, header, now):
                         continue
                     packet = Packet(buffer[:count], count)
-                    if header != NO_VNET:
+                    if header[1]:
                         apply_vnet(packet, header)
+                    elif header[0] & _NEEDS_CSUM:  # apply_vnet, spelled out
+                        packet.csum = CSUM_PARTIAL
+                    elif header[0] & _DATA_VALID:
+                        packet.csum = CSUM_VALID
                     received.append(packet)
                     continue
                 if cut is not None and not received and cut(buffer, count, header, now):

@@ -403,7 +403,8 @@ class Stream:
                 return
             endpoint.consume(sent)
             self._delivered += sent
-            self.session.touch()
+            if endpoint.queued:
+                self.session.touch()
             budget -= sent
             if budget <= 0:
                 self.session.service.note(self)
@@ -565,7 +566,7 @@ class Stream:
                 self._reader_is_gone(endpoint)
                 return
             count = self._give(rings, endpoint)
-            if count:
+            if endpoint.queued:
                 self.session.touch()
             if count >= BATCH_BYTES:
                 self.session.service.note(self)

@@ -482,12 +482,14 @@ class Endpoint:
         return self.sndbuf - (self.send.end - self.send.first)
 
     def consume(self, count: int) -> None:
-        """The user has taken the first `count` bytes of `receive` from where they are (`ReceiveBuffer.parts`)."""
+        """The user has taken the first `count` bytes of `receive` from where they are (`ReceiveBuffer.parts`). A flush
+        is asked for when the peer is to hear of it; what else follows from it can wait for the next one."""
         self.receive.discard(count)
         self.copied_seq += count
         if self.state != CLOSED:
             self.read_since_ack = True
-            self.wake()
+            if not self.queued and window.is_read_news(self):
+                self.wake()
 
     def read(self, limit: int, *, peek: bool = False) -> bytes | int:
         """At most `limit` bytes; b"" at the end of the stream; -errno: EAGAIN when nothing is there yet."""

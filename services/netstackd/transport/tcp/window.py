@@ -235,6 +235,13 @@ def after_read(endpoint: Endpoint, now: int) -> None:
     rtt = endpoint.rcv_rtt or endpoint.rtt.srtt
     if rtt and now - endpoint.rcv_space_at >= rtt:
         _tune(endpoint, now)
+    if is_read_news(endpoint):
+        endpoint.ack_now = True
+
+
+def is_read_news(endpoint: Endpoint) -> bool:
+    """Whether the peer is to hear at once that the user has read: an acknowledgement waits for that, or the window has
+    opened by much (tcp_cleanup_rbuf)."""
     if endpoint.ack_due_at != NEVER and (
         endpoint.rcv_nxt - endpoint.last_ack_sent > endpoint.rcv_mss
         or (
@@ -242,13 +249,12 @@ def after_read(endpoint: Endpoint, now: int) -> None:
             and (endpoint.ack_pushed > 1 or (endpoint.ack_pushed and endpoint.pingpong < PINGPONG))
         )
     ):
-        endpoint.ack_now = True
-        return
+        return True
     current = endpoint.rcv_edge - endpoint.rcv_nxt
     if 2 * current <= offered_space(endpoint) and not endpoint.fin_received:
         offer = select(endpoint)
-        if offer and offer >= 2 * current:
-            endpoint.ack_now = True
+        return offer > 0 and offer >= 2 * current
+    return False
 
 
 def _tune(endpoint: Endpoint, now: int) -> None:
