@@ -189,8 +189,9 @@ class Consumer(_Side):
 
     def arm(self, seen: int = 0) -> bool:
         """Before sleeping: ask to be woken when more is there than the `seen` bytes that are not consumed yet. False:
-        there is more already. ProtocolViolation."""
-        self._u32[CONSUMER_WAITS // 4] = seen + 1
+        there is more already. It holds when some of these are consumed meanwhile: whoever produces finds at least the
+        one byte that is waited for. ProtocolViolation."""
+        self._u32[CONSUMER_WAITS // 4] = 1
         full_barrier()
         if self.used() <= seen:
             return True

@@ -77,6 +77,7 @@ class Stream:
         self.outstanding = 0  # accepted connections that the client has not taken
         self._rings: RingData | None = None
         self._ring_broken = False
+        self._asleep = False  # tx is armed: the doorbell rings when there is something in it
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
         self._data: socket.socket | None = None
@@ -473,14 +474,18 @@ class Stream:
         rings, endpoint = self._rings, self._endpoint
         if rings is None or endpoint is None or self._data is None or self._ring_broken:
             return
+        taken = 0
         try:
             if self._collected >= rings.sent and not self._urgent:
-                self._take(rings, endpoint, BATCH_BYTES)
+                taken = self._take(rings, endpoint, BATCH_BYTES)
             if self.state == CONNECTED and not self._hung_up and endpoint.receive.size and not endpoint.urgent_state:
                 self._give(rings, endpoint)
         except ProtocolViolation:
             self._ring_broken = True
-        self.session.service.note(self)
+        if taken or self._moved or self._room or self._ring_broken or not self._asleep:
+            self.session.service.note(self)
+        elif endpoint.send.first != endpoint.send.end:
+            endpoint.write_blocked = True  # be told of acknowledgements
 
     def _take(self, rings: RingData, endpoint: Endpoint, limit: int) -> int:
         """Queue what the client has produced; give it the place of what is acknowledged."""
@@ -489,7 +494,9 @@ class Stream:
         if endpoint.send_shutdown or self._collected_all:
             return 0
         taken = rings.take(endpoint, limit)
-        self._collected += taken
+        if taken:
+            self._collected += taken
+            self._asleep = False
         return taken
 
     def _give(self, rings: RingData, endpoint: Endpoint) -> int:
@@ -501,25 +508,32 @@ class Stream:
         return count
 
     def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> None:
-        """As `_collect`, from tx."""
+        """As `_collect`, from tx. While it is armed and silent there is nothing in it."""
         if self._readable:
+            self._asleep = False
             self._hear()
-        while True:
+        while not self._asleep or self._urgent:
             limit = BATCH_BYTES
             if self._urgent:
                 if not self._send_urgent(endpoint):
                     break
                 if self._urgent:
                     limit = self._urgent[0][0] - self._collected
-            if self._take(rings, endpoint, limit):
+            taken = self._take(rings, endpoint, limit)
+            if taken:
                 self.session.touch()
-            elif endpoint.send_shutdown or self._collected_all:
+                if taken == limit:
+                    continue
+            if endpoint.send_shutdown or self._collected_all:
                 break
-            elif self._end_read:
+            if self._end_read:
                 self._collected_all = True
                 self._end_of_ring(rings, endpoint, now)
                 break
-            elif endpoint.send.end - endpoint.snd_nxt >= endpoint.mss or rings.sleep():
+            if endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
+                break
+            if rings.sleep():
+                self._asleep = True
                 break
         if endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements

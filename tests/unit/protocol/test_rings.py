@@ -8,7 +8,7 @@ import random
 import pytest
 
 from protocol.errors import ProtocolViolation
-from protocol.rings import DATA, HEAD, TAIL, Consumer, Producer, is_ring_size, mapping_bytes
+from protocol.rings import CONSUMER_WAITS, DATA, HEAD, TAIL, Consumer, Producer, is_ring_size, mapping_bytes
 
 SIZE = 4096
 WRAP = 0xFFFFFFFFFFFFFFFF
@@ -116,3 +116,17 @@ def test_adopt_takes_over_where_another_part_of_this_side_stopped() -> None:
 @pytest.mark.parametrize(("size", "good"), [(0, False), (4096, True), (5000, False), (1 << 24, True), (1 << 25, False)])
 def test_sizes(size: int, good: bool) -> None:
     assert is_ring_size(size) is good
+
+
+@pytest.mark.parametrize("after", [0, 30, 50])
+def test_a_consumer_that_has_seen_some_is_woken_also_when_it_consumes_them_meanwhile(after: int) -> None:
+    """As a stub decides that writes: it compares what it has made of the ring with the word."""
+    producer, consumer, memory = pair()
+    producer.write(bytes(50))
+    assert not consumer.arm(49) and consumer.arm(50)
+    consumer.consumed(after)
+    producer.write(b"x")
+    words = memory[:256].cast("Q")
+    waits = memory[:256].cast("I")[CONSUMER_WAITS // 4]
+    assert 0 < waits <= words[TAIL // 8] - words[HEAD // 8]
+    assert producer.take_waiting()
