@@ -82,6 +82,8 @@ def offer_quiet(task: Task, asked: Iterable[tuple[int, int]]) -> None:
             file = task.files.files.get(fd)
             if file is None or not file.pollable or file.ring_end is not None or isinstance(file, SignalFile):
                 return
+            if file.poll() & bits:
+                return
             new.append((fd, file, bits))
     if not rings or len(new) >= POLL_MOST:
         return

@@ -160,8 +160,12 @@ def _poll(task: Task, addr: int, raw: bytes, deadline_ns: int | None) -> Outcome
 
     def answer() -> int:
         ready = attempt()
-        if task.files.published.rings:
-            offer_quiet(task, [(fd, (events & 0xFFFF) | _ALWAYS) for fd, events, _ in entries if fd >= 0])
+        shown = task.files.published
+        if shown.rings:
+            for fd, _, _ in entries:
+                if fd not in shown and fd >= 0:
+                    offer_quiet(task, [(fd, (events & 0xFFFF) | _ALWAYS) for fd, events, _ in entries if fd >= 0])
+                    break
         return ready
 
     try:
@@ -370,8 +374,12 @@ def _select(
     if not ready and _bind_signal_files(task, (fd for fd, _, _ in entries)):
         ready = look()
     if ready or (deadline_ns == 0 and not task.signal_pending):
-        if task.files.published.rings:
-            offer_quiet(task, [(fd, bits) for fd, _, bits in entries])
+        shown = task.files.published
+        if shown.rings:
+            for fd, _, _ in entries:
+                if fd not in shown:
+                    offer_quiet(task, [(fd, bits) for fd, _, bits in entries])
+                    break
         return ready or timed_out()
     if deadline_ns == 0:
         deadline_ns = _deadline(task, _MOMENT)
