@@ -16,7 +16,7 @@ from protocol.abi import socket_h as so
 from protocol.abi import time_h as tm
 from protocol.abi.layout import I32
 from services.sentry.errors import LinuxError
-from services.sentry.sockets.base import DEFAULT_BUFFER_BYTES
+from services.sentry.sockets.base import DEFAULT_BUFFER_BYTES, READABLE
 from services.sentry.sockets.packet_filter import INSTRUCTION_BYTES, MAX_INSTRUCTIONS, checked_untrusted
 
 if TYPE_CHECKING:
@@ -278,3 +278,5 @@ def set_option(task: Task, socket: Socket, level: int, name: int, value: bytes) 
     else:
         socket.set_option(task, level, name, value)
     socket.option_set(level, name)
+    if name == so.SO_RCVLOWAT and level == so.SOL_SOCKET and socket.queue.entries:
+        socket.queue.wake(READABLE)  # what is there may be enough now (tcp_set_rcvlowat)

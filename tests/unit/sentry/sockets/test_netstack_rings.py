@@ -12,6 +12,7 @@ from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.rings import DATA, HEAD, TAIL
 from services.sentry.files.epoll import EpollFile
+from services.sentry.kernel.waiter import WaitEntry
 from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES
 from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.read_write import sys_read, sys_write
@@ -159,6 +160,38 @@ def test_a_sleeping_reader_is_woken_by_the_doorbell() -> None:
     assert guest.call(sys_read, fd, at, 100) is None
     deliver(guest, ours, rings, b"good morning")
     assert guest.wake() == 12 and guest.get(at, 12) == b"good morning"
+
+
+def test_who_waits_while_rings_are_made_hears_of_what_comes_by_them() -> None:
+    guest = FarGuest()
+    fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
+    file = guest.file(fd)
+    assert not guest.poll(fd) & po.POLLIN
+    seen: list[int] = []
+    file.queue.add(WaitEntry(lambda mask: seen.append(file.poll() & po.POLLIN), po.POLLIN))
+    while not guest.service.asked("rings"):
+        guest.forget_memory()
+        guest.send(fd, bytes(CHUNK))
+        _took(ours)
+        guest.news()
+    rings = guest.service.rings[number]
+    assert seen == [0]
+    deliver(guest, ours, rings, b"an answer")
+    assert seen[-1] == po.POLLIN
+
+
+def test_a_lower_mark_wakes_who_waits() -> None:
+    guest = FarGuest()
+    fd, ours, _ = guest.connected(so.SOCK_NONBLOCK)
+    file = guest.file(fd)
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVLOWAT, 10) == 0
+    ours.send(b"hello")
+    guest.news()
+    assert not guest.poll(fd) & po.POLLIN
+    seen: list[int] = []
+    file.queue.add(WaitEntry(lambda mask: seen.append(file.poll() & po.POLLIN), po.POLLIN))
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVLOWAT, 5) == 0
+    assert seen == [po.POLLIN]
 
 
 def test_the_service_is_told_of_room_when_half_is_free() -> None:

@@ -547,7 +547,8 @@ class FarStream:
         if self.blocked:
             self.blocked = self.socket.no_space = False
             self.socket.kernel.host_poll.watch(self.fd, _EDGE, self._ready)
-            self.socket.queue.wake(_WRITABLE)
+        if self.socket.queue.entries:  # who waits already looks again, and so has the service ring
+            self.socket.queue.wake(READABLE | _WRITABLE)
 
     def _adopt(self, rings: StreamRings) -> None:
         """Know what a guest's stub has read and written since the last time."""
