@@ -84,7 +84,7 @@ class Dispatcher:
             if task is None:
                 raise
             if task.mm is not None:
-                task.mm.fast = task.mm.pending = None
+                task.mm.fast = task.mm.trapped = task.mm.pending = None
             self._bug(task, error)
             self.reap_wanted = True  # perhaps it was cut short
             return True

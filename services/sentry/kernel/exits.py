@@ -66,9 +66,10 @@ def do_exit(task: Task, status: int) -> None:
     context: Any = task.context
     mm: Any = task.mm
     if context is not None:  # the platform forgets it when the memory goes
-        if not context.in_guest:
-            context.park()  # it waits for nothing: others may have its processor
-        task.past_cpu_ns += context.cpu_time_ns(_CPU_PATIENCE_NS if mm is not None and mm.users > 1 else 0)
+        shares = mm is not None and mm.users > 1
+        if not shares and not context.in_guest:
+            context.park()  # it waits for nothing: others may have its processor. A thread waits for its next task
+        task.past_cpu_ns += context.cpu_time_ns(_CPU_PATIENCE_NS if shares else 0)
     task.exiting = True
     task.exit_code = status
     wait = task.wait

@@ -597,8 +597,11 @@ def test_who_copies_itself_or_ends_gives_its_processor_away_first(
     monkeypatch.setattr("services.sentry.kernel.clone.start_child", starts)
     child = fork(machine, task)
     assert parked == [1]
-    machine.call(task, pc.sys_clone, sc.CLONE_VM | sc.CLONE_THREAD | sc.CLONE_SIGHAND, 0, 0, 0, 0)
+    other = thread(machine, task)
     assert parked == [1, 1]  # a thread is there before a spin is over
+    context = other.context
+    exits.do_exit(other, 0)
+    assert context.parked == 0  # and the next one soon after its end
     ended: Any = child.context
     memory = SimpleNamespace(users=1, release=lambda: parked.append(ended.parked), total_pages=0)
     monkeypatch.setattr(child, "mm", memory)
