@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.base import Op
@@ -194,12 +195,8 @@ def _in_a_row(mm: AddressSpace, pointers: list[int], limit: int) -> list[bytes] 
     strings = block[: max(end, 0)].split(b"\0")
     if end < 0 or len(strings) != len(pointers) or end + 1 + 8 * len(strings) > limit:
         return None
-    at = pointers[0]
-    for string, pointer in zip(strings, pointers, strict=True):
-        if pointer != at:
-            return None
-        at += len(string) + 1
-    return strings
+    follow = accumulate([len(string) + 1 for string in strings[:-1]], initial=pointers[0])
+    return strings if [*follow] == pointers else None
 
 
 def _argument_limit(task: Task) -> int:

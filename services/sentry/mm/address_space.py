@@ -243,7 +243,7 @@ class AddressSpace(UserMemory):
         return end
 
     def check_limits(self, pages: int, rlimits: Any, data: bool) -> None:
-        """ENOMEM: RLIMIT_AS, RLIMIT_DATA (getrlimit(2)) or the number of areas."""
+        """ENOMEM: RLIMIT_AS, RLIMIT_DATA (getrlimit(2)) or the number of areas, of which all are recorded."""
         limit = rlimits[9][0]
         if limit != INFINITY and (self.total_pages + pages) * PAGE > limit:
             raise LinuxError(errno.ENOMEM, "RLIMIT_AS")
@@ -251,7 +251,7 @@ class AddressSpace(UserMemory):
             limit = rlimits[2][0]
             if limit != INFINITY and (self.data_pages + pages) * PAGE > limit:
                 raise LinuxError(errno.ENOMEM, "RLIMIT_DATA")
-        if len(self.vmas) >= MAX_AREAS:
+        if len(self.areas_now.areas) >= MAX_AREAS:
             raise LinuxError(errno.ENOMEM, "too many areas")
 
     # --- operations ---
@@ -279,7 +279,8 @@ class AddressSpace(UserMemory):
         """mmap(2) at exactly `addr` (chosen before), replacing what is there. `length` is whole pages."""
         end = addr + length
         replaced = 0
-        for area in self.vmas.overlapping(addr, end):
+        met = self.vmas.overlapping(addr, end)
+        for area in met:
             if area.reserved:
                 raise LinuxError(errno.ENOMEM)
             replaced += min(area.end, end) - max(area.start, addr)
@@ -302,9 +303,6 @@ class AddressSpace(UserMemory):
 
         locked = self.locks_new or bool(flags & mm_h.MAP_LOCKED)
 
-        def record() -> None:
-            self.record(addr, length, prot, shared, file, backing, offset, name, max_write, locked)
-
         def failed(results: list[int]) -> Outcome:
             error = LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
             self.forget(addr, end)
@@ -318,7 +316,7 @@ class AddressSpace(UserMemory):
 
         def mapped(results: list[int]) -> Outcome:
             if results[-1] == addr:
-                record()
+                self.record(addr, length, prot, shared, file, backing, offset, name, max_write, locked)
                 return addr if result is None else result
             if file is not None:
                 file.close_reference()
@@ -329,6 +327,10 @@ class AddressSpace(UserMemory):
             return self.perform(context, [op], mapped)
         if self.granted is not None:  # before the change is recorded, the thread runs
             self.granted.revoke()
+
+        def record() -> None:
+            self.record(addr, length, prot, shared, file, backing, offset, name, max_write, locked, met)
+
         return FinalOps([op], addr if result is None else result, failed, beside=record)
 
     def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
@@ -351,12 +353,16 @@ class AddressSpace(UserMemory):
         name: bytes = b"",
         max_write: bool = True,
         locked: bool = False,
+        met: Sequence[Vma] | None = None,
     ) -> None:
-        """Note a mapping that the host has made. Takes over one reference on `file`."""
+        """Note a mapping that the host has made. Takes over one reference on `file`. `met`: what areas it replaces, or
+        parts of, if that is known and nothing has changed since.
+        """
         end = addr + length
-        self.close_windows()
+        self.window_high = self.other_high = 0  # as `close_windows`
         vmas = self.vmas
-        met = vmas.overlapping(addr, end)
+        if met is None:
+            met = vmas.overlapping(addr, end)
         if met:
             self._uncount(met, addr, end)
         token = object() if shared and file is None else None
@@ -412,7 +418,8 @@ class AddressSpace(UserMemory):
     def _uncount(self, areas: Sequence[Vma], start: int, end: int) -> None:
         """What of `areas` lies in [start, end), which they all meet, is about to go."""
         for area in areas:
-            pages = (min(end, area.end) - max(start, area.start)) // PAGE
+            low, high = area.start, area.end
+            pages = ((high if high < end else end) - (low if low > start else start)) // PAGE
             self._total_pages -= pages
             if area.prot & mm_h.PROT_EXEC and self.patcher.seen:
                 self.patcher.forget(start, end)

@@ -198,14 +198,14 @@ class VmaSet:
 
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Areas that meet [start, end), in order."""
-        k = bisect_right(self.areas, start, key=_start_of) - 1
-        if k < 0 or self.areas[k].end <= start:
-            k += 1
-        found = []
-        while k < len(self.areas) and self.areas[k].start < end:
-            found.append(self.areas[k])
-            k += 1
-        return found
+        areas = self.areas
+        k = bisect_right(areas, start, key=_start_of)
+        if k and areas[k - 1].end > start:
+            k -= 1
+        stop, count = k, len(areas)
+        while stop < count and areas[stop].start < end:
+            stop += 1
+        return areas[k:stop]
 
     def covered(self, start: int, end: int) -> bool:
         """Whether every byte of [start, end) is mapped."""
@@ -236,13 +236,16 @@ class VmaSet:
         if stop > k and areas[stop - 1].end > end:
             stop -= 1
             areas[stop].begin_at(end)
-        gone = areas[k:stop]
-        areas[k:stop] = (area,)
-        for each in gone:
-            each.drop()
-        if k + 1 < len(areas) and areas[k + 1].continues(area):
+        if stop == k:
+            areas.insert(k, area)
+        else:
+            gone = areas[k:stop]
+            areas[k:stop] = (area,)
+            for each in gone:
+                each.drop()
+        if k + 1 < len(areas) and areas[k + 1].start == end and areas[k + 1].continues(area):
             self._merge(k)
-        if k and area.continues(areas[k - 1]):
+        if k and areas[k - 1].end == start and area.continues(areas[k - 1]):
             k -= 1
             self._merge(k)
         return areas[k]
@@ -252,7 +255,7 @@ class VmaSet:
         self._own()
         merged: list[Vma] = []
         for area in sorted([*self.areas, *areas], key=_start_of):
-            if merged and area.continues(merged[-1]):
+            if merged and merged[-1].end == area.start and area.continues(merged[-1]):
                 merged[-1].end = area.end
                 area.drop()
             else:
@@ -290,7 +293,7 @@ class VmaSet:
         del self.areas[k : k + len(gone)]
         total = 0
         for area in gone:
-            total += area.length
+            total += area.end - area.start
             area.drop()
         return total
 

@@ -12,7 +12,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import FinalOps
 from services.sentry.mm.address_space import ADDRESS_END, LOWEST, PAGE, page_up
 from services.sentry.mm.local_maps import is_local
-from services.sentry.syscalls.arguments import s32, s64, u32
+from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
     mm = task.mm
     if not length:
         raise LinuxError(errno.EINVAL)
-    size = page_up(length)
-    if size > ADDRESS_END or size < length:
+    size = (length + _MASK) & ~_MASK
+    if size > ADDRESS_END:
         raise LinuxError(errno.ENOMEM)
     if offset & _MASK:
         raise LinuxError(errno.EINVAL)
@@ -60,7 +60,7 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
             raise LinuxError(errno.ENOMEM, "no huge pages are reserved")
     else:
         file = task.files.get(s32(fd))
-        if s64(offset) < 0 or s64(offset) + size > 0x7FFFFFFFFFFFFFFF:
+        if offset + size > 0x7FFFFFFFFFFFFFFF:  # also what is negative
             raise LinuxError(errno.EOVERFLOW)
         if file.flags & O_PATH:
             raise LinuxError(errno.EBADF)
