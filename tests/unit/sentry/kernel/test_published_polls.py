@@ -131,10 +131,13 @@ def test_one_that_cannot_be_known_spoils_all(polls: Polls, why: str) -> None:
 
 def test_a_look_at_one_may_wake_another(polls: Polls) -> None:
     other, file = polls.quiet(0)
+    looks = []
 
     def look() -> int:
-        polls.file.bits = IN
-        polls.file.queue.wake(IN)
+        looks.append(polls.fd)
+        if len(looks) == 2:  # once the other one was looked at for good
+            polls.file.bits = IN
+            polls.file.queue.wake(IN)
         return 0
 
     file.poll = look
