@@ -121,14 +121,17 @@ class MountNamespace:
             mount, dentry = above, above.root
         return Path(mount, dentry)
 
-    def children(self, mount: Mount) -> list[Mount]:
-        return [each for each in self.mounts.values() if each.parent is mount]
-
     def subtree(self, mount: Mount) -> Iterator[Mount]:
-        """`mount` and what is mounted below it, parents first."""
-        yield mount
-        for child in self.children(mount):
-            yield from self.subtree(child)
+        """`mount` and what is mounted below it, to any depth, parents first."""
+        below: dict[Mount, list[Mount]] = {}
+        for each in self.mounts.values():
+            if each.parent is not None:
+                below.setdefault(each.parent, []).append(each)
+        to_show = [mount]
+        while to_show:
+            found = to_show.pop()
+            yield found
+            to_show += reversed(below.get(found, ()))
 
     # --- changing ---
     def new_mount(self, superblock: Superblock, root: Dentry, flags: int, source: bytes) -> Mount:

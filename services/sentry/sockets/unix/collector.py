@@ -8,8 +8,9 @@ A file is charged to the sender's user while it flies; past RLIMIT_NOFILE sendin
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from services.sentry.errors import LinuxError
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from services.sentry.sockets.unix.names import UnixTable
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["check_limit", "collect", "is_unix", "land", "take_off"]
+__all__ = ["check_limit", "close_all", "collect", "collect_soon", "is_unix", "land", "take_off"]
+
+_LOOKS: Final = 16  # at sockets in flight, that a close may cost
 
 
 def is_unix(file: OpenFile) -> TypeGuard[UnixSocket]:
@@ -62,11 +65,34 @@ def land(table: UnixTable, message: Message) -> tuple[OpenFile, ...]:
     return files
 
 
+def close_all(table: UnixTable, files: Iterable[OpenFile]) -> None:
+    """Close files whose messages are thrown away. With a socket others may go that lie in its inbox, and so on to any
+    depth: so they are closed one after the other, as Linux defers the last fput(). Never raises.
+    """
+    if table.closing is not None:
+        table.closing.extend(files)
+        return
+    table.closing = deque(files)
+    try:
+        while table.closing:
+            table.closing.popleft().close_reference()
+    finally:
+        table.closing = None
+
+
+def collect_soon(table: UnixTable) -> None:
+    """A close may have made garbage: `collect`, but where many sockets fly not for each of them."""
+    table.closes += 1
+    if table.closes * _LOOKS >= len(table.in_flight):
+        collect(table)
+
+
 def collect(table: UnixTable) -> None:
     """Empty the inboxes of sockets that nothing but such inboxes can reach. Not re-entrant: emptying may call it."""
     if table.collecting:
         return
     table.collecting = True
+    table.closes = 0
     try:
         suspects = {socket for socket in table.in_flight if socket.refs <= socket.in_flight}
         if not suspects:

@@ -26,7 +26,7 @@ from services.sentry.sockets.base import (
     ucred_of,
     ucred_real,
 )
-from services.sentry.sockets.unix.collector import collect, land, take_off
+from services.sentry.sockets.unix.collector import close_all, collect_soon, land, take_off
 from services.sentry.sockets.unix.names import UNNAMED, UnixTable, bind_in_file_system, exists, parse_address
 from services.sentry.vfs.anonymous import socket_inode
 
@@ -202,9 +202,7 @@ class UnixSocket(Socket):
             if isinstance(item, Message):
                 self.consumed(item)
                 if item.files:
-                    files = land(self.table, item)
-                    for file in files:
-                        file.close_reference()
+                    close_all(self.table, land(self.table, item))
         self.changed()
 
     def consumed(self, message: Message) -> None:
@@ -215,7 +213,7 @@ class UnixSocket(Socket):
         """Beside the base's: when only messages still refer to the socket, it may be garbage."""
         super().close_reference()
         if 0 < self.refs <= self.in_flight:
-            collect(self.table)
+            collect_soon(self.table)
 
     def release(self) -> None:
         """The last reference went. Never raises."""
@@ -228,7 +226,7 @@ class UnixSocket(Socket):
         if self.queue.entries:
             self.queue.wake(ANY)
         if self.table.in_flight:
-            collect(self.table)
+            collect_soon(self.table)
 
     def hang_up(self) -> None:
         """Tell peers and those who wait; called once, by release."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import stat as stat_mod
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import socket_h as so
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.sockets.unix.endpoint import UnixSocket
     from services.sentry.vfs.inode import Inode
+    from services.sentry.vfs.open_file import OpenFile
 
 __all__ = ["UNNAMED", "UnixTable", "bind_in_file_system", "exists", "look_up", "parse_address"]
 
@@ -37,9 +39,11 @@ class UnixTable:
     abstract         (kind, name with its leading NUL) -> bound socket; each kind of socket has its own names, as Linux.
     in_flight        sockets referred to by queued messages (their own `in_flight` counts them).
     in_flight_of     uid -> descriptors in flight, of any kind of file (ETOOMANYREFS).
+    closing          what was in flight and is to be closed (None: nothing is being closed).
+    closes           how many may have made garbage since it was last looked for.
     """
 
-    __slots__ = ("abstract", "collecting", "in_flight", "in_flight_of", "next_autobind")
+    __slots__ = ("abstract", "closes", "closing", "collecting", "in_flight", "in_flight_of", "next_autobind")
 
     def __init__(self, kernel: Kernel) -> None:
         self.abstract: dict[tuple[int, bytes], UnixSocket] = {}
@@ -47,6 +51,8 @@ class UnixTable:
         self.in_flight_of: dict[int, int] = {}
         self.next_autobind = 0
         self.collecting = False
+        self.closing: deque[OpenFile] | None = None
+        self.closes = 0
 
     def autobind(self, socket: UnixSocket) -> None:
         """Give `socket` a free abstract name (unix(7), "Autobind feature"). ENOSPC: all are taken."""

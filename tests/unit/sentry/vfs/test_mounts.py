@@ -174,3 +174,22 @@ def test_tmpfs_size_limit_gives_short_writes_then_enospc() -> None:
     assert machine.call("unlink", b"/a/file") == 0
     assert machine.call("mkdir", b"/a/e", 0o755) == 0
     assert machine.call("mount", b"x", b"/b", b"tmpfs", 0, b"nonsense=1") == -errno.EINVAL
+
+
+def test_mounts_below_each_other_to_a_great_depth_go_as_one() -> None:
+    machine = _machine()
+    depth = 1500
+    assert machine.call("mount", b"x", b"/a", b"tmpfs", 0, 0) == 0
+    assert machine.call("chdir", b"/a") == 0
+    for _ in range(depth):
+        assert machine.call("mkdir", b"m", 0o755) == 0
+        assert machine.call("mount", b"x", b"m", b"tmpfs", 0, 0) == 0
+        assert machine.call("chdir", b"m") == 0
+    namespace = machine.task.fs.mounts
+    assert len(namespace.mounts) > depth
+    shown = list(namespace.subtree(namespace.root))
+    assert len(shown) == len(namespace.mounts)
+    assert all(each.parent is None or shown.index(each.parent) < at for at, each in enumerate(shown[:100]))
+    assert machine.call("chdir", b"/") == 0
+    assert machine.call("umount2", b"/a", 2) == 0  # MNT_DETACH
+    assert len(namespace.mounts) < depth
