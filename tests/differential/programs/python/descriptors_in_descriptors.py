@@ -2,7 +2,7 @@
 import os
 import socket
 
-DEPTH = 3000
+DEPTH = 1000
 
 
 def lay(held, pair):
