@@ -280,12 +280,11 @@ def _stop(task: Task) -> None:
 
 # --- rt_sigreturn -----------------------------------------------------------------------------------------------------
 def sigreturn(task: Task) -> None:
-    """rt_sigreturn(2): load everything from the frame at rsp - 8. A bad frame forces SIGSEGV."""
+    """rt_sigreturn(2): load everything from the frame whose ucontext is at rsp. A bad frame forces SIGSEGV."""
     context = task.context
     regs = context.regs
-    frame = (regs.rsp - 8) & _MASK64
     try:
-        raw = task.mm.read(frame + 8, sg.UCONTEXT_BYTES)
+        raw = task.mm.read(regs.rsp & _MASK64, sg.UCONTEXT_BYTES)
         head = sg.UCONTEXT_HEAD.unpack_from(raw)
         saved = sg.SIGCONTEXT.unpack_from(raw, sg.UCONTEXT_HEAD.size)
         (mask,) = U64.unpack_from(raw, sg.UCONTEXT_BYTES - 8)

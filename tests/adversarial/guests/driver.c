@@ -93,6 +93,7 @@ static void check_worker(void) {
 static void run(const struct attack *attack) {
   int pid = fork(), status = 0, done = 0;
   if (!pid) {
+    setpgid(0, 0); /* one that loses its way and kills its process group harms no other: that is its right */
     attack->run();
     trap(SYS_exit_group, 0, 0, 0, 0, 0, 0);
   }
