@@ -43,28 +43,6 @@ def test_connect_opens_binds_and_waits() -> None:
     assert guest.file(fd).peer_address()[4:8] == PEER and guest.file(fd).local_address()[4:8] == OWN
 
 
-def test_a_chosen_port_that_is_in_use_out_there_gives_way_to_another() -> None:
-    """A connection that we have forgotten, or one of the host's own, may still have it."""
-    guest = FarGuest()
-    fd = guest.socket()
-    assert guest.connect(fd) is None
-    (number,) = guest.provider.sockets
-    port = guest.file(fd).local_port
-    guest.service.say("error", number, errno.EADDRINUSE)
-    guest.news()
-    assert guest.file(fd).state == tcp.TCP_SYN_SENT
-    guest.service.connect(number, [OWN, port ^ 1, 0], [PEER, 80, 0])
-    guest.news()
-    assert guest.wake() == 0 and guest.file(fd).local_port == port ^ 1
-
-    bound = guest.socket()
-    assert guest.bind(bound, 40001) == 0
-    assert guest.connect(bound) is None
-    guest.service.say("error", guest.file(bound).far.number, errno.EADDRINUSE)
-    guest.news()
-    assert guest.wake() == -errno.EADDRINUSE
-
-
 def test_connect_without_blocking_ends_in_readiness() -> None:
     guest = FarGuest()
     fd = guest.socket(flags=NONBLOCK)

@@ -228,8 +228,6 @@ class FarStream:
         """The service: it was refused, or is dead. What came before can still be read."""
         if not self.alive:
             return
-        if error == errno.EADDRINUSE and self.socket.auto and self.socket.state == tcp.TCP_SYN_SENT:
-            return  # the port that we chose is not free there: the connection gets another, see `connected`
         self.alive = False
         self.socket.reset(error)
         if self.fd < 0:
