@@ -22,7 +22,7 @@ HOLD = """
 import socket, sys
 server = socket.create_server((sys.argv[1], 7120)); print("up", flush=True)
 held = [server.accept() for _ in range(3)]
-while True: server.accept()[0].close()
+while True: server.accept()
 """
 
 
@@ -44,8 +44,6 @@ def test_a_question_to_netstackd_is_not_cut_short_by_sigchld(host: Any, peer: An
                 link.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
             with open("/proc/net/tcp") as table:
                 assert len(table.readlines()) >= 4
-            with socket.create_connection((sys.argv[1], 7120), 20):
-                pass
         print("done")
     """
     process = host.start("do", "--network", "netstack", "--", "python3", "-uc", textwrap.dedent(program), peer.address)
