@@ -49,7 +49,6 @@ _REQ_OPENFDS: Final = Struct("<IBHIH")  # header, fid, number of names
 _OPENED: Final = Struct("<IQ")  # ecode, qid.path
 _REQ_LISTATTR: Final = Struct("<IBHIIH")  # header, fid, count, number of names
 _REQ_READ: Final = Struct("<IBHIQI")
-_REQ_FID: Final = Struct("<IBHI")
 _REQ_WRITE: Final = Struct("<IBHIQI")
 _U16: Final = Struct("<H")
 _U32: Final = Struct("<I")

@@ -130,6 +130,23 @@
 1:
 .endm
 
+/* Behind what puts things back (`undo`): to the Sentry, as an ordinary call. And where a kick or a fault leads to. */
+.macro POLL_ASK name number
+\name\()_back:
+  UNSAVE_ALL
+\name\()_ask:
+  mov $\number, %eax
+  jmp stub_fast_entry
+\name\()_end:
+  STRETCH stub_local_\name, \name\()_look, \name\()_ask
+  STRETCH \name\()_look, \name\()_write, \name\()_back
+  STRETCH \name\()_write, \name\()_done, \name\()_undo
+  STRETCH \name\()_done, \name\()_undo, 0
+  STRETCH \name\()_undo, \name\()_back, \name\()_undo
+  STRETCH \name\()_back, \name\()_ask, \name\()_back
+  STRETCH \name\()_ask, \name\()_end, \name\()_ask
+.endm
+
 /* --- select --- */
 /* `value` = the word of the set at `place`, of the bits in r9; the other words, of ecx in all, are empty. r11 changes. */
 .macro READ_SET name place value put_by
@@ -251,19 +268,7 @@ stub_local_\name:
   js \name\()_back
   mov %gs:POLL_TIME_AT, %r8
   PUT_BACK
-\name\()_back:
-  UNSAVE_ALL
-\name\()_ask:
-  mov $\number, %eax
-  jmp stub_fast_entry
-\name\()_end:
-  STRETCH stub_local_\name, \name\()_look, \name\()_ask
-  STRETCH \name\()_look, \name\()_write, \name\()_back
-  STRETCH \name\()_write, \name\()_done, \name\()_undo
-  STRETCH \name\()_done, \name\()_undo, 0
-  STRETCH \name\()_undo, \name\()_back, \name\()_undo
-  STRETCH \name\()_back, \name\()_ask, \name\()_back
-  STRETCH \name\()_ask, \name\()_end, \name\()_ask
+  POLL_ASK \name, \number
 .endm
 
   SELECT select 23 1000000 1 0
@@ -347,19 +352,7 @@ stub_local_\name:
   mov %gs:POLL_TIME_AT, %r8
   PUT_TIME POLL_TIME
 .endif
-\name\()_back:
-  UNSAVE_ALL
-\name\()_ask:
-  mov $\number, %eax
-  jmp stub_fast_entry
-\name\()_end:
-  STRETCH stub_local_\name, \name\()_look, \name\()_ask
-  STRETCH \name\()_look, \name\()_write, \name\()_back
-  STRETCH \name\()_write, \name\()_done, \name\()_undo
-  STRETCH \name\()_done, \name\()_undo, 0
-  STRETCH \name\()_undo, \name\()_back, \name\()_undo
-  STRETCH \name\()_back, \name\()_ask, \name\()_back
-  STRETCH \name\()_ask, \name\()_end, \name\()_ask
+  POLL_ASK \name, \number
 .endm
 
   POLL poll 7 0

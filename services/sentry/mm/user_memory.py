@@ -37,7 +37,7 @@ _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 _IOVEC: Final = struct.Struct("<QQ")
 IOV_MAX: Final = 1024
-_ADDRESS_END: Final = 0x7FFF_FFFF_F000
+_ADDRESS_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX
 
 
 class UserMemory:
@@ -269,7 +269,7 @@ class UserMemory:
             if length > 0x7FFFFFFFFFFFFFFF:
                 raise LinuxError(errno.EINVAL)
             end = base + (length if count > 1 else min(length, MAX_RW_COUNT))
-            if ours and end > 0x7FFF_FFFF_F000:  # TASK_SIZE_MAX
+            if ours and end > _ADDRESS_END:
                 raise LinuxError(errno.EFAULT)
         return vectors
 
