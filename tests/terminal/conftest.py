@@ -185,11 +185,14 @@ class Console:
         """A key that makes a signal and brings the prompt back; what came before that.
 
         Linux signals first and drops output not taken yet afterwards (n_tty.c, isig): the host's prompt may be lost.
-        With `at_prompt` the signal may come just before readline blocks in read(2), which goes on until the next key,
-        on the host as well.
+        With `at_prompt` the signal may come just before readline blocks in pselect(2), which then waits for the next
+        key, on the host as well; another key would go to the line, which is still there, so the same one is pressed
+        again, as a user does.
         """
         self.send(key)
-        if (at_prompt or not self.sandbox) and not self.shows(re.escape(PROMPT), 5):
+        if at_prompt and not self.shows(re.escape(PROMPT), 15):
+            self.send(key)
+        if not self.sandbox and not self.shows(re.escape(PROMPT), 5):
             self.send("\r")
         return self.prompt()
 
