@@ -22,6 +22,10 @@ Client to netstackd (R: the answer of a request)
     counters []                         R [[interface, *COUNTERS]]: what has passed through its interfaces until now
     open [id, family, type, protocol]   R nil for a stream, else Fd of the data socket
     bind [id, addr]                     R local addr
+    prefer [id, addr]                   R nil. Of a stream, before `connect`, in place of `bind`: the connection comes
+                                        from this address, and from this port unless someone has that pair of ends or is
+                                        bound to the port: then from another (`connected` says which). EADDRNOTAVAIL,
+                                        EINVAL
     connect [id, addr | nil]            stream: R nil at once, then `connected` or `error`. Datagram: R local addr; nil
                                         dissolves the association. After a failed connect a stream socket can only be
                                         closed: open another one
@@ -168,6 +172,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "counters": (),
     "open": (_CLIENT_ID, _NUMBER, _NUMBER, _NUMBER),
     "bind": (_ID, is_address),
+    "prefer": (_ID, is_address),
     "connect": (_ID, _optional(is_address)),
     "listen": (_ID, _INT),
     "taken": (_ID, _NUMBER),

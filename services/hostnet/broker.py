@@ -250,6 +250,12 @@ class Broker:
             raise Refused(errno.EINVAL)
         return found.bind(address)
 
+    def _do_prefer(self, number: int, address: WireAddress) -> None:
+        found = self._find(number)
+        if not isinstance(found, Stream):
+            raise Refused(errno.EINVAL)
+        found.prefer(address)
+
     def _do_connect(self, number: int, address: WireAddress | None) -> WireAddress | None:
         found = self._find(number)
         if isinstance(found, Listener):

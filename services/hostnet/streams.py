@@ -21,9 +21,6 @@ from services.hostnet.errors import Refused
 if TYPE_CHECKING:
     from services.hostnet.broker import Broker
 
-#: Where the Sentry takes ports from that no program asked for (ip_local_port_range). One of these may be taken on the
-#: host, which then chooses another.
-EPHEMERAL: Final = range(32768, 61000)
 _LINGER_NOT: Final = (1).to_bytes(4, "little") + bytes(4)  # struct linger: on, 0 seconds
 
 
@@ -36,6 +33,7 @@ class Stream:
         self.family = family
         self._broker = broker
         self._bind_to: WireAddress | None = None
+        self._any_port = False
         self._connecting = False
 
     def bind(self, address: WireAddress) -> WireAddress:
@@ -43,6 +41,11 @@ class Stream:
         to_host(self.family, address)
         self._bind_to = address
         return address
+
+    def prefer(self, address: WireAddress) -> None:
+        """As `bind`, but no program asked for the port: when it is taken on the host, that chooses another."""
+        self.bind(address)
+        self._any_port = True
 
     def connect(self, address: WireAddress | None) -> None:
         """Begin; `connected` or `error` follows."""
@@ -60,13 +63,12 @@ class Stream:
         address = self._bind_to
         if address is None or (not address[0] and not address[1]):
             return
-        chosen = address[1] in EPHEMERAL
-        if chosen:
+        if self._any_port:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.sock.bind(to_host(self.family, address))
         except OSError as error:
-            if not chosen or error.errno != errno.EADDRINUSE:
+            if not self._any_port or error.errno != errno.EADDRINUSE:
                 raise
             self.sock.bind(to_host(self.family, [address[0], 0, address[2]]))
 

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(180)]
 HOLD = """
 import socket, sys
 server = socket.create_server((sys.argv[1], 7120)); print("up", flush=True)
-held = [server.accept() for _ in range(3)]
-while True: server.accept()
+held = []
+while True: held.append(server.accept())
 """
 
 

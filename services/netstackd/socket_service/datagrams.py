@@ -80,6 +80,10 @@ class DatagramPump:
         sock.connect(None if address is None else to_stack(self.family, address))
         return to_client(self.family, sock.name())
 
+    def prefer(self, address: list[Any]) -> None:
+        """A name for a connection."""
+        raise NetError(errno.EOPNOTSUPP, "not a stream")
+
     def listen(self, backlog: int) -> list[Any]:
         """listen(2) is for streams."""
         raise NetError(errno.EOPNOTSUPP, "not a stream")

@@ -68,6 +68,7 @@ class Session:
             "counters": lambda: snapshot.counters(self.stack),
             "open": self._open,
             "bind": lambda number, address: self._socket(number).bind(address),
+            "prefer": lambda number, address: self._socket(number).prefer(address),
             "connect": lambda number, address: self._socket(number).connect(address),
             "listen": lambda number, backlog: self._socket(number).listen(backlog),
             "taken": lambda number, count: self._socket(number).taken(count),
@@ -223,12 +224,12 @@ class Session:
                 os.close(result.number)
 
     def _note_failure(self, method: str, number: int, code: int) -> None:
-        """A notification failed. A bind that nobody waited for makes what builds on it fail as well."""
+        """A notification failed. A name that nobody waited for makes what builds on it fail as well."""
         thing = self.sockets.get(number)
         if thing is None:
             if method in ("close", "abort"):
                 return  # it was gone already
-        elif method == "bind":
+        elif method in ("bind", "prefer"):
             thing.failed = code
         self.tell("error", [number, code])
 

@@ -106,6 +106,10 @@ class Stream:
         self.tcp.bind(to_stack(self.family, address))
         return to_client(self.family, self.tcp.name())
 
+    def prefer(self, address: list[Any]) -> None:
+        """The name that a connection is to have, if it can."""
+        self.tcp.prefer(to_stack(self.family, address))
+
     def connect(self, address: list[Any] | None) -> None:
         """connect(2); the outcome comes as an event."""
         self._check_failed()

@@ -115,6 +115,7 @@ class TcpSocket(Socket):
         self.listener: Listener | None = None
         self.local = 0
         self.local_port = 0
+        self.preferred_port = 0
         self.remote: SocketAddress | None = None
         self.v6only = False
         self.freebind = False
@@ -132,9 +133,7 @@ class TcpSocket(Socket):
         if self.binding is not None or self.endpoint is not None:
             raise NetError(errno.EINVAL, "already bound")
         value, port, scope = address
-        version, wire = self.to_wire(value)
-        if wire and not self.freebind and not self.stack.is_local(version, wire, scope):
-            raise NetError(errno.EADDRNOTAVAIL, "not an address of this host")
+        version, wire = self._own_address(value, scope)
         binding = self._new_binding(version, wire, port)
         ports = self.stack.tcp.ports
         if not port:
@@ -149,6 +148,24 @@ class TcpSocket(Socket):
         self.binding = binding
         self.local = value
         self.local_port = port
+
+    def prefer(self, address: SocketAddress) -> None:
+        """A name for `connect`: the address, and the port if it is free then for such a connection, as though connect
+        had chosen it (bind(2) would take it from everybody). NetError: EINVAL (has a name), EADDRNOTAVAIL."""
+        self.require_open()
+        if self.binding is not None or self.endpoint is not None:
+            raise NetError(errno.EINVAL, "already bound")
+        value, port, scope = address
+        self._own_address(value, scope)
+        self.local = value
+        self.preferred_port = port
+
+    def _own_address(self, value: int, scope: int) -> tuple[int, int]:
+        """Version and value on the wire of an address of this host. NetError EADDRNOTAVAIL: it is none."""
+        version, wire = self.to_wire(value)
+        if wire and not self.freebind and not self.stack.is_local(version, wire, scope):
+            raise NetError(errno.EADDRNOTAVAIL, "not an address of this host")
+        return version, wire
 
     def _new_binding(self, version: int, address: int, port: int) -> Binding:
         return Binding(
@@ -247,7 +264,7 @@ class TcpSocket(Socket):
         self._announced = True
 
     def _port_for(self, version: int, source: int, destination: int, port: int) -> int:
-        """The local port: the bound one, if that pair is free, or a new one (RFC 6056)."""
+        """The local port: the bound one, if that pair is free, the preferred one, or a new one (RFC 6056)."""
         tcp = self.stack.tcp
         if self.local_port:
             present = tcp.find(version, (destination, source, port, self.local_port))
@@ -265,6 +282,8 @@ class TcpSocket(Socket):
                 if other.address in (0, source)
             )
 
+        if self.preferred_port and is_free(self.preferred_port):
+            return self.preferred_port
         chosen = tcp.ports.choose(source, destination, port, is_free)
         if not chosen:
             raise NetError(errno.EADDRNOTAVAIL, "no port is free")

@@ -201,6 +201,37 @@ def test_bind_that_failed_as_a_notification_fails_listen_too(world: World) -> No
     assert client.event("error") == [1, errno.EADDRNOTAVAIL]
 
 
+def test_preferred_port_is_had_unless_a_connection_has_that_pair_of_ends(pair: Pair) -> None:
+    """Also one whose client is gone, in FIN_WAIT_2, as the other side has not closed."""
+    port = pair.local[1]
+    pair.client.notify("close", 7)
+    pair.here.close()
+    assert pair.client.event("gone") == [7]
+    pair.client.notify("open", 8, *STREAM)
+    pair.client.notify("prefer", 8, [pair.local[0], port, 0])
+    pair.client.notify("connect", 8, pair.remote)
+    _, local, _, fd = pair.client.event("connected")
+    pair.client.open_data(fd)
+    assert local[0] == pair.local[0] and local[1] != port
+    pair.server.call("open", 2, *STREAM)
+    pair.server.call("bind", 2, address("", 81))
+    pair.server.call("listen", 2, 8)
+    pair.client.notify("open", 9, *STREAM)
+    pair.client.notify("prefer", 9, [pair.local[0], port, 0])
+    pair.client.notify("connect", 9, [pair.remote[0], 81, 0])
+    _, local, _, fd = pair.client.event("connected")
+    pair.client.open_data(fd)
+    assert local == pair.local, "to another port it is another pair"
+
+
+def test_preferred_address_of_another_host_fails_connect(world: World) -> None:
+    client = world.client(world.namespace("one"))
+    client.notify("open", 1, *STREAM)
+    client.notify("prefer", 1, address("192.0.2.1", 40000))
+    client.notify("connect", 1, address("10.0.2.2", 80))
+    assert client.event("error") == [1, errno.EADDRNOTAVAIL]
+
+
 def test_accepted_connections_wait_for_credit(world: World) -> None:
     server, client = world.client(world.namespace("server")), world.client(world.namespace("client"))
     server.call("open", 1, *STREAM)

@@ -153,9 +153,12 @@ def test_a_port_that_the_sentry_chose_and_the_host_has_taken_is_replaced(client:
                 continue
         taken.listen()
         client.call("open", 5, INET, STREAM, 6)
-        client.call("bind", 5, [LOCALHOST, port, 0])
+        client.call("prefer", 5, [LOCALHOST, port, 0])
         client.call("connect", 5, [LOCALHOST, server.getsockname()[1], 0])
         assert client.event("connected")[1][1] != port
+        client.call("open", 7, INET, STREAM, 6)
+        client.call("bind", 7, [LOCALHOST, port, 0])
+        assert client.call("connect", 7, [LOCALHOST, server.getsockname()[1], 0]) == -errno.EADDRINUSE
         client.call("open", 6, INET, STREAM, 6)
         client.call("bind", 6, [LOCALHOST, server.getsockname()[1], 0])
         assert client.call("listen", 6, 5) == -errno.EADDRINUSE

@@ -216,6 +216,20 @@ def test_port_of_a_finished_connection_needs_reuse_address_to_be_bound() -> None
     listening(pair.b, reuse_address=True)
 
 
+def test_preferred_port_is_not_taken_from_who_is_bound_to_it() -> None:
+    pair = ready()
+    listening(pair.b)
+    owner = tcp_socket(pair.a)
+    owner.bind((0, 40000, 0))
+    for port, same in ((40000, False), (40002, True)):
+        client = tcp_socket(pair.a)
+        client.prefer((A, port, 0))
+        raises(errno.EINPROGRESS, client.connect, (B, 80, 0))
+        assert (client.local_port == port) is same and client.local == A
+    raises(errno.EINVAL, owner.prefer, (A, 1, 0))
+    raises(errno.EADDRNOTAVAIL, tcp_socket(pair.a).prefer, (B, 1, 0))
+
+
 def test_bound_port_cannot_connect_twice_to_one_peer() -> None:
     pair = ready()
     listening(pair.b)

@@ -23,7 +23,7 @@ LOOPBACK = bytes((127, 0, 0, 1))
 
 
 # --- connecting ---
-def test_connect_opens_binds_and_waits() -> None:
+def test_connect_opens_says_its_name_and_waits() -> None:
     guest = FarGuest()
     fd = guest.socket()
     assert guest.connect(fd) is None
@@ -32,7 +32,7 @@ def test_connect_opens_binds_and_waits() -> None:
     number = calls[0][1][0]
     assert calls == [
         ("open", [number, so.AF_INET, so.SOCK_STREAM, 6]),
-        ("bind", [number, [OWN, port, 0]]),
+        ("prefer", [number, [OWN, port, 0]]),
         ("connect", [number, [PEER, 80, 0]]),
     ]
     assert guest.file(fd).state == tcp.TCP_SYN_SENT and not guest.poll(fd) & po.POLLOUT
@@ -41,6 +41,31 @@ def test_connect_opens_binds_and_waits() -> None:
     assert guest.wake() == 0
     assert guest.poll(fd) == po.POLLOUT | po.POLLWRNORM
     assert guest.file(fd).peer_address()[4:8] == PEER and guest.file(fd).local_address()[4:8] == OWN
+
+
+def test_a_chosen_port_that_is_in_use_out_there_gives_way_to_another() -> None:
+    """A connection that we have forgotten may still have it."""
+    guest = FarGuest()
+    fd = guest.socket()
+    assert guest.connect(fd) is None
+    (number,) = guest.provider.sockets
+    port = guest.file(fd).local_port
+    guest.service.connect(number, [OWN, port ^ 1, 0], [PEER, 80, 0])
+    guest.news()
+    assert guest.wake() == 0 and guest.file(fd).local_port == port ^ 1
+    again = guest.socket()
+    assert guest.bind(again, port) == 0, "it was given back"
+
+
+def test_a_port_that_a_program_asked_for_is_bound_out_there() -> None:
+    guest = FarGuest()
+    fd = guest.socket()
+    assert guest.bind(fd, 40001) == 0 and guest.connect(fd) is None
+    (number,) = guest.provider.sockets
+    assert guest.service.asked("bind", "prefer") == [("bind", [number, [OWN, 40001, 0]])]
+    guest.service.say("error", number, errno.EADDRINUSE)
+    guest.news()
+    assert guest.wake() == -errno.EADDRINUSE
 
 
 def test_connect_without_blocking_ends_in_readiness() -> None:

@@ -70,11 +70,12 @@ _DOORBELLS: Final = 4096  # read at once
 _OFFERS: Final = 8  # times that a stub is given the rings: each costs as much as some calls
 
 
-def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int) -> None:
-    """Ask for a stream socket with the options that `socket` has, bound to its address and port. Not written yet."""
+def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int, name: str = "bind") -> None:
+    """Ask for a stream socket with the options that `socket` has, bound to its address and port; or, with "prefer" for
+    `name`, to connect from there if it can. Not written yet."""
     provider.notify("open", number, family, so.SOCK_STREAM, _TCP)
     forward_all(provider, number, socket, family)
-    provider.notify("bind", number, [socket.local if any(socket.local) else b"", socket.local_port, socket.scope])
+    provider.notify(name, number, [socket.local if any(socket.local) else b"", socket.local_port, socket.scope])
 
 
 class FarEnd(RingEnd):
@@ -147,7 +148,9 @@ class FarStream:
     def connect(self, destination: Endpoint) -> None:
         """Ask for the connection; `connected` or `failed` follows."""
         family = so.AF_INET if len(destination.address) == 4 else so.AF_INET6
-        open_stream(self.provider, self.number, self.socket, family)
+        # A port that no program asked for need not be free out there: a connection that we have forgotten may have it,
+        # or one of the host's own.
+        open_stream(self.provider, self.number, self.socket, family, "bind" if self.socket.user_port else "prefer")
         self.provider.notify("connect", self.number, list(destination))
 
     def connected(self, local: Endpoint, fd: int) -> None:
