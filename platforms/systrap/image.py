@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
+from platforms.systrap import layout
 from protocol.records import record
 
 __all__ = ["Image", "load"]
@@ -65,10 +66,17 @@ class Image:
     recycled_entry: int
     recycled_ip: int
     vdso_words: int
+    fast_struct_entry: int
+    brings: int
+
+    def brings_structure(self, number: int) -> bool:
+        """Whether a call of this number brings along what one of its arguments points to."""
+        at = self.brings - layout.STUB_BASE
+        return 0 <= number < layout.BRINGS_COUNT and self.code[at + number] != 0
 
 
 def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<50Q", code))
+    return Image(code, *struct.unpack_from("<52Q", code))

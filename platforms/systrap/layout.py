@@ -175,11 +175,16 @@ FP_MAGIC1: Final = 0x46505853
 FP_MAGIC2: Final = 0x46505845
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
-IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of the second argument's buffer, or of a path name and its NUL
-IN: Final = IN_LENGTH + 8  # small buffers and path names, brought along (SYSCALL_BROUGHT)
+IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of a buffer or structure, or of a path name and its NUL
+IN: Final = IN_LENGTH + 8  # small buffers, structures and path names, brought along (SYSCALL_BROUGHT, STRUCT_BROUGHT)
 IN_SIZE: Final = 0x0FF8
 # Larger buffers are cheaper fetched: every line of a slot changes hands between two caches.
 IN_BUFFER_MAX: Final = 0x100
+# A byte of the table that says which calls bring a structure along (stub_brings in stub/entry.S):
+BRINGS_ARGUMENT: Final = 7  # which argument points to it, from 1 on,
+BRINGS_SHIFT: Final = 3  # and how many u32 it has,
+BRINGS_VECTORS: Final = 31  # or: so many struct iovec as the next argument says
+BRINGS_COUNT: Final = 289  # of system calls in the table
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
 FRESH_FRAME: Final = SLOT_SIZE - 0x400  # ucontext of a frame that the Sentry makes
 # Where the stack of a thread that waits for its next task begins: signal frames lie above, at the top of the stack (a
@@ -205,6 +210,8 @@ OPS_DONE: Final = 5
 FRAME_TAKEN: Final = 6  # the answer to COMMAND_TAKE_FRAME
 SYSCALL_BROUGHT: Final = 7  # as SYSCALL_FAST, and what is in IN came along
 RING_MOVED: Final = 8  # a call from a patched site was done on a ring, and the other side waits for it; NR: its result
+STRUCT_BROUGHT: Final = 9  # as SYSCALL_FAST, and what the first argument points to came along; +1: the second, to the
+STRUCT_BROUGHT_LAST: Final = STRUCT_BROUGHT + 5  # sixth
 
 # --- commands ---
 COMMAND_RETURN: Final = 0  # back to the guest with RESULT

@@ -162,6 +162,8 @@ def _call(number: int, resume: int, image: Image) -> bytes:
     elif number in AT_PATH_CALLS:
         entry = image.fast_path_entry
         number |= 1 << 31
+    elif image.brings_structure(number):
+        entry = image.fast_struct_entry
     return b"\xb8" + struct.pack("<I", number) + _enter(resume, entry)
 
 

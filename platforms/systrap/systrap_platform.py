@@ -1078,7 +1078,7 @@ class SystrapPlatform:
         events = []
         for context in stopped:
             kind, nr, *args = _EVENT.unpack_from(arena_map, context.at + layout.KIND)
-            if kind == layout.SYSCALL_BROUGHT:
+            if kind == layout.SYSCALL_BROUGHT or layout.STRUCT_BROUGHT <= kind <= layout.STRUCT_BROUGHT_LAST:
                 kind = Kind.SYSCALL_FAST
             if context.awaiting and not context.left(kind):
                 self._take_internal(context, kind)

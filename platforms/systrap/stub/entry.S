@@ -20,6 +20,7 @@ stub_table:
   .quad stub_local_poll, stub_local_select, stub_local_pselect6, stub_local_ppoll
   .quad stub_wipe_low_ip, stub_wipe_middle_ip, stub_wipe_high_ip
   .quad stub_recycle_ip, stub_recycle_close_ip, stub_recycled, stub_recycled_ip, stub_vdso
+  .quad stub_fast_struct_entry, stub_brings
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched
@@ -84,6 +85,83 @@ stub_bring_path_fault:
   mov %gs:ARGS, %rdi
   mov %gs:ARGS+8, %rsi
   jmp stub_fast_common
+
+/* One of the calls in stub_brings: bring along the structure that one of its arguments points to, if it points anywhere. */
+  .globl stub_fast_struct_entry
+  .balign 16
+stub_fast_struct_entry:
+  cmp $BRINGS_COUNT, %eax
+  jae stub_fast_entry
+  lea stub_brings(%rip), %r11
+  movzbl (%r11,%rax), %r11d
+  test %r11d, %r11d
+  jz stub_fast_entry
+  mov %rcx, %gs:RETURN
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %rdx, %gs:ARGS+16
+  mov %r10, %gs:ARGS+24
+  mov %r8, %gs:ARGS+32
+  mov %r9, %gs:ARGS+40
+  mov %rax, %gs:NR
+  mov %r11d, %ecx
+  and $BRINGS_ARGUMENT, %r11d
+  shr $BRINGS_SHIFT, %ecx
+  cmp $BRINGS_VECTORS, %ecx
+  je 2f
+1: mov %gs:ARGS-8(,%r11,8), %rsi
+  cmp $0x10000, %rsi          /* nothing is mapped below: mostly NULL */
+  jb stub_bring_struct_fault
+  mov %gs:SELF, %rdi
+  add $IN, %rdi
+  lea (,%rcx,4), %eax
+  mov %rax, %gs:IN_LENGTH
+  add $(STRUCT_BROUGHT - 1), %r11d
+  mov %r11d, %gs:KIND
+  .globl stub_bring_struct_begin, stub_bring_struct_end, stub_bring_struct_fault
+stub_bring_struct_begin:
+  rep movsl
+stub_bring_struct_end:
+  mov %gs:NR, %rax
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_event
+2: mov %gs:ARGS(,%r11,8), %rcx
+  lea -1(%rcx), %rax
+  shl $2, %rcx
+  cmp $(IN_BUFFER_MAX / 16), %rax
+  jb 1b
+stub_bring_struct_fault:
+  mov %gs:NR, %rax
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  jmp stub_fast_common
+
+/* By number: which argument points to a structure that comes along (from 1 on; 0: none does), and above that how many
+ * u32 it has; BRINGS_VECTORS: the next argument says how many struct iovec. */
+  .globl stub_brings
+.macro BRINGS number argument words
+  .org stub_brings + \number
+  .byte \argument | \words << BRINGS_SHIFT
+.endm
+stub_brings:
+  BRINGS 19 2 BRINGS_VECTORS  /* readv */
+  BRINGS 20 2 BRINGS_VECTORS  /* writev */
+  BRINGS 35 1 4               /* nanosleep: struct timespec */
+  BRINGS 38 2 8               /* setitimer: struct itimerval */
+  BRINGS 40 3 2               /* sendfile: the offset */
+  BRINGS 43 3 1               /* accept: how long an address may be */
+  BRINGS 46 2 14              /* sendmsg: struct msghdr */
+  BRINGS 47 2 14              /* recvmsg */
+  BRINGS 51 3 1               /* getsockname: as accept */
+  BRINGS 52 3 1               /* getpeername */
+  BRINGS 54 4 1               /* setsockopt: mostly an int */
+  BRINGS 55 5 1               /* getsockopt: how long the value may be */
+  BRINGS 230 3 4              /* clock_nanosleep */
+  BRINGS 233 4 3              /* epoll_ctl: struct epoll_event */
+  BRINGS 286 3 8              /* timerfd_settime: struct itimerspec */
+  BRINGS 288 3 1              /* accept4 */
+  .org stub_brings + BRINGS_COUNT
 
   .balign 16
 stub_fast_entry:

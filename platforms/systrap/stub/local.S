@@ -53,7 +53,7 @@ stub_any_entry:
   cmp $14, %eax
   je stub_local_mask
 any_ask:
-  jmp stub_fast_entry
+  jmp stub_fast_struct_entry
 any_answered:
   cmp $23, %eax
   je stub_local_select
@@ -73,7 +73,7 @@ any_answered:
   je stub_local_ppoll
   cmp $281, %eax
   je stub_answer_epoll_pwait
-  jmp stub_fast_entry
+  jmp stub_fast_struct_entry
 any_end:
   STRETCH stub_any_entry, any_end, stub_fast_entry
 

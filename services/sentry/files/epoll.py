@@ -29,51 +29,40 @@ __all__ = ["EpollFile", "EpollItem"]
 _IN: Final = po.POLLIN | po.POLLRDNORM
 _ALWAYS: Final = ep.EPOLLERR | ep.EPOLLHUP
 _PRIVATE: Final = ep.EPOLLWAKEUP | ep.EPOLLONESHOT | ep.EPOLLET | ep.EPOLLEXCLUSIVE
+_TRANSIENT: Final = ep.EPOLLET | ep.EPOLLONESHOT
 _EXCLUSIVE_OK: Final = (
     ep.EPOLLIN | ep.EPOLLOUT | ep.EPOLLERR | ep.EPOLLHUP | ep.EPOLLWAKEUP | ep.EPOLLET | ep.EPOLLEXCLUSIVE
 )
 _pack_event: Final = ep.EPOLL_EVENT.pack
 
 
-class EpollItem:
-    """One watched file. `mask`: the poll bits reported (0 once EPOLLONESHOT fired); `data`: the guest's 64 bits.
+class EpollItem(WaitEntry):
+    """One watched file, and the entry on its queue: event loops make and end them as often as they read.
 
+    mask    the poll bits reported (0 once EPOLLONESHOT fired); data: the guest's 64 bits.
     packed  the struct epoll_event that was reported last, for `packed_bits` (0: none yet).
     """
 
-    __slots__ = (
-        "data",
-        "edge",
-        "entry",
-        "epoll",
-        "events",
-        "fd",
-        "file",
-        "mask",
-        "oneshot",
-        "packed",
-        "packed_bits",
-        "transient",
-    )
+    __slots__ = ("data", "epoll", "events", "fd", "file", "oneshot", "packed", "packed_bits", "transient")
 
     def __init__(self, epoll: EpollFile, fd: int, file: OpenFile, events: int, data: int) -> None:
         self.epoll = epoll
         self.fd = fd
         self.file = file
-        self.entry = WaitEntry(self._on_wake, exclusive=bool(events & ep.EPOLLEXCLUSIVE))
+        self.exclusive = bool(events & ep.EPOLLEXCLUSIVE)
         self.set(events, data)
 
     def set(self, events: int, data: int) -> None:
         self.events = events
         self.data = data
-        self.mask = self.entry.mask = (events & ~_PRIVATE) | _ALWAYS
-        self.edge = bool(events & ep.EPOLLET)
+        self.mask = (events & ~_PRIVATE) | _ALWAYS
         self.oneshot = bool(events & ep.EPOLLONESHOT)
-        self.transient = self.edge or self.oneshot  # leaves the ready list when it is reported
+        self.transient = bool(events & _TRANSIENT)  # leaves the ready list when it is reported
         self.packed = b""
         self.packed_bits = 0
 
-    def _on_wake(self, mask: int) -> None:
+    def callback(self, mask: int) -> None:  # a method, so that nothing refers to itself
+        """It may have something to tell."""
         epoll = self.epoll
         epoll.ready[self] = None
         if epoll.queue.entries:
@@ -81,13 +70,14 @@ class EpollItem:
 
     def detach(self) -> None:
         """Leave the watched file and the epoll: EPOLL_CTL_DEL, or either side's last close."""
-        self.file.queue.remove(self.entry)
-        links = self.file.epoll_links
+        file, epoll = self.file, self.epoll
+        file.queue.entries.pop(self, None)
+        links = file.epoll_links
         if links is not None:
             links.pop(self, None)
-        self.epoll.ready.pop(self, None)
-        if self.epoll.items.pop((self.fd, self.file), None) is not None and not self.file.steady:
-            self.epoll.unsteady -= 1
+        epoll.ready.pop(self, None)
+        if epoll.items.pop((self.fd, file), None) is not None and not file.steady:
+            epoll.unsteady -= 1
 
 
 class EpollFile(OpenFile):
@@ -111,14 +101,16 @@ class EpollFile(OpenFile):
     # --- epoll_ctl(2) ---
     def add(self, fd: int, file: OpenFile, events: int, data: int) -> None:
         """EPERM: not a pollable file; EINVAL: itself, or bits EPOLLEXCLUSIVE forbids; ELOOP; EEXIST (epoll_ctl(2))."""
-        self._check_target(file)
+        if not file.pollable or file is self:
+            self._refuse(file)
         if events & ep.EPOLLEXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, EpollFile)):
             raise LinuxError(errno.EINVAL)
         if isinstance(file, EpollFile):
             self._check_nesting(file)
-        if (fd, file) in self.items:
+        key = (fd, file)
+        if key in self.items:
             raise LinuxError(errno.EEXIST)
-        item = self.items[(fd, file)] = EpollItem(self, fd, file, events, data)
+        item = self.items[key] = EpollItem(self, fd, file, events, data)
         if not file.steady:
             self.unsteady += 1
         if file.epoll_links is None:
@@ -126,41 +118,34 @@ class EpollFile(OpenFile):
         file.epoll_links[item] = None
         if file.ring_end is not None:
             file.ring_end.watched()
-        file.queue.add(item.entry)
-        self._check_now(item)
+        file.queue.entries[item] = None
+        if file.poll() & item.mask:  # as in `modify`
+            item.callback(_IN)
 
     def modify(self, fd: int, file: OpenFile, events: int, data: int) -> None:
         """ENOENT: not watched; EINVAL: EPOLLEXCLUSIVE before or after."""
-        self._check_target(file)
-        if events & ep.EPOLLEXCLUSIVE:
+        if not file.pollable or file is self:
+            self._refuse(file)
+        item = self.items.get((fd, file))
+        if events & ep.EPOLLEXCLUSIVE or item is not None and item.exclusive:
             raise LinuxError(errno.EINVAL)
-        item = self._item(fd, file)
-        if item.events & ep.EPOLLEXCLUSIVE:
-            raise LinuxError(errno.EINVAL)
+        if item is None:
+            raise LinuxError(errno.ENOENT)
         item.set(events, data)
-        self._check_now(item)
+        if file.poll() & item.mask:  # level and edge alike report what is true when an item is added or changed
+            item.callback(_IN)  # (fs/eventpoll.c ep_modify)
 
     def delete(self, fd: int, file: OpenFile) -> None:
         """ENOENT: not watched."""
-        self._check_target(file)
-        self._item(fd, file).detach()
-
-    def _check_target(self, file: OpenFile) -> None:
-        if not file.pollable:
-            raise LinuxError(errno.EPERM)
-        if file is self:
-            raise LinuxError(errno.EINVAL)
-
-    def _item(self, fd: int, file: OpenFile) -> EpollItem:
+        if not file.pollable or file is self:
+            self._refuse(file)
         item = self.items.get((fd, file))
         if item is None:
             raise LinuxError(errno.ENOENT)
-        return item
+        item.detach()
 
-    def _check_now(self, item: EpollItem) -> None:
-        """Level and edge alike report what is true when an item is added or changed (fs/eventpoll.c ep_insert)."""
-        if item.file.poll() & item.mask:
-            item._on_wake(_IN)
+    def _refuse(self, file: OpenFile) -> None:
+        raise LinuxError(errno.EINVAL if file.pollable else errno.EPERM)
 
     # --- nesting ---
     def _check_nesting(self, target: EpollFile) -> None:
@@ -195,7 +180,7 @@ class EpollFile(OpenFile):
         if item.transient:
             del ready[item]
             if item.oneshot:
-                item.mask = item.entry.mask = 0
+                item.mask = 0
         return 1
 
     def collect(self, limit: int) -> bytes:
@@ -208,8 +193,8 @@ class EpollFile(OpenFile):
             if bits:
                 out.append(_pack_event(bits, item.data))
                 if item.oneshot:
-                    item.mask = item.entry.mask = 0
-                elif not item.edge:
+                    item.mask = 0
+                elif not item.transient:
                     ready[item] = None
                 if len(out) == limit:
                     break

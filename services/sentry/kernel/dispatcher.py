@@ -192,6 +192,9 @@ class Dispatcher:
                     brought = a1
                 elif kind == 8:  # layout.RING_MOVED: a call that has been done
                     kind, nr, a1 = 1, -1, nr
+                elif kind < 15:  # layout.STRUCT_BROUGHT, by argument
+                    brought = (a0, a1, a2, a3, a4, a5)[kind - 9]
+                    kind = 1
             if not 0 < kind < 3 or task is None or nr >= size:
                 serve_other(context, kind, nr)
                 return

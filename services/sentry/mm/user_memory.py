@@ -232,6 +232,8 @@ class UserMemory:
             addr += chunk
 
     def read_u32(self, addr: int) -> int:
+        if self.fast is not None and addr == self.brought:
+            return int.from_bytes(self.read(addr, 4), "little")
         if self.pending is not None:
             self.flush()
         if _vm_read(self.space.vm_pid, addr, _scratch_c, 4) != 4:
@@ -240,6 +242,8 @@ class UserMemory:
         return value
 
     def read_u64(self, addr: int) -> int:
+        if self.fast is not None and addr == self.brought:
+            return int.from_bytes(self.read(addr, 8), "little")
         if self.pending is not None:
             self.flush()
         if _vm_read(self.space.vm_pid, addr, _scratch_c, 8) != 8:

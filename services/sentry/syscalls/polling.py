@@ -11,7 +11,7 @@ import errno
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import epoll_h as ep
 from protocol.abi import poll_h as po
@@ -448,26 +448,36 @@ def sys_epoll_create1(task: Task, flags: int) -> Outcome:
 
 def sys_epoll_ctl(task: Task, epfd: int, operation: int, fd: int, event: int) -> Outcome:
     """epoll_ctl(2). EBADF, EEXIST, EINVAL, ELOOP, ENOENT, EPERM, EFAULT as its man page."""
+    files = task.files.files
+    epoll: Any = files.get(epfd)
+    if epoll.__class__ is not EpollFile or fd not in files or not 0 < operation < 4:
+        _check_epoll_ctl(task, epfd, operation, fd, event)
+        epoll, fd, operation = files[fd_arg(epfd)], fd_arg(fd), s32(operation)
+    file = files[fd]
+    if operation == _DEL:
+        epoll.delete(fd, file)
+        return 0
+    events, data = _unpack_event(task.mm.read(event, 12))
+    if operation == _MOD:
+        epoll.modify(fd, file, events, data)
+        return 0
+    if isinstance(file, SignalFile):
+        file.bind(task)
+    epoll.add(fd, file, events, data)
+    return 0
+
+
+def _check_epoll_ctl(task: Task, epfd: int, operation: int, fd: int, event: int) -> None:
+    """What is wrong with a call, in Linux's order. Nothing may be: registers are wider than ints."""
     operation = s32(operation)
-    events, data = (0, 0) if operation == _DEL else _unpack_event(task.mm.read(event, 12))
-    fd = fd_arg(fd)
+    if operation != _DEL:
+        task.mm.read(event, 12)
     epoll = task.files.get(fd_arg(epfd))
-    file = task.files.get(fd)
+    file = task.files.get(fd_arg(fd))
     if not file.pollable:
         raise LinuxError(errno.EPERM)
-    if not isinstance(epoll, EpollFile):
+    if not isinstance(epoll, EpollFile) or not 0 < operation < 4:
         raise LinuxError(errno.EINVAL)
-    if operation == _ADD:
-        if isinstance(file, SignalFile):
-            file.bind(task)
-        epoll.add(fd, file, events, data)
-    elif operation == _MOD:
-        epoll.modify(fd, file, events, data)
-    elif operation == _DEL:
-        epoll.delete(fd, file)
-    else:
-        raise LinuxError(errno.EINVAL)
-    return 0
 
 
 def _epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ns: int | None) -> Outcome:

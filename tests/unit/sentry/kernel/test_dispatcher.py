@@ -117,7 +117,16 @@ def test_call_gets_its_result(box: Box, fast: bool) -> None:
     assert box.results == [42, -errno.EACCES, -errno.ENOSYS]
 
 
-@pytest.mark.parametrize(("kind", "brought"), [(layout.SYSCALL_FAST, -1), (layout.SYSCALL_BROUGHT, 2)])
+@pytest.mark.parametrize(
+    ("kind", "brought"),
+    [
+        (layout.SYSCALL_FAST, -1),
+        (layout.SYSCALL_BROUGHT, 2),
+        (layout.STRUCT_BROUGHT, 1),
+        (layout.STRUCT_BROUGHT + 1, 2),
+        (layout.STRUCT_BROUGHT_LAST, 6),
+    ],
+)
 def test_call_that_brought_something_along(box: Box, kind: int, brought: int) -> None:
     seen: list[Any] = []
     task = box.start(Call(PARK))
@@ -125,7 +134,7 @@ def test_call_that_brought_something_along(box: Box, kind: int, brought: int) ->
     box.dispatcher.rows[ADD] = Row("getppid", lambda task, a, b: seen.append(memory.brought) or a + b, "int int")
     box.dispatcher.trace = None
     memory.brought = 77
-    let_do(box, task, Call(ADD, (1, 2), True))
+    let_do(box, task, Call(ADD, (1, 2, 3, 4, 5, 6), True))
     context: Any = task.context
     box.platform.u32[(context.at + layout.KIND) // 4] = kind
     box.dispatcher.burst(0)
@@ -166,6 +175,16 @@ def test_the_answer_to_a_trapped_call_carries_a_copy_where_nobody_can_take_the_m
     assert carriers == [context if carries else None, context if users == 1 else None]
     assert written == ([(0x5000, b"abcd")] if carries else [])
     assert (memory.trapped, memory.pending) == (None, None)
+
+
+def test_event_of_a_kind_that_is_none_is_not_served(box: Box) -> None:
+    task = box.start(Call(PARK))
+    let_do(box, task, Call(ADD, (1, 2), True))
+    context: Any = task.context
+    box.platform.u32[(context.at + layout.KIND) // 4] = layout.STRUCT_BROUGHT_LAST + 1
+    before = box.platform.i64[context.result_i]
+    box.dispatcher.burst(0)
+    assert box.platform.i64[context.result_i] == before
 
 
 def test_number_beyond_every_table_is_enosys(box: Box) -> None:

@@ -55,3 +55,14 @@ def test_a_path_is_the_first_or_second_argument(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_path_that_is_neither_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"a" not in Memory(monkeypatch, b"abc\0").read_cstring(BUFFER + 8)
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_a_number_that_was_brought_is_not_fetched(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    data = b"abcdefgh"[:size]
+    memory = Memory(monkeypatch, data)
+    read = memory.read_u32 if size == 4 else memory.read_u64
+    assert read(BUFFER) == int.from_bytes(data, "little")
+    assert read(BUFFER + 1) == int.from_bytes((b"g" * size)[:-1], "little")
+    memory.fast = None
+    assert read(BUFFER) == int.from_bytes((b"g" * size)[:-1], "little")
