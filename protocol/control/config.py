@@ -66,8 +66,8 @@ class SentryConfig:
 
     sandbox_id: shown in logs only. platform: "systrap", "ptrace" or "kvm".
     argv/env/cwd: of the first guest process; argv[0] without a slash is searched in env's PATH inside the sandbox.
-    uid, gid, additional_gids, umask, capabilities, no_new_privileges, oom_score_adj (None: 0), rlimits (number ->
-    (soft, hard), RLIM_INFINITY for none): of that process.
+    uid, gid, additional_gids, umask, nice, capabilities, no_new_privileges, oom_score_adj (None: 0), rlimits
+    (number -> (soft, hard), RLIM_INFINITY for none): of that process.
     terminal: standard input is a terminal, give the guest a controlling one.
     terminal_foreground: it is ours to read and to change now; otherwise `foreground` says when it is.
     ignored_signals, blocked_signals: masks (bit n - 1 is signal n) that the first guest process begins with.
@@ -92,6 +92,7 @@ class SentryConfig:
     gid: int = 0
     additional_gids: list[int] = field(default_factory=list)
     umask: int = 0o022
+    nice: int = 0
     capabilities: Capabilities = field(default_factory=Capabilities)
     rlimits: dict[int, tuple[int, int]] = field(default_factory=dict)
     hostname: bytes = b"sandbox"
@@ -302,6 +303,7 @@ FIELDS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "gid": _u32,
     "additional_gids": _list(_u32),
     "umask": _integer(0, 0o777),
+    "nice": _integer(-20, 19),
     "capabilities": _capabilities,
     "rlimits": _rlimits,
     "hostname": _bytes,

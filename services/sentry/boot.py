@@ -198,6 +198,7 @@ def make_init(kernel: Kernel, config: SentryConfig, fds: SentryFds, namespace: M
     for number in range(1, NSIG + 1):
         if config.ignored_signals >> (number - 1) & 1:
             task.group.sighand.set(number, SigAction(SIG_IGN))
+    task.nice = config.nice
     task.no_new_privs = config.no_new_privileges
     if config.oom_score_adj is not None:
         task.group.oom_score_adj = config.oom_score_adj

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,9 +58,21 @@ def test_the_warning_can_be_silenced(make_host: Any) -> None:
     assert host.do("true", environment={"SENTRIO_QUIET": "1"}).err == ""
 
 
-def test_environment_directory_and_limits_are_the_callers(any_host: Any) -> None:
-    done = any_host.do("sh", "-c", 'echo "$MINE"; pwd; umask; ulimit -n', environment={"MINE": "a b"})
-    assert done.out.split("\n")[:2] == ["a b", str(any_host.home)]
+def test_what_a_program_inherits_is_the_callers(any_host: Any) -> None:
+    def caller() -> None:
+        os.umask(0o027)
+        os.nice(7)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (777, 777))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        Path("/proc/self/oom_score_adj").write_text("300")
+
+    show = 'echo "$MINE"; pwd; umask; ulimit -n; nice; cat /proc/self/oom_score_adj'
+    done = any_host.do("sh", "-c", show, environment={"MINE": "a b"}, preexec_fn=caller)
+    assert done.out.splitlines() == ["a b", str(any_host.home), "0027", "777", "7", "300"]
+    done = any_host.do("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status", preexec_fn=caller)
+    blocked, ignored = (f"{1 << number - 1:016x}" for number in (signal.SIGUSR1, signal.SIGHUP))
+    assert done.out.splitlines() == [f"SigBlk:\t{blocked}", f"SigIgn:\t{ignored}"]
 
 
 @pytest.mark.parametrize("victim", ["monitor", "sentry", "gofer"])

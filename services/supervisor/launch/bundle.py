@@ -93,6 +93,7 @@ def _config(spec: Spec, container_id: str, settings: Settings, mounts: list[Moun
         gid=user.gid,
         additional_gids=list(user.additional_gids),
         umask=0o022 if user.umask is None else user.umask,
+        nice=os.getpriority(os.PRIO_PROCESS, 0),
         capabilities=_capabilities(process),
         rlimits=dict(process.rlimits),
         hostname=os.fsencode(spec.hostname or container_id[:64]),

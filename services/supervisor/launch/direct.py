@@ -2,7 +2,7 @@
 
 Owns: `Volume`, `DirectRequest`, `plan_direct`. What the guest gets: the host's files with a writable layer in memory
 above (or, with --rw, written through), its own /proc, /sys, /dev, the caller's working directory, environment, ids,
-groups, umask and limits.
+groups, umask, nice value, OOM score and limits.
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ def _config(
 
     umask = os.umask(0o022)
     os.umask(umask)
+    with open("/proc/self/oom_score_adj") as file:
+        oom_score_adj = int(file.read())
     held = ALL_CAPABILITIES if caller.is_root else 0
     return SentryConfig(
         argv=wanted.argv,
@@ -164,6 +166,8 @@ def _config(
         gid=caller.gid,
         additional_gids=caller.gids,
         umask=umask,
+        oom_score_adj=oom_score_adj,
+        nice=os.getpriority(os.PRIO_PROCESS, 0),
         capabilities=Capabilities(held, held, 0, ALL_CAPABILITIES, 0),
         rlimits=_limits(),
         hostname=os.fsencode(_host_name(wanted)),

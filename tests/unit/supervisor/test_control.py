@@ -196,6 +196,7 @@ def test_config_survives_the_wire() -> None:
         ("capabilities", [1, 2]),
         ("annotations", {"a": 1}),
         ("umask", 0o1000),
+        ("nice", 20),
         ("oom_score_adj", 5000),
     ],
 )
