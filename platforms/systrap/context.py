@@ -677,6 +677,17 @@ class SystrapContext:
         return results
 
     # --- the rest ---
+    def at_large(self) -> bool:
+        """Whether the thread may be in guest code: it was let go, and has not posted an event since.
+
+        A guest that says it has, and goes on, only has what is done to its memory done while it runs.
+        """
+        return self.in_guest and not self.dead and self.platform.u32[self.state_i] != layout.READY
+
+    def reports_ops(self) -> bool:
+        """Whether the thread is in its stub until it reports on the operations that were posted."""
+        return bool(self.awaiting) and not self._leaving
+
     def interrupt(self) -> None:
         if self.in_guest and not self.dead and self.tid:
             self.signalled = True

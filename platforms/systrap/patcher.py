@@ -84,7 +84,7 @@ def recognise(code: bytes, rip: int, nr: int) -> Site | None:
 class Patches:
     """The patched sites of one address space: where trampolines are free, and how to get from one to the other."""
 
-    __slots__ = ("areas", "redirect", "seen", "to_original", "used")
+    __slots__ = ("areas", "redirect", "seen", "to_original", "used", "vain_stops")
 
     def __init__(self) -> None:
         self.areas: list[int] = []
@@ -92,6 +92,7 @@ class Patches:
         self.redirect: dict[int, int] = {}  # behind a former syscall -> where that code stands now (shape B)
         self.to_original: dict[int, int] = {}  # the reverse, for what a guest is shown
         self.seen: dict[int, int] = {}  # rip -> how often it trapped
+        self.vain_stops = 0  # how often the threads could not be stopped (kernel/patch_stop.py)
 
     def copy(self) -> Patches:
         """For a forked address space, whose memory has the same patches."""

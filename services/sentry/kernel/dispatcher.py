@@ -23,10 +23,11 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.futex import FutexWait
+from services.sentry.kernel.patch_stop import PatchStop, others_at_large
 from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, NoReturn, Outcome, ReadWait, StubOp, Wait
-from services.sentry.mm.patching import HOT, try_patch
+from services.sentry.mm.patching import HOT, MOST_VAIN, STOP_FROM, find_site, try_patch
 from services.sentry.mm.user_memory import CARRIED_MAX
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Dispatcher:
         self.at_work = 0  # and how many guest threads were not parked then, added up
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._trace: Tracer | None = None
+        self._stop: PatchStop | None = None
         self._serve = self._make_server()
         self._run_tasks = self._make_runner()
         kernel.answer = self.answer
@@ -101,7 +103,7 @@ class Dispatcher:
         busy = False
         looks = at_work = 0
         while True:
-            served = False
+            served = self._stop is not None and self._stop.look()
             contexts = tuple(active)
             for context in contexts:
                 if u32[context.state_i] == 1 and context.in_guest:  # layout.READY
@@ -336,26 +338,61 @@ class Dispatcher:
     def _patch_when_hot(self, task: Task, context: Any, rip: int, nr: int) -> bool:
         """The call site `rip` trapped HOT times or more; whether it is being patched (the call goes on afterwards).
 
-        While other threads are in guest code it cannot be: then it is tried again soon. When it is none that can be
-        patched, only after HOT traps more.
+        Other threads of the program are held meanwhile. If some are in guest code they must be stopped first, which
+        takes a while: so only for a site that is very hot. When it is none that can be patched, it is looked at again
+        only after HOT traps more.
         """
         mm: Any = task.mm
-        if self.need_frame[nr] or any(other.in_guest and other is not context for other in context.space.contexts):
+        if self.need_frame[nr] or self._stop is not None:
             return False
-        task.mm.patcher.seen[rip] = 0
-        (event,) = self.platform.take((context,)) or (None,)
-        if event is None:
+        patcher = mm.patcher
+        if others_at_large(context):
+            if patcher.seen[rip] < STOP_FROM << patcher.vain_stops:
+                return False
+            if find_site(mm, rip, nr) is None:
+                patcher.seen[rip] = 0
+                return False
+        patcher.seen[rip] = 0
+        if len(context.space.contexts) < 2:
+            self._patch(task, context, rip, nr, None)
             return True
 
+        def given_up() -> None:
+            patcher.vain_stops = min(patcher.vain_stops + 1, MOST_VAIN)
+            self._stop = None
+
+        stop = self._stop = PatchStop(
+            self.kernel, self.platform, task, context, lambda: self._patch(task, context, rip, nr, stop), given_up
+        )
+        stop.look()
+        return True
+
+    def _patch(self, task: Task, context: Any, rip: int, nr: int, stop: PatchStop | None) -> None:
+        """No other thread is in guest code: patch the site of the call that `context` waits for, then serve it."""
+
+        def go_on() -> None:
+            if stop is not None:
+                stop.end()
+                if self._stop is stop:
+                    self._stop = None
+
+        self.withdraw()
+        (event,) = self.platform.take((context,)) or (None,)
+        if event is None:
+            go_on()
+            return
+        mm: Any = task.mm
+        mm.patcher.vain_stops = max(mm.patcher.vain_stops - 1, 0)
+
         def patched() -> None:
+            go_on()
             context.kind = Kind.SYSCALL
             context.has_full_frame = True
             self._event(context)
 
-        if try_patch(mm, context, rip, nr, patched):
-            return True
-        self._event(context)
-        return True
+        if not try_patch(mm, context, rip, nr, patched):
+            go_on()
+            self._event(context)
 
     def _event(self, context: Any) -> None:
         task = context.owner

@@ -2,7 +2,7 @@
 
 platforms/systrap/patcher.py recognises sites and makes the code; this module gives it room near the program (an area
 that guests do not see in /proc) and writes it while the guest's own call is held, if no other thread is in guest code
-then.
+then. kernel/patch_stop.py sees to that where there are others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from services.sentry.mm.vma_set import Vma
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["HOT", "try_patch"]
+__all__ = ["HOT", "MOST_VAIN", "STOP_FROM", "find_site", "try_patch"]
 
 HOT: Final = 48  # traps of one site before it is patched: what the patch costs, about
+STOP_FROM: Final = 4 * HOT  # traps before the other threads are stopped for it, doubled after each time in vain,
+MOST_VAIN: Final = 10  # so often at most
 _NR_MMAP, _NR_MPROTECT = 9, 10
 _NEAR: Final = 0x6000_0000
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
@@ -35,16 +37,10 @@ def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[
 
     False: nothing was started (then is not called). `context` must be held; it carries out the operations.
     """
-    area = mm.vmas.find(rip)
-    if area is None or area.reserved or area.shared or not area.prot & 4 or area.prot & 2:
+    found = find_site(mm, rip, nr)
+    if found is None:
         return False
-    try:
-        code = mm.read(rip - BEFORE, BEFORE + BEHIND)
-    except LinuxError:
-        return False
-    site = recognise(code, rip, nr)
-    if site is None or site.start < area.start or site.start + 8 > area.end:
-        return False
+    site, prot = found
     patches = mm.patcher
     address = patches.place(site)
     ops: list[Op] = []
@@ -61,8 +57,23 @@ def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[
         address = patches.place(site)
         if address is None:
             return False
-    _write(mm, context, ops, site, address, area.prot, then)
+    _write(mm, context, ops, site, address, prot, then)
     return True
+
+
+def find_site(mm: AddressSpace, rip: int, nr: int) -> tuple[Site, int] | None:
+    """The site whose `syscall` ends at `rip`, and its memory's protection, if it is one that can be patched."""
+    area = mm.vmas.find(rip)
+    if area is None or area.reserved or area.shared or not area.prot & 4 or area.prot & 2:
+        return None
+    try:
+        code = mm.read(rip - BEFORE, BEFORE + BEHIND)
+    except LinuxError:
+        return None
+    site = recognise(code, rip, nr)
+    if site is None or site.start < area.start or site.start + 8 > area.end:
+        return None
+    return site, area.prot
 
 
 def _room(mm: AddressSpace, site: Site) -> int | None:
@@ -89,7 +100,7 @@ def _write(
     close_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_EXEC, prot)[k], 0, 0, 0)) for k in (0, 1)]
 
     def opened(results: list[int]) -> None:
-        alone = all(other is context or not other.in_guest for other in context.space.contexts)
+        alone = not any(other is not context and other.at_large() for other in context.space.contexts)
         if alone and len(results) == len(ops) + 2 and results[-1] == 0:
             try:
                 if mm.read(site.start, JUMP_BYTES) == before:

@@ -19,7 +19,7 @@ from protocol.abi import poll_h as po
 from protocol.abi import signal_h as sg
 from services.sentry.edge.host_poll import HostPoll
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.kernel import faults
+from services.sentry.kernel import dispatcher, faults
 from services.sentry.kernel.dispatcher import Dispatcher
 from services.sentry.kernel.signals import SigAction, SigInfo, send_signal_group
 from services.sentry.kernel.task import Task
@@ -175,6 +175,39 @@ def test_the_answer_to_a_trapped_call_carries_a_copy_where_nobody_can_take_the_m
     assert carriers == [context if carries else None, context if users == 1 else None]
     assert written == ([(0x5000, b"abcd")] if carries else [])
     assert (memory.trapped, memory.pending) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("traps", "vain", "site", "stops"),
+    [(191, 0, True, False), (192, 0, True, True), (192, 1, True, False), (384, 1, True, True), (192, 0, False, False)],
+)
+def test_other_threads_are_stopped_for_a_site_that_is_very_hot(
+    box: Box, monkeypatch: pytest.MonkeyPatch, traps: int, vain: int, site: bool, stops: bool
+) -> None:
+    begun: list[Any] = []
+
+    class Stop:
+        def __init__(self, *_: Any) -> None:
+            begun.append(self)
+
+        def look(self) -> bool:
+            return False
+
+    monkeypatch.setattr(dispatcher, "others_at_large", lambda context: True)
+    monkeypatch.setattr(dispatcher, "find_site", lambda mm, rip, nr: object() if site else None)
+    monkeypatch.setattr(dispatcher, "PatchStop", Stop)
+    task = box.start(Call(PARK))
+    context: Any = task.context
+    context.space.contexts = {context: None, object(): None}
+    patcher: Any = task.mm.patcher
+    patcher.vain_stops = vain
+    patcher.seen[0x1000] = traps
+    assert box.dispatcher._patch_when_hot(task, context, 0x1000, ADD) is stops
+    assert bool(begun) is stops
+    assert patcher.seen[0x1000] == (0 if stops or not site else traps)
+    if stops:  # one at a time
+        patcher.seen[0x2000] = 1 << 20
+        assert not box.dispatcher._patch_when_hot(task, context, 0x2000, ADD)
 
 
 def test_event_of_a_kind_that_is_none_is_not_served(box: Box) -> None:
