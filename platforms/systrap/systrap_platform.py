@@ -1022,8 +1022,11 @@ class SystrapPlatform:
         self.recycler.give_up()  # it had its time, see `busy`
         self.arena.u32[self._armed_i] = 1
 
-    def disarm(self) -> None:
+    def disarm(self, rung: bool = True) -> None:
+        """No thread rings any more. `rung`: it may have rung; a ring that is left is one sleep less, later."""
         self.arena.u32[self._armed_i] = 0
+        if not rung:
+            return
         try:
             os.eventfd_read(self.doorbell)
         except BlockingIOError:

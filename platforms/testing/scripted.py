@@ -491,5 +491,5 @@ class ScriptedPlatform:
     def arm(self) -> None:
         """Nothing rings here."""
 
-    def disarm(self) -> None:
+    def disarm(self, rung: bool = True) -> None:
         """As `arm`."""

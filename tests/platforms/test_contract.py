@@ -294,7 +294,34 @@ def cpu_time_is_looked_at_when_the_last_look_is_too_old(harness: Any) -> None:
     context.exit()
 
 
+def a_guest_does_not_spin_for_a_sentry_that_is_not_woken(harness: Any) -> None:
+    """Its ring may have woken the Sentry on its own processor. In processor time, to which no other load adds."""
+    platform = harness.platform
+    context = contract.begin(harness, *[Call(39)] * 3)
+    waiting = (context.at + layout.WAITING) // 4
+    platform.set_spin(10_000_000, 0)
+
+    def spun() -> int:
+        before = context.cpu_time_ns()
+        context.resume(0)
+        end = time.monotonic() + 60
+        while platform.u32[context.state_i] != layout.READY or not platform.u32[waiting]:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        assert contract.collect(harness) is context
+        return int(context.cpu_time_ns() - before)
+
+    platform.arm()
+    asleep = spun()
+    platform.disarm()
+    awake = spun()
+    platform.set_spin(100, 0)
+    context.exit()
+    assert 0 < asleep * 3 < awake
+
+
 OWN = (
+    a_guest_does_not_spin_for_a_sentry_that_is_not_woken,
     a_copy_travels_with_the_answer_to_a_trapped_call,
     a_copy_travels_with_the_first_step_of_a_forked_child,
     ended_thread_is_the_next_one,

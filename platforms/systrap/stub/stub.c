@@ -56,6 +56,7 @@ static void post(u64 slot, u32 kind) {
 
 /* Orders of magnitude in cycles of the time-stamp counter, so that its rate does not matter: about 50 and 100 us. */
 enum { SOON = 1 << 17, LONG_TURN = 1 << 18 };
+enum { WAKING = 8 }; /* so much of a spin may pass until the Sentry, which we rang for, runs */
 enum { MOST_PATIENCE = 4, LEAST_HOLD = 8, MOST_HOLD = 1024 };
 
 /* The answer will take long. What it waits for is often another guest thread, of this very processor: then to yield is to
@@ -88,11 +89,20 @@ static void yield_a_while(u64 slot) {
   SLOT32(slot, PATIENCE) = patience - 1;
 }
 
-/* Until the Sentry answers. Spinning and yielding are bounded by the Sentry's SPIN and YIELDS; BLOCKED ends a spin at once. */
+/* Until the Sentry answers. Spinning and yielding are bounded by the Sentry's SPIN and YIELDS; BLOCKED ends a spin at once.
+ * A Sentry that slept runs soon after we rang, and says so (not ARMED any more), or else has no processor: it may have been
+ * woken on this very one, and could not run while we spin. */
 void stub_wait(u64 slot) {
   volatile u32 *state = (volatile u32 *)(slot + STATE);
   u32 left = GLOBAL32(SPIN), now;
   u64 since = 0;
+  for (u32 asleep = left / WAKING; *state == READY && GLOBAL32(ARMED); asleep--) {
+    if (!asleep) {
+      left = 0;
+      break;
+    }
+    __builtin_ia32_pause();
+  }
   while ((now = *state) == READY && left--) __builtin_ia32_pause();
   if (now == BLOCKED) {
     since = __builtin_ia32_rdtsc();

@@ -1,7 +1,10 @@
 """The main loop: bursts of the dispatcher, and sleep in between.
 
-While events come, the Sentry looks at slots without sleeping. When none came for SPIN_NS, it arms the doorbell and
-sleeps in one poll(2) of doorbell, notifications, outside and signals, until something happens or the next timer is due.
+While events come, the Sentry looks at slots without sleeping. When none came for some microseconds, it arms the
+doorbell and sleeps in one poll(2) of doorbell, notifications, outside and signals, until something happens or the next
+timer is due. It looks half as long before the next sleep when one was long and was for the outside, the network mostly:
+then the processor on which nothing is found is one that others may need, who are to bring it about. Twice as long, when
+a sleep was so short that a look of SPIN_NS would have spared it.
 
 It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks
 its task on wait queues, DESIGN.md section 5), and importing one such loop costs more than all the rest of a sandbox's
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MainLoop"]
 
-SPIN_NS: Final = 40_000
+SPIN_NS: Final = 40_000  # at most
+LEAST_SPIN_NS: Final = 8_000  # about what a sleep and its end cost
 SLICES: Final = 4  # of a spin, with a look outside between them,
 HEARD: Final = 16  # in so many bursts after something came from there
 FOREVER: Final = -1
@@ -41,6 +45,8 @@ GUEST_YIELDS: Final = 100  # about 30 us when there is nobody to yield to
 FEW_PROCESSORS: Final = 8  # with more, the host always finds one beside ours
 SURE: Final = 2  # bursts in a row that say the same
 _POLLFD: Final = struct.Struct("<ihh")
+_DOORBELL_REVENTS: Final = 6
+_LISTENER_REVENTS: Final = _POLLFD.size + 6
 _OUTSIDE_REVENTS: Final = 2 * _POLLFD.size + 6
 _SIGNALLED_REVENTS: Final = 3 * _POLLFD.size + 6
 
@@ -61,6 +67,7 @@ class MainLoop:
         self._look_again_ns = 0
         self._switches = 0
         self._crowded = False
+        self._spin = SPIN_NS
         self._room = 0  # bursts that found room beside us, negative: that found none
         self._beside = len(platform.processors) - 1
         self._set_spin()
@@ -84,7 +91,7 @@ class MainLoop:
                 self._set_spin()
             if self.platform.reserved >= 0:
                 self._reserve(-1 if crowded else lib.sentrio_processor())
-        return 0 if self._crowded else SPIN_NS
+        return 0 if self._crowded else self._spin
 
     def _set_spin(self) -> None:
         if self._crowded:
@@ -118,9 +125,10 @@ class MainLoop:
         heard = 0  # how many bursts ago something came from outside, counted down
         while kernel.exit_status is None:
             spin = self._spin_ns()
-            for _ in range(SLICES if heard else 1):
-                # What comes from outside shows only in a host call: while it does come, we look more often.
-                busy = dispatcher.burst(spin // SLICES if heard else spin)
+            # What comes from outside shows only in a host call: while it does come, we look more often.
+            slices = SLICES if heard and spin == SPIN_NS else 1
+            for _ in range(slices):
+                busy = dispatcher.burst(spin // slices)
                 if outside.dispatch():
                     heard = HEARD
                     busy = True
@@ -137,16 +145,30 @@ class MainLoop:
                 platform.disarm()
                 continue
             deadline = kernel.timers.next_deadline()
-            left = FOREVER if deadline is None else min(max(0, deadline - time.monotonic_ns()), LONGEST_NS)
-            if left and lib.sentrio_poll(self._pollfds, self._count, left) > 0:
-                self._take_signals()
-            platform.disarm()
+            before = time.monotonic_ns()
+            left = FOREVER if deadline is None else min(max(0, deadline - before), LONGEST_NS)
+            # Somebody waits for what woke us: of the four nothing is asked that poll(2) has not told of.
+            found = left != 0 and lib.sentrio_poll(self._pollfds, self._count, left) > 0
+            slept = time.monotonic_ns() - before
+            platform.disarm(rung=found and self._pollfds[_DOORBELL_REVENTS] != b"\0")
             dispatcher.withdraw()
-            platform.serve_strangers()
+            if not found:
+                continue
             if self._pollfds[_OUTSIDE_REVENTS] != b"\0":  # before a spin that waits for guests
                 outside.dispatch()
                 heard = HEARD
+            self._slept(slept, heard == HEARD)
+            if self._pollfds[_LISTENER_REVENTS] != b"\0":
+                platform.serve_strangers()
+            self._take_signals()
         outside.run_deferred()
+
+    def _slept(self, nanoseconds: int, heard: bool) -> None:
+        """A sleep is over, by something from outside or not: how long is the next look before one?"""
+        if nanoseconds <= SPIN_NS:
+            self._spin = min(self._spin * 2, SPIN_NS)
+        elif heard:
+            self._spin = max(self._spin // 2, LEAST_SPIN_NS)
 
     def _take_signals(self) -> None:
         """Empty the pipe; the handlers have run, or run now."""

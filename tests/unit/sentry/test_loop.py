@@ -95,3 +95,92 @@ def test_crowded_processors_are_all_the_hosts(monkeypatch: pytest.MonkeyPatch) -
 def test_nobody_yields_where_there_is_one_processor() -> None:
     _, platform = make(1)
     assert platform.spins[-1][1] == 0
+
+
+class Sleeps:
+    """A main loop without a host: each sleep takes some time and ends with some of the four descriptors ready.
+
+    `log`: what was asked of the platform and of the outside after each.
+    """
+
+    DOORBELL, LISTENER, OUTSIDE, SIGNALS = range(4)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]]) -> None:
+        self.made, platform = make(2)
+        self.log: list[list[str]] = []
+        self.spins: list[int] = []
+        self.now = 0
+        left = list(sleeps)
+        kernel: Any = self.made.kernel
+        kernel.exit_status, kernel.runnable = None, []
+        kernel.timers = SimpleNamespace(next_deadline=lambda: None)
+        fake: Any = platform
+        fake.arm = lambda: None
+        fake.disarm = lambda rung=True: self.log[-1].append("ring") if rung and self.log else None
+        fake.serve_strangers = lambda: self.log[-1].append("strangers")
+        outside: Any = self.made.outside
+        outside.pending = False
+        outside.run_deferred = lambda: None
+        asleep = False
+
+        def dispatch() -> bool:
+            nonlocal asleep
+            if asleep:
+                self.log[-1].append("outside")
+            asleep = False
+            return False
+
+        def burst(spin: int) -> bool:
+            nonlocal asleep
+            asleep = False
+            self.spins.append(spin)
+            return False
+
+        def poll(pollfds: Any, count: int, timeout: int) -> int:
+            nonlocal asleep
+            took, ready = left.pop(0)
+            if not left:
+                kernel.exit_status = 0
+            self.now += took
+            self.log.append([])
+            asleep = True
+            for index in range(count):
+                pollfds[index * 8 + 6] = b"\1" if index in ready else b"\0"
+            return len(ready)
+
+        outside.dispatch, self.made.dispatcher.burst = dispatch, burst
+        monkeypatch.setattr(loop, "lib", SimpleNamespace(sentrio_poll=poll, sentrio_processor=lambda: 0))
+        monkeypatch.setattr(loop.time, "monotonic_ns", lambda: self.now)
+        monkeypatch.setattr(loop.resource, "getrusage", lambda who: SimpleNamespace(ru_nivcsw=0))
+        self.made.run()
+
+
+def test_after_a_sleep_nothing_is_asked_that_poll_has_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Sleeps
+    ran = Sleeps(
+        monkeypatch,
+        (10**6, {s.DOORBELL}),
+        (10**6, {s.LISTENER}),
+        (10**6, {s.OUTSIDE}),
+        (10**6, {s.DOORBELL, s.LISTENER, s.OUTSIDE}),
+        (10**6, set()),
+    )
+    assert ran.log == [["ring"], ["strangers"], ["outside"], ["ring", "outside", "strangers"], []]
+
+
+def test_long_waits_for_the_outside_shorten_the_look_before_a_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.OUTSIDE})] * 5, (10**6, set()))
+    assert ran.made._spin == loop.LEAST_SPIN_NS
+    assert max(ran.spins[-4:]) == loop.LEAST_SPIN_NS
+
+
+def test_short_sleeps_make_it_longer_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = [(10**6, {Sleeps.OUTSIDE})] * 5
+    short = [(loop.SPIN_NS, {Sleeps.DOORBELL})] * 5
+    ran = Sleeps(monkeypatch, *waits, *short)
+    assert ran.made._spin == loop.SPIN_NS
+
+
+def test_long_waits_for_guests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.DOORBELL})] * 5)
+    assert ran.made._spin == loop.SPIN_NS
