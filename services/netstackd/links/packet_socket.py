@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Final
+from typing import Final, Protocol
 
 from services.netstackd.links.base import (
     ALL_OFFLOADS,
@@ -43,14 +43,51 @@ _VLAN_VALID: Final = 1 << 4
 _AUXDATA_SPACE: Final = socket.CMSG_SPACE(_AUXDATA.size)
 
 
-class PacketLink(VnetLink):
-    """A VnetLink that also restores VLAN tags, when the interface carries any."""
+class Placement(Protocol):
+    """Who may know where the payload of the next frames goes (edge/placement.py). frames, total: what came by
+    `receive`, and how many bytes these were."""
 
-    __slots__ = ("_sock",)
+    frames: int
+    total: int
+
+    def ready(self) -> bool: ...
+    def receive(self, sock: socket.socket, now: int) -> bool: ...
+    def learn(self, vnet: bytearray, frame: bytes | bytearray) -> None: ...
+
+
+class PacketLink(VnetLink):
+    """A VnetLink whose frames may be looked at before they are read."""
+
+    __slots__ = ("_sock", "placement")
 
     def __init__(self, name: str, sock: socket.socket, *, mac: bytes, mtu: int, offload: int) -> None:
         super().__init__(name, "packet", fd=sock.fileno(), mac=mac, mtu=mtu, offload=offload, framing=ETHERNET)
         self._sock = sock
+        self.placement: Placement | None = None
+
+    def receive(self, limit: int, now: int) -> list[Packet]:
+        """See Link. What is placed is not among the packets that are returned; it came before these."""
+        placement = self.placement
+        if placement is None:
+            return super().receive(limit, now)
+        if placement.ready() and self._place(placement, now):
+            return []
+        received = super().receive(limit, now)
+        if received and received[-1].end > COPY_BYTES:
+            placement.learn(self._reads[0], received[-1].head)
+        return received
+
+    def _place(self, placement: Placement, now: int) -> bool:
+        """True: there are no frames behind those that were placed."""
+        try:
+            return placement.receive(self._sock, now)
+        except OSError as error:
+            self._receive_failed(error)
+            return True
+        finally:
+            counters = self.counters
+            counters.rx_packets += placement.frames
+            counters.rx_bytes += placement.total
 
     def close(self) -> None:
         """See Link."""

@@ -29,15 +29,17 @@ class RingData:
     """See the module docstring. `sent`: bytes that come by the data socket before those of tx. ProtocolViolation where
     a method reads the client's words."""
 
-    __slots__ = ("_freed", "_marks", "_rx", "_tx", "_tx_bytes", "bytes", "sent", "taken")
+    __slots__ = ("_freed", "_marks", "_rx", "_rx_bytes", "_tx", "_tx_bytes", "bytes", "rx_size", "sent", "taken")
 
     def __init__(self, memory: memoryview, rx_size: int, tx_size: int, sent: int) -> None:
         self.bytes = len(memory)
+        self.rx_size = rx_size
         self.sent = sent
         self.taken = 0
         self._freed = 0
         self._rx = Producer(memory, 0, DATA, rx_size)
         self._tx = Consumer(memory, 1, DATA + rx_size, tx_size)
+        self._rx_bytes = memory[DATA : DATA + rx_size]
         self._tx_bytes = memory[DATA + rx_size : DATA + rx_size + tx_size]
         self._marks: deque[tuple[int, int]] = deque()
 
@@ -114,6 +116,15 @@ class RingData:
             done += count
         return done
 
+    def place(self) -> tuple[int, memoryview, int]:
+        """How many bytes there is room for in rx, all of rx, and where in it they begin."""
+        rx = self._rx
+        return rx.room(), self._rx_bytes, rx.position & (rx.size - 1)
+
+    def placed(self, size: int) -> None:
+        """So many bytes were put there."""
+        self._rx.produced(size)
+
     def write(self, data: bytes) -> int:
         """Put in what fits of `data`; how many bytes that was. As `deliver` otherwise."""
         rx = self._rx
@@ -130,7 +141,12 @@ class RingData:
         """After bytes were delivered: whether the client has to be told."""
         return self._rx.take_waiting()
 
-    def unread(self) -> bool:
-        """Whether the client has left bytes in rx."""
+    def unread(self) -> int:
+        """How many bytes the client has left in rx. When that is more than half of the ring it has been asked to tell
+        when half is free."""
         rx = self._rx
-        return rx.room() < rx.size
+        size = rx.size
+        used = size - rx.room()
+        if 2 * used > size and not rx.arm(size >> 1):
+            used = size - rx.room()
+        return used

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from protocol.errors import ProtocolViolation
 from protocol.rings import mapping_bytes
 from protocol.rpc.codec import Fd
+from services.netstackd.edge.placement import Placement, placement_of
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.socket_service.addresses import to_client, to_stack
 from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
@@ -37,6 +38,7 @@ from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
 from services.netstackd.transport.base import MSG_OOB, SHUT_RD
 from services.netstackd.transport.tcp import states
+from services.netstackd.transport.tcp.window import is_read_news
 from services.netstackd.transport.tcp_socket import TcpSocket
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Stream:
         self.backlog = 0
         self.outstanding = 0  # accepted connections that the client has not taken
         self._rings: RingData | None = None
+        self._placement: Placement | None = None
         self._ring_broken = False
         self._asleep = False  # tx is armed: the doorbell rings when there is something in it
         self._moved = False  # bytes came into rx that the client was not told of
@@ -180,7 +183,13 @@ class Stream:
         endpoint = self._endpoint
         assert endpoint is not None
         endpoint.sndbuf = max(endpoint.sndbuf, tx_size)  # room is told by it
+        endpoint.user_space = rx_size
         endpoint.before_flush = self._exchange
+        path: Any = endpoint.route
+        if path.way.out is not None:
+            self._placement = placement_of(session.service.loop, session.stack, path.way.out)
+            if self._placement is not None:
+                self._placement.add(endpoint, self)
         if self._write_blocked:
             self._write_blocked = False
             session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
@@ -484,6 +493,7 @@ class Stream:
                 taken = self._take(rings, endpoint, BATCH_BYTES)
             if self.state == CONNECTED and not self._hung_up and endpoint.receive.size and not endpoint.urgent_state:
                 self._give(rings, endpoint)
+            endpoint.user_unread = rings.unread()
         except ProtocolViolation:
             self._ring_broken = True
         if taken or self._moved or self._room or self._ring_broken or not self._asleep:
@@ -510,6 +520,28 @@ class Stream:
             self._delivered += count
             self._moved = True
         return count
+
+    def place(self) -> tuple[int, memoryview, int]:
+        """See placement.Reader."""
+        rings = self._rings
+        assert rings is not None
+        if self.state == CONNECTED and not self._hung_up and not self._ring_broken:
+            try:
+                return rings.place()
+            except ProtocolViolation:
+                self._ring_broken = True
+                self.session.service.note(self)
+        return 0, memoryview(b""), 0
+
+    def placed(self, size: int) -> None:
+        """See placement.Reader."""
+        rings = self._rings
+        assert rings is not None
+        rings.placed(size)
+        self._delivered += size
+        self._moved = True
+        self.session.service.note(self)
+        self.session.touch()
 
     def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> None:
         """As `_collect`, from tx. While it is armed and silent there is nothing in it."""
@@ -588,6 +620,12 @@ class Stream:
                 self.session.touch()
             if count >= BATCH_BYTES:
                 self.session.service.note(self)
+        if 2 * endpoint.user_unread > rings.rx_size:
+            endpoint.user_unread = rings.unread()
+            if is_read_news(endpoint):
+                endpoint.read_since_ack = True
+                endpoint.wake()
+                self.session.touch()
         if self._moved:
             self._moved = False
             self._room |= rings.reader_waits()
@@ -703,6 +741,8 @@ class Stream:
         if self.state != GONE:
             self.state = GONE
             rings, self._rings = self._rings, None
+            if self._placement is not None and self._endpoint is not None:
+                self._placement.remove(self._endpoint)
             if rings is not None:
                 self.session.rings -= 1
                 self.session.rings_bytes -= rings.bytes

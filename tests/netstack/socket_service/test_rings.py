@@ -209,7 +209,7 @@ def test_a_full_ring_closes_the_window_and_costs_no_turns(pair: Pair) -> None:
             here.ring()
         quiet += 1
         pair.world.turn()
-    assert there.rx.used() == RX and RX < total < 20_000_000
+    assert RX - 2 * 1460 < there.rx.used() <= RX < total < RX + 20 * TX, "what waits in the ring is out of the window"
     loop = pair.world.router.loop
     pair.world.turn(20)
     assert loop._timeout() != 0, "the loop would spin"
@@ -468,8 +468,8 @@ def test_memory_is_unmapped_and_no_descriptor_kept(pair: Pair) -> None:
     gc.collect()  # of tests before
     before, files = mapped(), len(os.listdir("/proc/self/fd"))
     here, there = upgraded(pair)
-    here.write(b"x" * 100_000)
-    there.read(100_000)
+    here.write(b"x" * 60_000)
+    there.read(60_000)
     assert len(os.listdir("/proc/self/fd")) == files + 2  # the test's own: mmap.mmap keeps one
     assert mapped() == before + 4
     for client, number in ((pair.client, 7), (pair.server, pair.number)):

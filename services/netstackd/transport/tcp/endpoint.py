@@ -191,6 +191,8 @@ class Endpoint:
         "urgent_byte",
         "urgent_seq",
         "urgent_state",
+        "user_space",
+        "user_unread",
         "urgent_to_send",
         "wanted_space",
         "write_blocked",
@@ -207,6 +209,9 @@ class Endpoint:
         self.options = Options(p) if options is None else options
         self.owner: Any = None  # the socket object above; never looked at here
         self.on_event: Callable[[Endpoint, int], None] | None = None
+        # Of a user who is given bytes ahead of his reads: how many he holds, and how many he can.
+        self.user_unread = 0
+        self.user_space = NEVER
         self.before_flush: Callable[[int], None] | None = None  # of a user who reads and writes while segments leave
         self.events = 0  # poll bits to tell at the next flush
         self.queued = False  # on context.pending

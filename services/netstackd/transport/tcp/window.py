@@ -50,7 +50,7 @@ def wanted_scale(endpoint: Endpoint) -> int:
 
 def offered_space(endpoint: Endpoint) -> int:
     """Bytes of window when nothing waits to be read."""
-    space = endpoint.rcvbuf >> 1
+    space = min(endpoint.rcvbuf >> 1, endpoint.user_space)
     clamp = endpoint.options.window_clamp
     return min(space, clamp) if clamp else space
 
@@ -58,10 +58,12 @@ def offered_space(endpoint: Endpoint) -> int:
 def select(endpoint: Endpoint) -> int:
     """The window to offer now, in bytes, a multiple of what the scale can express."""
     space = endpoint.rcvbuf >> 1
+    if space > endpoint.user_space:
+        space = endpoint.user_space
     clamp = endpoint.options.window_clamp
     if clamp and clamp < space:
         space = clamp
-    free = space - endpoint.receive.size
+    free = space - endpoint.receive.size - endpoint.user_unread
     assembler = endpoint.assembler
     if assembler is not None:
         free -= assembler.size
@@ -94,7 +96,8 @@ def field(endpoint: Endpoint) -> int:
     if endpoint.assembler is None:
         # The common case, told at a glance: not a segment's worth more could be offered than is already.
         current = endpoint.rcv_edge - endpoint.rcv_nxt
-        if 0 < current and (endpoint.rcvbuf >> 1) - endpoint.receive.size - current < endpoint.rcv_mss:
+        unread = endpoint.receive.size + endpoint.user_unread
+        if 0 < current and (endpoint.rcvbuf >> 1) - unread - current < endpoint.rcv_mss:
             scaled = -(-current >> scale)
             endpoint.rcv_edge = endpoint.rcv_nxt + (scaled << scale)  # what the peer reads out of it
             return scaled

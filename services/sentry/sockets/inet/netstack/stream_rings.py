@@ -28,8 +28,9 @@ __all__ = ["BUSY_BYTES", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "T
 
 #: So much passes by the host socket before rings are worth their making.
 BUSY_BYTES: Final = 131_072
-#: Large enough that either side does a few large segments at a time, small enough to stay in a processor's cache.
-RX_BYTES: Final = 1 << 19
+#: What comes is also the window: large enough that the sender, the service and the guest each have some segments to
+#: work on while the others do. What goes is held until it is acknowledged: small enough to stay in a processor's cache.
+RX_BYTES: Final = 1 << 21
 TX_BYTES: Final = 1 << 19
 _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF

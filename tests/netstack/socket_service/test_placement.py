@@ -1,0 +1,291 @@
+"""Direct placement (edge/placement.py): two namespaces on the ends of a socket pair that carries frames as a packet
+socket does, and a stream between them whose receiver has rings."""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from protocol.rings import HEAD
+from services.netstackd.edge.placement import Placement
+from services.netstackd.links.base import ALL_OFFLOADS, VNET_BYTES
+from services.netstackd.links.packet_socket import PacketLink
+from services.netstackd.namespaces import LinkRow, Namespace
+from services.netstackd.storage.packet import Packet
+from tests.netstack.socket_service.client import World, address
+from tests.netstack.socket_service.test_rings import Ringed
+
+HOSTS = {socket.AF_INET: "192.0.2.2", socket.AF_INET6: "2001:db8::2"}
+RX = 1 << 18
+LARGE = 20_000  # a frame of that many bytes carries data
+IDENT = VNET_BYTES + 14 + 4  # of IPv4, in a frame
+
+
+class Cable:
+    """One end sends, the other receives. `on_way(frame)`: what becomes of a frame on its way to the receiver."""
+
+    def __init__(self, world: World, placed: list[int], family: int, timestamps: bool) -> None:
+        self.world = world
+        self.placed = placed  # how many frames at a time
+        self.on_way: Callable[[bytes], Sequence[bytes]] = lambda frame: (frame,)
+        self._wires: list[socket.socket] = []
+        links: list[PacketLink] = []
+        namespaces: list[Namespace] = []
+        for number in (1, 2):
+            wire, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            wire.setblocking(False)
+            self._wires.append(wire)
+            link = PacketLink("wire", ours, mac=bytes((2, 0, 0, 0, 0, number)), mtu=1500, offload=ALL_OFFLOADS)
+            four = int.from_bytes(socket.inet_aton(f"192.0.2.{number}"), "big")
+            six = int.from_bytes(socket.inet_pton(socket.AF_INET6, f"2001:db8::{number}"), "big")
+            row = LinkRow(link, [(4, four, 24), (6, six, 64)])
+            namespaces.append(world.router.namespaces.add_with_links(f"n{number}", [row], [], []))
+            namespaces[-1].stack.tcp.context.parameters.timestamps = timestamps
+            links.append(link)
+        self.link, self.stack = links[1], namespaces[1].stack
+        self.sender, self.receiver = (world.client(each) for each in namespaces)
+        self.receiver.call("open", 1, family, socket.SOCK_STREAM, 0)
+        self.receiver.call("bind", 1, address("0.0.0.0" if family == socket.AF_INET else "::", 80))
+        self.receiver.call("listen", 1, 8)
+        self.sender.notify("open", 7, family, socket.SOCK_STREAM, 0)
+        self.sender.notify("connect", 7, address(HOSTS[family], 80))
+        self.until(lambda: [(each.read(), each.events)[1] for each in (self.sender, self.receiver)] and self._both())
+        self.here = self.sender.open_data(self.sender.event("connected")[3])
+        _, self.number, _, _, fd = self.receiver.event("accepted")
+        self.end = Ringed(self.receiver, self.number, self.receiver.open_data(fd), rx=RX)
+        placement = self.link.placement
+        assert isinstance(placement, Placement)
+        self.placement = placement
+
+    def _both(self) -> bool:
+        return bool(self.sender.events and self.receiver.events)
+
+    def carry(self) -> None:
+        for one, other in ((0, 1), (1, 0)):
+            try:
+                while True:
+                    frame = self._wires[one].recv(70_000)
+                    for each in self.on_way(frame) if other else (frame,):
+                        self._wires[other].send(each)
+            except BlockingIOError:
+                pass  # also where the other end's queue is full: a loss
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        self.world.until(lambda: (self.carry(), condition())[1], 60)
+
+    def send(self, data: bytes, slow: int = 1) -> bytes:
+        """All of it to the other end: what was read there, each `slow`th time."""
+        sent, times, got = 0, 0, bytearray()
+        view = memoryview(data)
+
+        def go_on() -> bool:
+            nonlocal sent, times
+            try:
+                sent += self.here.send(view[sent : sent + 200_000]) if sent < len(data) else 0
+            except BlockingIOError:
+                pass
+            times += 1
+            rx = self.end.rx
+            count = 0 if times % slow else rx.used()
+            for piece in rx.pieces(count):
+                got.extend(piece)
+            if count:
+                rx.consumed(count)
+                if rx.take_waiting():
+                    self.end.ring()
+            return len(got) >= len(data)
+
+        self.until(go_on)
+        return bytes(got)
+
+    def counters(self, *names: str) -> list[int]:
+        return [self.stack.counters.get(name) for name in names]
+
+    def close(self) -> None:
+        for each in self._wires:
+            each.close()
+
+
+Make = Callable[..., Cable]
+
+
+@pytest.fixture
+def cable(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    made: list[Cable] = []
+    receive = Placement.receive
+    placed: list[int] = []
+
+    def counting(self: Placement, sock: socket.socket, now: int) -> bool:
+        try:
+            return receive(self, sock, now)
+        finally:
+            placed.append(self.frames)
+
+    monkeypatch.setattr(Placement, "receive", counting)
+
+    def make(family: int = socket.AF_INET, timestamps: bool = True) -> Cable:
+        made.append(Cable(world, placed, family, timestamps))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+    assert not world.errors
+
+
+def data_of(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+@pytest.mark.parametrize("timestamps", [True, False])
+@pytest.mark.parametrize("family", HOSTS)
+def test_large_segments_go_straight_into_the_ring_and_count_as_ever(cable: Make, family: int, timestamps: bool) -> None:
+    it = cable(family, timestamps)
+    data = data_of(4_000_000)
+    names = ("IpInReceives", "IpInDelivers") if family == socket.AF_INET else ("Ip6InReceives", "Ip6InDelivers")
+    before, frames = it.counters(*names, "TcpInSegs"), it.link.counters.rx_packets
+    assert it.send(data) == data
+    assert sum(it.placed) > 20, "of at least 60 segments"
+    frames = it.link.counters.rx_packets - frames
+    grown = [new - old for new, old in zip(it.counters(*names, "TcpInSegs"), before, strict=True)]
+    assert grown[0] >= grown[1] >= grown[2] >= sum(it.placed)
+    assert grown[0] <= frames, "others are ARP"
+    assert it.link.counters.rx_bytes > len(data)
+
+
+def test_segments_in_a_row_are_acknowledged_once(cable: Make) -> None:
+    it = cable()
+    assert it.send(bytes(2_000_000)) == bytes(2_000_000)
+    acknowledged = it.link.counters.tx_packets
+    data = data_of(2_000_000)
+    it.placed.clear()
+    assert it.send(data) == data
+    assert max(it.placed) > 1
+    assert it.link.counters.tx_packets - acknowledged < 2 * len(it.placed) + 20
+
+
+def test_a_frame_with_a_broken_header_is_dropped_by_the_stack(cable: Make) -> None:
+    it = cable()
+    broken = 0
+
+    def spoil(frame: bytes) -> Sequence[bytes]:
+        nonlocal broken
+        if len(frame) > LARGE and sum(it.placed) > 5 and broken < 3:
+            broken += 1
+            return (frame[:IDENT] + bytes((frame[IDENT] ^ 0x55,)) + frame[IDENT + 1 :],)
+        return (frame,)
+
+    it.on_way = spoil
+    data = data_of(4_000_000)
+    assert it.send(data) == data
+    assert broken and it.counters("IpInHdrErrors") == [broken]
+
+
+@pytest.mark.parametrize(("place", "what"), [(5, "the station"), (35, "the port"), (0, "the checksum's state")])
+def test_a_frame_that_differs_in_what_names_its_connection_is_not_placed(cable: Make, place: int, what: str) -> None:
+    it = cable()
+    forged = 0
+
+    def forge(frame: bytes) -> Sequence[bytes]:
+        nonlocal forged
+        if len(frame) < LARGE or sum(it.placed) < 5 or forged > 3:
+            return (frame,)
+        forged += 1
+        at = VNET_BYTES + place if place else 0
+        return (frame[:at] + bytes((frame[at] ^ 1,)) + frame[at + 1 : -1000] + bytes(1000), frame)
+
+    it.on_way = forge
+    data = data_of(3_000_000)
+    assert it.send(data) == data and forged, what
+
+
+def test_what_is_lost_comes_again_in_its_place(cable: Make) -> None:
+    it = cable()
+    seen = 0
+
+    def lose(frame: bytes) -> Sequence[bytes]:
+        nonlocal seen
+        seen += len(frame) > LARGE
+        return () if len(frame) > LARGE and seen % 20 == 0 else (frame,)
+
+    it.on_way = lose
+    data = data_of(4_000_000)
+    assert it.send(data) == data
+    assert sum(it.placed)
+
+
+def test_other_frames_between_go_to_the_stack_in_their_turn(cable: Make) -> None:
+    it = cable()
+    head = bytes((2, 0, 0, 0, 0, 2)) + bytes((2, 0, 0, 0, 0, 1)) + struct.pack("!H", 0x88B5)
+    large = mixed = 0
+
+    def mix(frame: bytes) -> Sequence[bytes]:
+        nonlocal large, mixed
+        if len(frame) < LARGE:
+            return (frame,)
+        large += 1
+        if large % 5:
+            return (frame,)
+        mixed += 1
+        return (bytes(VNET_BYTES) + head + bytes(6000), frame)
+
+    it.on_way = mix
+    data = data_of(3_000_000)
+    assert it.send(data) == data
+    assert it.counters("DropEthernetUnknownType")[0] == mixed > 3 and sum(it.placed)
+
+
+def test_a_reader_that_is_slow_closes_the_window_and_loses_nothing(cable: Make) -> None:
+    it = cable()
+    data = data_of(3_000_000)
+    assert it.send(data, slow=40) == data
+    assert sum(it.placed)
+
+
+def test_who_wants_to_see_frames_sees_all(cable: Make) -> None:
+    it = cable()
+    assert it.send(bytes(1_000_000)) == bytes(1_000_000)
+    seen: list[int] = []
+
+    class Capture:
+        failed = None
+
+        def record(self, packets: Sequence[Packet], now: int) -> None:
+            seen.extend(each.end for each in packets)
+
+        def close(self) -> None:
+            pass
+
+    iface = next(each for each in it.stack.interfaces.values() if each.name == "wire")
+    it.world.router.loop.captures[iface] = [Capture()]
+    it.placed.clear()
+    data = data_of(1_000_000)
+    assert it.send(data) == data
+    assert not it.placed and sum(seen) > len(data)
+    del it.world.router.loop.captures[iface]
+    assert it.send(data) == data and sum(it.placed)
+
+
+def test_nonsense_in_the_ring_resets_that_connection(cable: Make) -> None:
+    it = cable()
+    assert it.send(bytes(1_000_000)) == bytes(1_000_000)
+    it.end.memory[HEAD : HEAD + 8] = struct.pack("<Q", 1 << 40)
+    it.here.send(data_of(150_000))
+    it.until(lambda: (it.receiver.read(), it.receiver.events)[1])
+    assert it.receiver.event("error") == [it.number, errno.ECONNRESET]
+
+
+def test_a_connection_that_is_gone_is_expected_no_more(cable: Make) -> None:
+    it = cable()
+    assert it.send(bytes(1_000_000)) == bytes(1_000_000)
+    assert it.placement.ready() and it.placement._flows
+    it.receiver.notify("close", it.number)
+    it.sender.notify("close", 7)
+    it.until(lambda: not it.placement._flows)
+    assert not it.placement.ready()
