@@ -23,6 +23,8 @@ def endpoint(**fields: Any) -> Any:
         options=SimpleNamespace(window_clamp=0, rcvbuf=0, sndbuf=0),
         p=Parameters(),
         receive=SimpleNamespace(size=0),
+        user_unread=0,
+        user_space=NEVER,
         assembler=None,
         rcv_nxt=100_000,
         rcv_edge=132_000,
@@ -73,6 +75,8 @@ def size(value: int) -> Any:
     ("fields", "offered"),
     [
         ({"rcv_edge": 100_000}, 32_000),  # half of the buffer
+        ({"rcv_edge": 100_000, "user_unread": 12_000}, 20_000),  # what the user holds and has not read
+        ({"rcv_edge": 100_000, "user_space": 20_000, "user_unread": 8_000}, 12_000),  # what he can hold
         ({"rcv_edge": 100_000, "receive": size(10_000)}, 22_000),
         ({"rcv_edge": 100_000, "receive": size(10_000), "assembler": size(2_000)}, 20_000),
         ({"rcv_edge": 131_500}, 31_500),  # not a segment more: the edge stays (RFC 9293 3.8.6.2.2)
