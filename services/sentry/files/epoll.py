@@ -28,7 +28,9 @@ __all__ = ["EpollFile", "EpollItem"]
 
 _IN: Final = po.POLLIN | po.POLLRDNORM
 _ALWAYS: Final = ep.EPOLLERR | ep.EPOLLHUP
-_PRIVATE: Final = ep.EPOLLWAKEUP | ep.EPOLLONESHOT | ep.EPOLLET | ep.EPOLLEXCLUSIVE
+_NOT_PRIVATE: Final = ~(ep.EPOLLWAKEUP | ep.EPOLLONESHOT | ep.EPOLLET | ep.EPOLLEXCLUSIVE)
+_ONESHOT: Final = ep.EPOLLONESHOT
+_EXCLUSIVE: Final = ep.EPOLLEXCLUSIVE
 _TRANSIENT: Final = ep.EPOLLET | ep.EPOLLONESHOT
 _EXCLUSIVE_OK: Final = (
     ep.EPOLLIN | ep.EPOLLOUT | ep.EPOLLERR | ep.EPOLLHUP | ep.EPOLLWAKEUP | ep.EPOLLET | ep.EPOLLEXCLUSIVE
@@ -41,6 +43,7 @@ class EpollItem(WaitEntry):
 
     mask    the poll bits reported (0 once EPOLLONESHOT fired); data: the guest's 64 bits.
     packed  the struct epoll_event that was reported last, for `packed_bits` (0: none yet).
+    oneshot, transient: not 0, if it is.
     """
 
     __slots__ = ("data", "epoll", "events", "fd", "file", "oneshot", "packed", "packed_bits", "transient")
@@ -49,16 +52,16 @@ class EpollItem(WaitEntry):
         self.epoll = epoll
         self.fd = fd
         self.file = file
-        self.exclusive = bool(events & ep.EPOLLEXCLUSIVE)
+        self.exclusive = events & ep.EPOLLEXCLUSIVE != 0
+        self.packed = b""
         self.set(events, data)
 
     def set(self, events: int, data: int) -> None:
         self.events = events
         self.data = data
-        self.mask = (events & ~_PRIVATE) | _ALWAYS
-        self.oneshot = bool(events & ep.EPOLLONESHOT)
-        self.transient = bool(events & _TRANSIENT)  # leaves the ready list when it is reported
-        self.packed = b""
+        self.mask = events & _NOT_PRIVATE | _ALWAYS
+        self.oneshot = events & _ONESHOT
+        self.transient = events & _TRANSIENT  # leaves the ready list when it is reported
         self.packed_bits = 0
 
     def callback(self, mask: int) -> None:  # a method, so that nothing refers to itself
@@ -103,7 +106,7 @@ class EpollFile(OpenFile):
         """EPERM: not a pollable file; EINVAL: itself, or bits EPOLLEXCLUSIVE forbids; ELOOP; EEXIST (epoll_ctl(2))."""
         if not file.pollable or file is self:
             self._refuse(file)
-        if events & ep.EPOLLEXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, EpollFile)):
+        if events & _EXCLUSIVE and (events & ~_EXCLUSIVE_OK or isinstance(file, EpollFile)):
             raise LinuxError(errno.EINVAL)
         if isinstance(file, EpollFile):
             self._check_nesting(file)
@@ -127,7 +130,7 @@ class EpollFile(OpenFile):
         if not file.pollable or file is self:
             self._refuse(file)
         item = self.items.get((fd, file))
-        if events & ep.EPOLLEXCLUSIVE or item is not None and item.exclusive:
+        if events & _EXCLUSIVE or item is not None and item.exclusive:
             raise LinuxError(errno.EINVAL)
         if item is None:
             raise LinuxError(errno.ENOENT)
@@ -191,7 +194,10 @@ class EpollFile(OpenFile):
             del ready[item]
             bits = item.file.poll() & item.mask
             if bits:
-                out.append(_pack_event(bits, item.data))
+                if bits != item.packed_bits:
+                    item.packed_bits = bits
+                    item.packed = _pack_event(bits, item.data)
+                out.append(item.packed)
                 if item.oneshot:
                     item.mask = 0
                 elif not item.transient:

@@ -142,8 +142,13 @@ class LocalRing:
 
     def is_empty(self) -> bool:
         """Whether there is nothing to read; then what comes is told of."""
+        u64 = self._u64
         watched = bool(self.reader.epoll_links)
-        if not watched and self.used():
+        # A flag that is set was set before an earlier look: who moves its position from now on sees it.
+        if self._u32[CONSUMER_WAITS // 4]:
+            if watched or u64[TAIL // 8] == u64[HEAD // 8]:
+                return not self.used()
+        elif not watched and self.used():
             return False
         self._u32[CONSUMER_WAITS // 4] = 1
         full_barrier()

@@ -53,7 +53,9 @@ class ByteStream(RingedStream):
             return count
         ring = self.ring_end
         if type(ring) is LocalEnd:
-            return self.put(ring, lambda ring: ring.write_user(mm, addr, count)) if count else 0
+            outgoing: Any = ring.outgoing
+            done: int = outgoing.write_user(mm, addr, count)
+            return done or (self.put(ring, lambda ring: ring.write_user(mm, addr, count)) if count else 0)
         if self.far is not None and count and self.may_write_far():
             return int(self.far.write_user(mm, addr, count))
         if peer is not None and count:

@@ -800,7 +800,15 @@ class TcpSocket(ByteStream, InetSocket):
 
     def poll(self) -> int:
         """As tcp_poll."""
+        peer = self.out
         state = self.state
+        if peer is not None and state == tcp.TCP_ESTABLISHED and not self.shut and self.plain_receive:
+            if self.urgent is None and not self.error:  # the everyday case of what follows
+                bits = READABLE if self.inbox_bytes else 0
+                if (peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox)) * 3 <= self.send_buffer * 2:
+                    return bits | _WRITABLE
+                self.no_space = True
+                return bits
         if state == tcp.TCP_LISTEN:
             return READABLE if self.pending else 0
         if type(self.ring_end) is LocalEnd:

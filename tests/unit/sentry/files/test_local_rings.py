@@ -110,6 +110,23 @@ def test_flags_say_who_waits_and_for_how_much() -> None:
     assert not ring.starved
 
 
+def test_a_look_that_finds_what_a_stub_wrote_waits_no_more() -> None:
+    ring = ring_of()
+    u64, u32 = words(ring)
+    assert ring.is_empty()
+    assert ring.is_empty()  # with the flag set already
+    assert u32[128 // 4] == 1
+    u64[0] = 3
+    assert not ring.is_empty()
+    assert not u32[128 // 4]
+    ring.reader.epoll_links = {object(): None}  # type: ignore[dict-item]
+    for _ in range(2):
+        assert not ring.is_empty()
+        assert u32[128 // 4] == 1
+    ring.take(3)
+    assert ring.is_empty()
+
+
 def test_an_epoll_is_always_told() -> None:
     ring = ring_of()
     ring.reader.epoll_links = {object(): None}  # type: ignore[dict-item]
