@@ -11,8 +11,8 @@ to: frames came, a timer fired, or somebody called their sockets and said so by 
 heap, and the earliest of all is looked for once a turn, before the sleep. So an idle namespace costs a turn nothing. An
 entry may be too early, when the timer that it is about was set anew: it is looked into when it comes up.
 Frames that links inside the process (links/veth.py) move from stack to stack are received in rounds within the turn, at
-most ROUNDS; what is left then waits for the next turn. `on_flushed` is called after each round's flushes: sockets have
-told their readiness by then.
+most ROUNDS; what is left then waits for the next turn. `on_flushed` is called after each round's flushes, before
+what they queued is sent: sockets have told their readiness by then.
 
 `captures` see frames of an interface on their way in and out; an interface without captures pays one test a batch.
 """
@@ -269,18 +269,21 @@ class Loop:
         for _ in range(ROUNDS):
             touched, self._touched = self._touched, {}
             for stack in touched:
-                self._flush_stack(stack, now)
+                if stack.has_to_flush():
+                    stack.flush(now)
+            # What is for readers on this host goes first: they run while we send, which can take as long as all before,
+            # for a host's link receives at the other end within the call.
             if self.on_flushed is not None:
                 self.on_flushed(now)
+            for stack in touched:
+                self._send(stack, now)
             if self._arrived:
                 self._receive_inside(now)
             if not self._touched and not self._arrived:
                 return
 
-    def _flush_stack(self, stack: Stack, now: int) -> None:
-        """One stack: what it has to say goes out, and its next deadline into the heap."""
-        if stack.has_to_flush():
-            stack.flush(now)
+    def _send(self, stack: Stack, now: int) -> None:
+        """One stack that was flushed: its packets go out, and its next deadline into the heap."""
         for iface in stack.take_sending():
             packets = iface.tx
             if packets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import select
 import socket
 import struct
 from typing import Any
@@ -37,6 +38,9 @@ class Pair:
         assert listener == 1
         self.there = self.server.open_data(fd)
 
+    def server_stack(self) -> Any:
+        return self.world.router.namespaces.find("server").stack
+
 
 @pytest.fixture
 def pair(world: World) -> Pair:
@@ -47,6 +51,25 @@ def pair(world: World) -> Pair:
 def state_of(client: Client, number: int) -> dict[str, Any]:
     rows: list[dict[str, Any]] = client.call("sockets")
     return next(row for row in rows if row["id"] == number)
+
+
+def test_a_reader_has_its_bytes_before_their_acknowledgement_is_sent(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = pair.server_stack()
+    (link,) = [iface.link for iface in stack.interfaces.values() if iface.link is not None]
+    send = type(link).send
+    seen: list[bool] = []
+
+    def watched(self: Any, packets: Any, now: int) -> None:
+        if self is link:
+            seen.append(bool(select.select([pair.there], [], [], 0)[0]))
+        send(self, packets, now)
+
+    monkeypatch.setattr(type(link), "send", watched)
+    pair.here.send(b"x")
+    pair.world.until(lambda: seen)
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])

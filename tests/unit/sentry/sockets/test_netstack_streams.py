@@ -398,13 +398,26 @@ def test_a_listener_takes_connections_of_both_worlds() -> None:
     assert local is not None and outside is not None and outside >= 0
     assert guest.get(at + 2, 6) == (5555).to_bytes(2, "big") + PEER
     assert guest.poll(listener) == 0
-    assert guest.service.asked() == [("taken", [number, 1])]
+    assert guest.service.asked() == []  # there is room for more than enough of them
     ours.send(b"hello")
     guest.news()
     assert guest.receive(outside, 10) == b"hello"
     assert guest.file(outside).local_address()[4:8] == OWN
     guest.close(outside)
     assert guest.service.asked("close") == [("close", [far])]
+
+
+@pytest.mark.parametrize(("backlog", "told"), [(1, [1] * 6), (2, [1] * 6), (4, [2, 2, 2]), (5, [3, 3]), (100, [])])
+def test_the_service_is_told_of_accepted_connections_by_halves_of_the_queue(backlog: int, told: list[int]) -> None:
+    guest = FarGuest()
+    listener, number = guest.listening(backlog=backlog)
+    for port in range(6):
+        guest.service.accept(number, [OWN, 8080, 0], [PEER, 5000 + port, 0])
+        guest.news()
+        accepted = guest.call(sk.sys_accept, listener, 0, 0)
+        assert accepted is not None and accepted >= 0
+    guest.news()
+    assert guest.service.asked("taken") == [("taken", [number, count]) for count in told]
 
 
 def test_listening_asks_with_options_first() -> None:

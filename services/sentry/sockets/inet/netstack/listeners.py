@@ -67,9 +67,9 @@ class FarListener:
         listener.offer(server)
 
     def taken(self) -> None:
-        """One of its connections was accepted. Told one by one while few wait, else by halves of the queue."""
+        """One of its connections was accepted. Told by halves of the queue: the other half is enough to go on with."""
         self.untold += 1
-        if not self.socket.pending or self.untold * 2 >= self.socket.backlog:
+        if self.untold * 2 >= self.socket.backlog:
             self.provider.notify("taken", self.number, self.untold)
             self.untold = 0
             self.provider.flush_soon()
