@@ -29,6 +29,7 @@ MALFORMED = str(Path(__file__).with_name("malformed.py"))
 PATIENCE = 15.0  # seconds that an honest host waits for an answer during an attack, on a busy machine
 MAX_CONNECTIONS = 2048
 BAD = ("10.3.0.1/24", "fd03::1/64")
+BEGIN_PATIENCE = 120.0  # seconds for an attack to begin, there
 MAX_GROWTH = 10_000  # kilobytes, between the first third of an attack (tables are full then) and its end
 
 RULES = """
@@ -138,16 +139,20 @@ class Battle:
             self.bad, *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
 
-    def endure(self, attacks: list[tuple[str, ...]], seconds: float = SECONDS, *, one_by_one: bool = True) -> str:
-        """Run attacks, in turn or (not `one_by_one`) as often as they end, for so long, while honest hosts go on and
-        memory is watched. Returns a line for people; fails when the router noticed."""
+    def endure(
+        self, attacks: list[tuple[str, ...]], seconds: float = SECONDS, *, one_by_one: bool = True, packets: int = 0
+    ) -> str:
+        """Run attacks, in turn or (not `one_by_one`) as often as they end, for so long, and on until so many packets
+        came, while honest hosts go on and memory is watched. Returns a line for people; fails when the router noticed.
+        """
         began = time.monotonic()
         warm = 0
         for index, command in enumerate(attacks):
             until = began + seconds * (index + 1) / len(attacks)
             process = self.attack(*command)
             try:
-                while time.monotonic() < until:
+                while time.monotonic() < until or (packets and self.tables()["packets"] < packets):
+                    assert time.monotonic() < until + BEGIN_PATIENCE, "the attack does not begin"
                     if process.poll() is not None:
                         if one_by_one:
                             break
