@@ -174,13 +174,24 @@ class LocalRing:
     # --- the reader's calls ---
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """Up to `count` bytes to guest memory; how many. EFAULT: not one piece could be written."""
+        u64 = self._u64
+        head = u64[HEAD // 8]
+        used = (u64[TAIL // 8] - head) & _MASK
+        start = head & self._mask
+        if 0 < used <= CARRIED_MAX and start + used <= self.size:  # the everyday case of what follows
+            if used < count:
+                count = used
+            mm.write(addr, bytes(self._bytes[start : start + count]))
+            u64[HEAD // 8] = (head + count) & _MASK
+            if self.starved:
+                self.tell_writer()
+            return count
         count = min(count, self.used())
         if not count:
             return 0
         if count <= CARRIED_MAX:
-            mm.write(addr, self._copy(self._u64[HEAD // 8], count))
+            mm.write(addr, self._copy(head, count))
         else:
-            start = self._u64[HEAD // 8] & self._mask
             first = min(count, self.size - start)
             mm.write(addr, self._bytes[start : start + first])
             if first < count:
@@ -225,13 +236,22 @@ class LocalRing:
     # --- the writer's calls ---
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         """As many of `count` bytes of guest memory as there is room for; how many. EFAULT."""
+        u64 = self._u64
+        tail = u64[TAIL // 8]
+        start = tail & self._mask
+        used = (tail - u64[HEAD // 8]) & _MASK
+        if 0 < count <= IN_SIZE and used + count <= self.limit and start + count <= self.size:  # the everyday case
+            self._bytes[start : start + count] = mm.read(addr, count)
+            u64[TAIL // 8] = (tail + count) & _MASK
+            if self.reader.queue.entries:
+                self.tell_reader()
+            return count
         count = min(count, self.room())
         if count <= 0:
             return 0
         if count <= IN_SIZE:  # it may have come along with the call
             self._put(mm.read(addr, count))
         else:
-            start = self._u64[TAIL // 8] & self._mask
             first = min(count, self.size - start)
             mm.read_into(addr, self._bytes[start : start + first])
             if first < count:

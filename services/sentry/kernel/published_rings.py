@@ -83,6 +83,8 @@ class RingWindow:
 
 def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
     """A call that used `file`, which has a ring, gives `result`: publish the descriptor, if that can be done."""
+    if task.files.users != 1:
+        return result
     end = file.ring_end
     mm: Any = task.mm
     shown = task.files.published

@@ -54,17 +54,19 @@ def descriptors() -> Iterator[None]:
 
 
 # --- one ring ---
-def test_bytes_go_around_the_end() -> None:
+@pytest.mark.parametrize("eights", [100, 8])
+def test_bytes_go_around_the_end(eights: int) -> None:
     ring, mm = ring_of(), FlatMemory()
     ring.put(b"x" * (SIZE - 3))
     assert ring.take(SIZE) == b"x" * (SIZE - 3)
-    mm.write(AT, b"abcdefgh" * 100)
-    assert ring.write_user(mm, AT, 800) == 800  # type: ignore[arg-type]
-    assert ring.used() == 800
+    size = 8 * eights
+    mm.write(AT, b"abcdefgh" * eights)
+    assert ring.write_user(mm, AT, size) == size  # type: ignore[arg-type]
+    assert ring.used() == size
     assert ring.read_user(mm, AT + 1000, 4) == 4  # type: ignore[arg-type]
     assert mm.read(AT + 1000, 5) == b"abcd\0"
-    assert ring.read_user(mm, AT + 2000, 4000) == 796  # type: ignore[arg-type]
-    assert mm.read(AT + 2000, 796) == b"efgh" + b"abcdefgh" * 99
+    assert ring.read_user(mm, AT + 2000, 4000) == size - 4  # type: ignore[arg-type]
+    assert mm.read(AT + 2000, size - 4) == b"efgh" + b"abcdefgh" * (eights - 1)
     assert ring.take(1) == b""
 
 
