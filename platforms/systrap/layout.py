@@ -183,7 +183,8 @@ IN_BUFFER_MAX: Final = 0x100
 # A byte of the table that says which calls bring a structure along (stub_brings in stub/entry.S):
 BRINGS_ARGUMENT: Final = 7  # which argument points to it, from 1 on,
 BRINGS_SHIFT: Final = 3  # and how many u32 it has,
-BRINGS_VECTORS: Final = 31  # or: so many struct iovec as the next argument says
+BRINGS_VECTORS: Final = 31  # or: so many struct iovec as the next argument says,
+BRINGS_POLLFDS: Final = 30  # so many struct pollfd
 BRINGS_COUNT: Final = 289  # of system calls in the table
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
 FRESH_FRAME: Final = SLOT_SIZE - 0x400  # ucontext of a frame that the Sentry makes

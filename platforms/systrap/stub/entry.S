@@ -107,8 +107,8 @@ stub_fast_struct_entry:
   mov %r11d, %ecx
   and $BRINGS_ARGUMENT, %r11d
   shr $BRINGS_SHIFT, %ecx
-  cmp $BRINGS_VECTORS, %ecx
-  je 2f
+  cmp $BRINGS_POLLFDS, %ecx
+  jae 2f
 1: mov %gs:ARGS-8(,%r11,8), %rsi
   cmp $0x10000, %rsi          /* nothing is mapped below: mostly NULL */
   jb stub_bring_struct_fault
@@ -126,9 +126,15 @@ stub_bring_struct_end:
   mov %gs:ARGS, %rdi
   mov %gs:ARGS+8, %rsi
   jmp stub_fast_event
-2: mov %gs:ARGS(,%r11,8), %rcx
-  lea -1(%rcx), %rax
-  shl $2, %rcx
+2: mov %gs:ARGS(,%r11,8), %rax
+  jne 3f
+  lea (,%rax,2), %rcx
+  dec %rax
+  cmp $(IN_BUFFER_MAX / 8), %rax
+  jb 1b
+  jmp stub_bring_struct_fault
+3: lea (,%rax,4), %rcx
+  dec %rax
   cmp $(IN_BUFFER_MAX / 16), %rax
   jb 1b
 stub_bring_struct_fault:
@@ -138,13 +144,14 @@ stub_bring_struct_fault:
   jmp stub_fast_common
 
 /* By number: which argument points to a structure that comes along (from 1 on; 0: none does), and above that how many
- * u32 it has; BRINGS_VECTORS: the next argument says how many struct iovec. */
+ * u32 it has; BRINGS_VECTORS, BRINGS_POLLFDS: the next argument says how many struct iovec or pollfd. */
   .globl stub_brings
 .macro BRINGS number argument words
   .org stub_brings + \number
   .byte \argument | \words << BRINGS_SHIFT
 .endm
 stub_brings:
+  BRINGS 7 1 BRINGS_POLLFDS   /* poll */
   BRINGS 19 2 BRINGS_VECTORS  /* readv */
   BRINGS 20 2 BRINGS_VECTORS  /* writev */
   BRINGS 35 1 4               /* nanosleep: struct timespec */
@@ -159,6 +166,7 @@ stub_brings:
   BRINGS 55 5 1               /* getsockopt: how long the value may be */
   BRINGS 230 3 4              /* clock_nanosleep */
   BRINGS 233 4 3              /* epoll_ctl: struct epoll_event */
+  BRINGS 271 1 BRINGS_POLLFDS /* ppoll */
   BRINGS 286 3 8              /* timerfd_settime: struct itimerspec */
   BRINGS 288 3 1              /* accept4 */
   .org stub_brings + BRINGS_COUNT

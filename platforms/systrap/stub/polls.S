@@ -136,7 +136,7 @@
   UNSAVE_ALL
 \name\()_ask:
   mov $\number, %eax
-  jmp stub_fast_entry
+  jmp stub_fast_struct_entry
 \name\()_end:
   STRETCH stub_local_\name, \name\()_look, \name\()_ask
   STRETCH \name\()_look, \name\()_write, \name\()_back

@@ -24,6 +24,7 @@
                          : "rcx", "r11", "memory", "cc");                                                       \
         return r;                                                                                               \
     }
+SITES(poll, 7)
 SITES(readv, 19)
 SITES(writev, 20)
 SITES(nanosleep, 35)
@@ -36,6 +37,7 @@ SITES(setsockopt, 54)
 SITES(getsockopt, 55)
 SITES(clock_nanosleep, 230)
 SITES(epoll_ctl, 233)
+SITES(ppoll, 271)
 SITES(timerfd_settime, 286)
 
 typedef long (*call)(long, long, long, long, long);
@@ -175,6 +177,25 @@ static long get_option(call c, int place) {
     long at = put(place, &room, 4), result = c(ends[0], SOL_SOCKET, SO_TYPE, (long)&value, at);
     return result == 0 && (short)value != SOCK_STREAM ? 1000 : result;
 }
+static long look_at(call c, int place, int count) {
+    struct pollfd fds[40] = {{0}};
+    struct timespec at_once = {0, 0};
+    for (int k = 0; k < count; k++)
+        fds[k] = (struct pollfd){round_ % 3 == k % 3 ? ends[0] : pipe_[0], k % 2 ? POLLOUT : POLLOUT | POLLIN, 77};
+    long at = put(place, fds, sizeof fds[0] * count);
+    long result = c(at, count, c == ppoll_known || c == ppoll_any ? (long)&at_once : 0, 0, 8);
+    struct pollfd *got = (struct pollfd *)at;
+    long ready = 0;
+    for (int k = 0; result >= 0 && k < count; k++) {
+        if (got[k].fd != fds[k].fd || got[k].events != fds[k].events) return 1000;
+        if (got[k].revents != (fds[k].fd == ends[0] ? POLLOUT : 0)) return 1001;
+        ready += got[k].revents != 0;
+    }
+    return result < 0 ? result : result == ready ? 0 : 1002;
+}
+static long look_at_one(call c, int place) { return look_at(c, place, 1); }
+static long look_at_some(call c, int place) { return look_at(c, place, 5); }
+static long look_at_many(call c, int place) { return look_at(c, place, 40); }
 
 int main(void) {
     page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -189,6 +210,12 @@ int main(void) {
     NEED(epoll_ctl(ep, EPOLL_CTL_ADD, ends[0], &event));
     ASK(epoll_ctl, change_item);
     ASK(epoll_ctl, again_item);
+    ASK(poll, look_at_one);
+    ASK(poll, look_at_some);
+    ASK(poll, look_at_many);
+    ASK(ppoll, look_at_one);
+    ASK(ppoll, look_at_some);
+    ASK(ppoll, look_at_many);
     ASK(writev, write_two);
     ASK(writev, no_parts);
     ASK(writev, many_parts);
