@@ -4,7 +4,7 @@ While events come, the Sentry looks at slots without sleeping. When none came fo
 doorbell and sleeps in one poll(2) of doorbell, notifications, outside and signals, until something happens or the next
 timer is due. It looks half as long before the next sleep when one was long and was for the outside, the network mostly:
 then the processor on which nothing is found is one that others may need, who are to bring it about. Twice as long, when
-a sleep was so short that a look of SPIN_NS would have spared it.
+a sleep was so short that a look of SPIN_NS would have spared it, and it was long ago that something came from outside.
 
 It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks
 its task on wait queues, DESIGN.md section 5), and importing one such loop costs more than all the rest of a sandbox's
@@ -42,6 +42,7 @@ CROWDED: Final = 3  # involuntary switches since the last look
 GUEST_PAUSES: Final = 2000  # about 70 us
 GUEST_PAUSES_CROWDED: Final = 100
 GUEST_YIELDS: Final = 100  # about 30 us when there is nobody to yield to
+BESIDE: Final = 3  # processors for guest, service and whom they serve: then ours is nobody's loss
 FEW_PROCESSORS: Final = 8  # with more, the host always finds one beside ours
 SURE: Final = 2  # bursts in a row that say the same
 _POLLFD: Final = struct.Struct("<ihh")
@@ -157,17 +158,18 @@ class MainLoop:
             if self._pollfds[_OUTSIDE_REVENTS] != b"\0":  # before a spin that waits for guests
                 outside.dispatch()
                 heard = HEARD
-            self._slept(slept, heard == HEARD)
+            self._slept(slept, heard == HEARD, heard > 0)
             if self._pollfds[_LISTENER_REVENTS] != b"\0":
                 platform.serve_strangers()
             self._take_signals()
         outside.run_deferred()
 
-    def _slept(self, nanoseconds: int, heard: bool) -> None:
-        """A sleep is over, by something from outside or not: how long is the next look before one?"""
+    def _slept(self, nanoseconds: int, news: bool, lately: bool) -> None:
+        """A sleep is over, by `news` from outside or not; whether there was any `lately`. How long is the next look?"""
         if nanoseconds <= SPIN_NS:
-            self._spin = min(self._spin * 2, SPIN_NS)
-        elif heard:
+            if not lately:  # else it may have been short because it let a guest have our processor
+                self._spin = min(self._spin * 2, SPIN_NS)
+        elif news and self._beside < BESIDE:
             self._spin = max(self._spin // 2, LEAST_SPIN_NS)
 
     def _take_signals(self) -> None:

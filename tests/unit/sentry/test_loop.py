@@ -105,8 +105,8 @@ class Sleeps:
 
     DOORBELL, LISTENER, OUTSIDE, SIGNALS = range(4)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]]) -> None:
-        self.made, platform = make(2)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]], processors: int = 2) -> None:
+        self.made, platform = make(processors)
         self.log: list[list[str]] = []
         self.spins: list[int] = []
         self.now = 0
@@ -174,10 +174,15 @@ def test_long_waits_for_the_outside_shorten_the_look_before_a_sleep(monkeypatch:
     assert max(ran.spins[-4:]) == loop.LEAST_SPIN_NS
 
 
-def test_short_sleeps_make_it_longer_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_sleeps_make_it_longer_when_nothing_comes_from_outside_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = [(10**6, {Sleeps.OUTSIDE})] * 5
-    short = [(loop.SPIN_NS, {Sleeps.DOORBELL})] * 5
-    ran = Sleeps(monkeypatch, *waits, *short)
+    short = (loop.SPIN_NS, {Sleeps.DOORBELL})
+    assert Sleeps(monkeypatch, *waits, *[short] * (loop.HEARD - 1)).made._spin == loop.LEAST_SPIN_NS
+    assert Sleeps(monkeypatch, *waits, *[short] * (loop.HEARD + 5)).made._spin == loop.SPIN_NS
+
+
+def test_where_there_are_processors_enough_it_stays_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.OUTSIDE})] * 5, processors=4)
     assert ran.made._spin == loop.SPIN_NS
 
 
