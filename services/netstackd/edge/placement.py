@@ -5,10 +5,12 @@ large frame of the same connection had, but for the fields that change from segm
 this segment (transport/tcp/placed.py), the frame is read with its headers into a scratch buffer and its payload into
 the ring that the connection's user reads from: no buffer of its own, no second copy, no way through the stack. Segments
 that follow each other with the same acknowledgement are one to TCP, as Linux's GRO makes them. Anything else goes
-through the stack, which is right in every case, and is what the next frame is compared with.
+through the stack, which is right in every case, and is what the next frame is compared with. In the other direction,
+acknowledgements that came together are thinned.
 
     add, remove     connections that have such a place, by the stream that owns it
     learn           the link has received a large frame the usual way
+    thin            of acknowledgements in a row that say more and more of the same, the last one
     ready           whether to look at the next frame: one of a known connection is expected, and nobody else wants to
                     see frames (captures, packet sockets, filters)
     receive         read what is expected, many segments in a row, and tell TCP of them once
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
     from services.netstackd.edge.loop import Loop
     from services.netstackd.network.interface import Interface
     from services.netstackd.stack import Stack
+    from services.netstackd.storage.packet import Packet
     from services.netstackd.transport.tcp.endpoint import Endpoint
 
 PEEK_BYTES: Final = 10 + 14 + 40 + 20 + 12  # the longest headers that are known here
 BATCH_BYTES: Final = 1 << 20  # at once, before others are served
+MAX_PURE_ACK: Final = 14 + 40 + 32 + 1
 MIN_PAYLOAD: Final = 4096  # what is shorter is not worth a look ahead
 
 _LOOK: Final = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT
@@ -56,6 +60,44 @@ _CE: Final = 3
 
 _IP_RECEIVES: Final = {4: COUNTER["IpInReceives"], 6: COUNTER["Ip6InReceives"]}
 _IP_DELIVERS: Final = {4: COUNTER["IpInDelivers"], 6: COUNTER["Ip6InDelivers"]}
+
+
+def _ack_mask(size: int, l4: int) -> int:
+    """What pure acknowledgements of a connection have in common, as _Flow.learn has it for a frame without the virtio
+    header, of which the headers end at `size`."""
+    mask = bytearray(b"\xff" * size)
+    if l4 == 34:
+        mask[18:20] = mask[24:26] = bytes(2)  # identification and checksum
+    mask[l4 + 8 : l4 + 12] = bytes(4)  # acknowledgement number
+    mask[l4 + 14 : l4 + 18] = bytes(4)  # window and checksum
+    if size > l4 + 20:
+        mask[l4 + 24 :] = bytes(8)  # timestamps
+    return int.from_bytes(mask, "big")
+
+
+_ACK_MASKS: Final = {(l4, size): _ack_mask(l4 + size, l4) for l4 in (34, 54) for size in (20, 32)}
+
+
+def _pure_ack(head: bytes | bytearray) -> tuple[int, int]:
+    """(what it has in common with others of its connection, acknowledgement number) of a frame of at least 54 bytes
+    that is a segment with an acknowledgement alone; (0, 0) for any other."""
+    kind = head[12:14]
+    if kind == b"\x08\x00" and head[14] == 0x45 and head[23] == PROTO_TCP:
+        l4, length = 34, (head[16] << 8 | head[17]) - 20
+    elif kind == b"\x86\xdd" and head[20] == PROTO_TCP and len(head) >= 74:
+        l4, length = 54, head[18] << 8 | head[19]
+    else:
+        return 0, 0
+    mask = _ACK_MASKS.get((l4, length))
+    if (
+        mask is None
+        or len(head) < l4 + length
+        or head[l4 + 12] != length << 2
+        or head[l4 + 13] != _ACK
+        or (length == 32 and head[l4 + 20 : l4 + 24] != _TIMESTAMP)
+    ):
+        return 0, 0
+    return int.from_bytes(head[: l4 + length], "big") & mask, _LONG.unpack_from(head, l4 + 8)[0]
 
 
 class Reader(Protocol):
@@ -179,24 +221,58 @@ class Placement:
 
     # -- frames --
 
+    def _watched(self, version: int) -> bool:
+        """Whether somebody wants to see packets on their way to their socket."""
+        stack = self._stack
+        hooks = stack.hooks
+        return bool(
+            hooks.prerouting is not None
+            or hooks.input is not None
+            or stack.taps
+            or stack.raw.sockets[version]
+            or stack.tcp.guards_ttl
+            or self._iface in self._loop.captures
+        )
+
+    def thin(self, packets: list[Packet]) -> list[Packet]:
+        """Of pure acknowledgements of one connection that came together, each of more than the one before, only the
+        last: it says all that the others do (as Linux's tcp_add_backlog has it). Those that repeat an acknowledgement,
+        or carry SACK blocks, stay, as they tell of losses."""
+        kept: list[Packet] = []
+        name = last_ack = 0
+        for packet in packets:
+            head, before, ack_before = packet.head, name, last_ack
+            name = 0
+            if 54 <= packet.end < MAX_PURE_ACK and packet.csum:
+                name, last_ack = _pure_ack(head)
+            if (
+                name
+                and name == before
+                and 0 < (last_ack - ack_before) & MASK < 0x80000000
+                and self._is_known(head)
+                and not self._watched(4 if head[12] == 8 else 6)
+            ):
+                kept[-1] = packet
+            else:
+                kept.append(packet)
+        return kept
+
+    def _is_known(self, head: bytes | bytearray) -> bool:
+        """Whether a frame is of a connection that was added."""
+        return bytes(head[26:38] if head[12] == 8 else head[22:58]) in self._flows
+
     def ready(self) -> bool:
         """See the module docstring."""
         flow = self._expected
         if flow is None:
             return False
-        stack, iface = self._stack, self._iface
-        hooks = stack.hooks
+        iface = self._iface
         way = (iface.input_cache4 if flow.version == 4 else iface.input_cache6).get(flow.key)
         return (
             way is not None
             and way.kind == LOCAL
             and iface.up
-            and hooks.prerouting is None
-            and hooks.input is None
-            and not stack.taps
-            and not stack.raw.sockets[flow.version]
-            and not stack.tcp.guards_ttl
-            and iface not in self._loop.captures
+            and not self._watched(flow.version)
             and placed.is_plain(flow.endpoint)
         )
 

@@ -53,6 +53,7 @@ class Placement(Protocol):
     def ready(self) -> bool: ...
     def receive(self, sock: socket.socket, now: int) -> bool: ...
     def learn(self, vnet: bytearray, frame: bytes | bytearray) -> None: ...
+    def thin(self, packets: list[Packet]) -> list[Packet]: ...
 
 
 class PacketLink(VnetLink):
@@ -73,9 +74,11 @@ class PacketLink(VnetLink):
         if placement.ready() and self._place(placement, now):
             return []
         received = super().receive(limit, now)
-        if received and received[-1].end > COPY_BYTES:
+        if not received:
+            return received
+        if received[-1].end > COPY_BYTES:
             placement.learn(self._reads[0], received[-1].head)
-        return received
+        return placement.thin(received) if len(received) > 1 else received
 
     def _place(self, placement: Placement, now: int) -> bool:
         """True: there are no frames behind those that were placed."""

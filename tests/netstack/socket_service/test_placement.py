@@ -17,7 +17,7 @@ from services.netstackd.edge.placement import Placement
 from services.netstackd.links.base import ALL_OFFLOADS, VNET_BYTES
 from services.netstackd.links.packet_socket import PacketLink
 from services.netstackd.namespaces import LinkRow, Namespace
-from services.netstackd.storage.packet import Packet
+from services.netstackd.storage.packet import CSUM_NONE, CSUM_VALID, Packet
 from tests.netstack.socket_service.client import World, address
 from tests.netstack.socket_service.test_rings import Ringed
 
@@ -246,6 +246,66 @@ def test_a_reader_that_is_slow_closes_the_window_and_loses_nothing(cable: Make) 
     data = data_of(3_000_000)
     assert it.send(data, slow=40) == data
     assert sum(it.placed)
+
+
+# --- acknowledgements in a row ---
+
+
+def frame_of(
+    it: Cable, number: int, *, flags: int = 0x10, options: bytes = b"", data: bytes = b"", port: int = 0
+) -> Packet:
+    """A segment of the connection that acknowledges `number`; port: what to change its source port by."""
+    (key,) = it.placement._flows
+    version = 4 if len(key) == 12 else 6
+    addresses, source, target = key[:-4], int.from_bytes(key[-4:-2], "big"), key[-2:]
+    tcp = struct.pack("!H2sIIBBHHH", source ^ port, target, 77, number, 80 + len(options) * 4, flags, 1000, 0, 0)
+    tcp += options + data
+    if version == 4:
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), number & 0xFFFF, 0x4000, 64, 6, number & 0xFF)
+    else:
+        ip = struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64)
+    head = bytes(12) + (b"\x08\x00" if version == 4 else b"\x86\xdd") + ip + addresses + tcp
+    packet = Packet(bytearray(head), len(head))
+    packet.csum = CSUM_VALID
+    return packet
+
+
+def stamp(value: int) -> bytes:
+    return b"\x01\x01\x08\x0a" + struct.pack("!II", value, 5)
+
+
+@pytest.mark.parametrize("family", HOSTS)
+def test_of_acknowledgements_in_a_row_the_last_is_enough(cable: Make, family: int) -> None:
+    it = cable(family)
+    for options in (lambda _: b"", stamp):
+        row = [frame_of(it, number, options=options(number)) for number in (0xFFFFFFF0, 0, 5000, 9000)]
+        assert it.placement.thin(row) == row[3:], "the second is more than the first: numbers go round"
+
+
+def test_acknowledgements_that_tell_something_else_stay(cable: Make) -> None:
+    it = cable()
+    sack = b"\x01\x01\x05\x0a" + bytes(8)
+    one, two = frame_of(it, 1000), frame_of(it, 2000)
+    for row in (
+        [one, frame_of(it, 1000)],  # a duplicate
+        [two, one],  # an old one
+        [one, frame_of(it, 2000, options=sack), frame_of(it, 3000, options=sack)],
+        [frame_of(it, 1000, data=b"data"), frame_of(it, 2000, data=b"more")],
+        [frame_of(it, 1000, flags=0x11), frame_of(it, 2000, flags=0x11)],  # FIN
+        [frame_of(it, 1000, flags=0x50), frame_of(it, 2000, flags=0x50)],  # ECE
+        [frame_of(it, 1000, port=1), frame_of(it, 2000, port=1)],  # of a connection that is not known here
+        [one, frame_of(it, 1500, port=1), two],
+        [frame_of(it, 1000, options=stamp(1)), two],
+    ):
+        assert it.placement.thin(list(row)) == row
+    unvouched = [frame_of(it, 1000), frame_of(it, 2000)]
+    unvouched[1].csum = CSUM_NONE
+    assert it.placement.thin(list(unvouched)) == unvouched
+    iface = next(each for each in it.stack.interfaces.values() if each.name == "wire")
+    it.world.router.loop.captures[iface] = []
+    assert it.placement.thin([one, two]) == [one, two]
+    del it.world.router.loop.captures[iface]
+    assert it.placement.thin([one, two]) == [two]
 
 
 def test_who_wants_to_see_frames_sees_all(cable: Make) -> None:

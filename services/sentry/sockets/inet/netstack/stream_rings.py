@@ -29,9 +29,9 @@ __all__ = ["BUSY_BYTES", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "T
 #: So much passes by the host socket before rings are worth their making.
 BUSY_BYTES: Final = 131_072
 #: What comes is also the window: large enough that the sender, the service and the guest each have some segments to
-#: work on while the others do. What goes is held until it is acknowledged: small enough to stay in a processor's cache.
+#: work on while the others do. What goes is held until it is acknowledged, and half of it is written at a time.
 RX_BYTES: Final = 1 << 21
-TX_BYTES: Final = 1 << 19
+TX_BYTES: Final = 1 << 20
 _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 MAPPING_BYTES: Final = mapping_bytes(RX_BYTES, TX_BYTES)
