@@ -242,8 +242,45 @@ class Unpacker:
         return self._take(size).decode("utf-8", "surrogateescape")
 
     def _array(self, count: int, depth: int) -> list[Any]:
+        """What messages are full of, small numbers and bytes, texts and numbers, is read here; the rest by `_value`."""
         self._check_count(count)
-        return [self._value(depth + 1) for _ in range(count)]
+        if count and depth >= MAX_DEPTH:
+            raise ProtocolViolation("message: nested too deeply")
+        data, limit = self._data, self._limit
+        end = len(data)
+        at = self._at
+        made: list[Any] = []
+        for _ in range(count):
+            if at >= end:
+                raise _Short
+            tag = data[at]
+            at += 1
+            if tag < 0x80:
+                made.append(tag)
+            elif 0xA0 <= tag < 0xC0 and tag & 31 <= limit:
+                stop = at + (tag & 31)
+                if stop > end:
+                    raise _Short
+                made.append(data[at:stop].decode("utf-8", "surrogateescape"))
+                at = stop
+            elif 0xCC <= tag <= 0xCF:
+                stop = at + (1 << (tag - 0xCC))
+                if stop > end:
+                    raise _Short
+                made.append(int.from_bytes(data[at:stop], "big"))
+                at = stop
+            elif tag == 0xC4 and at < end and data[at] <= limit:
+                stop = at + 1 + data[at]
+                if stop > end:
+                    raise _Short
+                made.append(bytes(data[at + 1 : stop]))
+                at = stop
+            else:
+                self._at = at - 1
+                made.append(self._value(depth + 1))
+                at = self._at
+        self._at = at
+        return made
 
     def _map(self, count: int, depth: int) -> dict[Any, Any]:
         self._check_count(count * 2)

@@ -19,7 +19,7 @@ from protocol.control.messages import (
     request_with_fds,
     response,
 )
-from protocol.control.msgpack_subset import FD_EXT, Fd, Unpacker, pack, pack_with_fds
+from protocol.control.msgpack_subset import FD_EXT, MAX_DEPTH, Fd, Unpacker, pack, pack_with_fds
 from protocol.errors import ProtocolViolation
 from protocol.rpc import codec
 
@@ -65,6 +65,45 @@ def test_bytes_one_by_one_and_trailing_data() -> None:
     frames = request(1, "signal", 15, False) + notification("ready")
     assert unpack_all(frames, 1) == [[0, 1, "signal", [15, False]], [2, "ready", []]]
     assert unpack_all(frames + b"\x93") == unpack_all(frames)
+
+
+ITEMS = [0, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**64 - 1, -1, -128, -(2**63), None, True]
+ITEMS += [
+    "",
+    "a",
+    "x" * 31,
+    "y" * 32,
+    "\u00e9" * 15,
+    b"",
+    b"z",
+    b"w" * 255,
+    b"v" * 256,
+    [],
+    [1, ["b", b"c"]],
+    {"k": [7]},
+]
+
+
+@pytest.mark.parametrize("item", [*ITEMS, ITEMS], ids=lambda item: repr(item)[:20])
+def test_an_array_that_is_cut_anywhere_is_not_there_yet(item: Any) -> None:
+    data = pack([5, item, "end"])
+    for cut in range(len(data)):
+        unpacker = Unpacker()
+        unpacker.feed(data[:cut])
+        assert unpacker.next_untrusted() is Unpacker.NOTHING
+        unpacker.feed(data[cut:] + b"\x07")
+        assert unpacker.next_untrusted() == [5, item, "end"]
+        assert unpacker.next_untrusted() == 7
+
+
+@pytest.mark.parametrize("data", [b"\x91\xb0" + bytes(16), b"\x91\xc4\x10" + bytes(16)])
+def test_no_item_of_an_array_is_larger_than_the_limit(data: bytes) -> None:
+    fits, refuses = Unpacker(limit=16), Unpacker(limit=15)
+    fits.feed(data)
+    assert len(fits.next_untrusted()[0]) == 16
+    refuses.feed(data)
+    with pytest.raises(ProtocolViolation):
+        refuses.next_untrusted()
 
 
 @pytest.mark.parametrize(
@@ -125,6 +164,11 @@ def test_more_descriptors_than_messages_may_name_are_refused() -> None:
 def test_deep_nesting_and_endless_messages_are_refused() -> None:
     with pytest.raises(ProtocolViolation):
         unpack_all(b"\x91" * 100)
+    deepest = b"\x91" * (MAX_DEPTH - 1) + b"\x91\x00"
+    assert len(unpack_all(deepest)) == 1
+    assert unpack_all(b"\x91" * MAX_DEPTH + b"\x90") != []
+    with pytest.raises(ProtocolViolation):
+        unpack_all(b"\x91" + deepest)
     unpacker = Unpacker(limit=100)
     unpacker.feed(b"\xdc\x00\x64" + b"\xc4\x10" + bytes(90))
     with pytest.raises(ProtocolViolation):
