@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from platforms._host import lib
 from platforms.base import Op
 from platforms.systrap import layout
+from platforms.systrap.change_log import ChangeLog
 from platforms.systrap.file_rows import FileRows
 from platforms.systrap.filter import is_direct
 from platforms.systrap.map_log import MapLog
@@ -126,6 +127,7 @@ class SystrapContext:
         "_position",
         "_regs",
         "_repeated",
+        "_told_i",
         "args",
         "at",
         "awaiting",
@@ -177,6 +179,7 @@ class SystrapContext:
         self._op_count_i = (self.at + layout.OP_COUNT) // 4
         self._drop_i = (self.at + layout.DROP) // 4
         self.result_i = (self.at + layout.RESULT) // 8
+        self._told_i = (self.at + layout.TOLD) // 4
         self.copy_at = self.at + layout.COPY_RESULT
         self.mask_i = (self.at + layout.MASK) // 8
         self.xstate_size_i = (self.at + layout.XSTATE_SIZE) // 8
@@ -232,7 +235,8 @@ class SystrapContext:
         u64 = self.u64
         u64[(self.at + layout.PUBLISHED) // 8] = 0
         u64[self.mask_i] = 0
-        self.platform.u32[self._flags_i] = 0
+        u32 = self.platform.u32
+        u32[self._flags_i] = u32[self._told_i] = u32[self._told_i + 1] = 0
 
     # --- registers ---
     def has_frame(self) -> bool:
@@ -557,6 +561,7 @@ class SystrapContext:
     def _let_go(self) -> None:
         """The file that stayed is closed by the stub before it does what it is told next."""
         self.platform.u32[self._drop_i] = self.kept
+        self.u64[(self.space.header_offset + layout.WINDOW_HIGH) // 8] = 0  # nothing can be mapped of it any more
         self.space.give_numbers([self.kept])
         self.kept = 0
 
@@ -777,6 +782,28 @@ class SystrapContext:
     def map_log(self) -> MapLog | None:
         """Where the stub of this address space notes what it maps by itself."""
         return MapLog(self.platform.arena, self.space.header_offset)
+
+    def change_log(self) -> ChangeLog | None:
+        """Where the stub of this address space notes how it changed mappings for calls that trapped."""
+        return ChangeLog(self.platform.arena, self.space.header_offset)
+
+    def let_tell(self, traps: int | None = None) -> bool:
+        """Let the stub of this thread, which must be held, take by itself what only matters later (`told`: so far
+        nothing), and answer `traps` calls that trap (None: as many as were left). False: it does not.
+        """
+        u32 = self.platform.u32
+        u32[self._told_i] = layout.TOLD_ALLOWED
+        if traps is not None:
+            u32[self._told_i + 1] = traps
+        return True
+
+    def told(self) -> tuple[int | None, int | None]:
+        """What set_robust_list(2) and set_tid_address(2) said since `let_tell`, None: nothing."""
+        told = self.platform.u32[self._told_i]
+        return (
+            self.u64[(self.at + layout.ROBUST_LIST) // 8] if told & layout.TOLD_ROBUST else None,
+            self.u64[(self.at + layout.CLEAR_TID) // 8] if told & layout.TOLD_TID else None,
+        )
 
     def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         """Let the stub of this thread, which must be held, change its signal mask; `traps`: also where a call traps.

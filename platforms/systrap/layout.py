@@ -93,6 +93,34 @@ RING_HEAD: Final = 64  # u64,
 RING_CONSUMER_WAITS: Final = 128  # u32, how much must be in it for the consumer to be told; 0: it does not wait
 RING_PRODUCER_WAITS: Final = 192  # u32, how much of it must be free for the producer to be told; 0: it does not wait
 
+# --- changes of mappings by calls that trapped (stub/trapped.c), in the header: what is allowed, and what was done ---
+CHANGES: Final = 0x3000
+CHANGES_OPEN: Final = CHANGES  # u64, 0: ask
+CHANGES_COUNT: Final = CHANGES + 8  # u64, how many entries there are
+# The window: what was mapped last of a file that is still handed in, and what may be mapped over it
+WINDOW_LOW: Final = CHANGES + 16  # u64, from here
+WINDOW_HIGH: Final = CHANGES + 24  # u64, to here; 0: nothing. Anonymous memory, or of the file
+WINDOW_FD: Final = CHANGES + 32  # u64, that is the guest's descriptor
+WINDOW_NUMBER: Final = CHANGES + 40  # u64, and was handed in as this one,
+WINDOW_BASE: Final = CHANGES + 48  # u64, where byte 0 lies there,
+WINDOW_PROT: Final = CHANGES + 56  # u64, at most so
+# The gap: where new anonymous memory goes, from its upper end on
+GAP_LOW: Final = CHANGES + 64  # u64
+GAP_HIGH: Final = CHANGES + 72  # u64, what is left of it ends here; 0: ask
+GAP_LEAST: Final = CHANGES + 80  # u64, shorter mappings are asked for: they might fit into a hole above
+BREAK: Final = CHANGES + 88  # u64, the program break, 0: ask
+REMOVABLE: Final = CHANGES + 0x60  # 2 * u64 each, from where to where: mappings that may be unmapped whole
+REMOVABLE_COUNT: Final = 2
+CHANGE_ENTRIES: Final = CHANGES + 0x80  # 4 * u64 each: address, length, protection and kind, offset in the file
+CHANGE_SIZE: Final = 32
+CHANGES_MOST: Final = 96
+CHANGE_KIND_SHIFT: Final = 32
+CHANGE_PROTECTION: Final = 1  # kinds: mprotect that takes write permission away, as far as all is mapped,
+CHANGE_ANONYMOUS: Final = 2  # in the window private memory,
+CHANGE_FILE: Final = 3  # or a private mapping of the file;
+CHANGE_NEW: Final = 4  # private memory in the gap;
+CHANGE_REMOVED: Final = 5  # and munmap
+
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
 
@@ -152,6 +180,14 @@ SAVED_RSP: Final = 0x130  # u64, guest stack pointer while a patched call runs o
 RETURN: Final = 0x138  # u64, where the patched call site goes on
 FILE_TABLE: Final = 0x150  # u64, guest address of FILE_ROWS if this thread may use them, else 0
 PUBLISHED: Final = 0x158  # u64, guest address of this thread's entry in the header, 0: none
+# What the thread told its stub for later (stub/trapped.c): TOLD_ALLOWED says that it may,
+TOLD: Final = 0x160  # u32, the others that it did
+TOLD_ALLOWED: Final = 1
+TOLD_ROBUST: Final = 2  # set_robust_list(2)
+TOLD_TID: Final = 4  # set_tid_address(2)
+TRAPS_LEFT: Final = 0x164  # u32, how many calls that trap the stub may still answer by itself
+ROBUST_LIST: Final = 0x168  # u64
+CLEAR_TID: Final = 0x170  # u64
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32

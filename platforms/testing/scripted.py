@@ -310,6 +310,13 @@ class ScriptedContext:
     def map_log(self) -> None:
         """Nor map by itself."""
 
+    def change_log(self) -> None:
+        """Nor change what is mapped."""
+
+    def let_tell(self, traps: int | None = None) -> bool:
+        """Nor be told anything."""
+        return False
+
     def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         """Nor change a mask."""
         return False

@@ -7,29 +7,22 @@
  *
  * Read entry.S first (where control enters), then layout.py (the slot), then systrap_platform.py (the other side).
  */
-#include "layout.h"
+#include "stub.h"
 
-typedef unsigned int u32;
-typedef unsigned long u64;
-typedef long i64;
-
-#define SLOT32(slot, off) (*(volatile u32 *)((slot) + (off)))
-#define SLOT64(slot, off) (*(volatile u64 *)((slot) + (off)))
 #define GLOBAL32(off) (*(volatile u32 *)(STUB_BASE + GLOBAL + (off)))
 
 /* System-call instructions, each at a labelled address (entry.S). */
 extern i64 stub_futex_wait(volatile u32 *word, u32 expected);
 extern i64 stub_ring(void);
 extern i64 stub_yield(void);
-extern i64 stub_op(const volatile u64 *op);
 extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
+extern int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs); /* trapped.c */
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 extern void stub_recycle(void) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
-enum { G_RAX = 13, G_RCX = 14, G_RIP = 16, G_EFL = 17, GREGS = 23 };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
 enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15 };
 #define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
@@ -275,6 +268,8 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
   } else if (signo == 31 && info->nr_low == NR_SIGRETURN && info->arch == ARCH && SLOT64(slot, MASK) & MASK_SHARED) {
     gregs[G_RCX] = rip;
     gregs[G_RIP] = (u64)stub_local_sigreturn;
+    return;
+  } else if (signo == 31 && info->arch == ARCH && SLOT32(slot, TRAPS_LEFT) && stub_trapped(slot, info->nr_low, gregs)) {
     return;
   } else if (signo == 31) {
     kind = SYSCALL;

@@ -307,6 +307,8 @@ class Dispatcher:
                 park(task, outcome)
             elif outcome is not NO_RETURN or not task.exiting:
                 self._complete(task, outcome)
+            if kept and mm.changes is not None:
+                mm.changes.end_window()
 
         return serve
 

@@ -19,7 +19,7 @@ from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import for_exec
 from services.sentry.kernel.exits import begin_exec, complete_exec, complete_vfork, exit_group, kill_other_threads
-from services.sentry.kernel.guest_ops import publish
+from services.sentry.kernel.guest_ops import let_start, publish
 from services.sentry.kernel.waiter import NO_RETURN, Complete, NoReturn, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
 from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, Record, page_up
@@ -272,10 +272,14 @@ class _Loader:
         self._add(image, program.file, self.bias)
         self.entry = self.bias + image.entry
         self.interpreter_base = 0
+        self.lowest = (0, 0)
         if program.interpreter is not None and program.interpreter_file is not None:
             self.interpreter_base = _place(mm, program.interpreter)
             self._add(program.interpreter, program.interpreter_file, self.interpreter_base)
             self.entry = self.interpreter_base + program.interpreter.entry
+            if not program.interpreter.fixed:
+                low = self.interpreter_base + program.interpreter.low
+                self.lowest = low, low + PAGE
         mm.brk_start = mm.brk = self.bias + image.high + _pages(entropy >> 60, 13)
         self._step(0)
         if not self.failed:
@@ -334,6 +338,7 @@ class _Loader:
             begin_exec(task)
         task.mm = mm
         task.keep_mask()
+        task.keep_told()
         task.context = context
         context.owner = task
         assert program.cred is not None
@@ -342,6 +347,7 @@ class _Loader:
         complete_exec(task, program.cred, comm, secure=program.secure, readable=readable)
         task.group.exec_path = program.path
         publish(task)
+        let_start(task, self.lowest)
         context.enter_program(self.entry, stack.sp)
 
         def leave() -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from services.sentry.errors import LinuxError
 from services.sentry.kernel import published_files
 from services.sentry.kernel.waiter import Outcome, StubOp
+from services.sentry.mm.local_changes import LocalChanges
 from services.sentry.mm.local_maps import LocalMaps
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Complete
 
-__all__ = ["publish", "start_child"]
+__all__ = ["let_start", "publish", "start_child"]
+
+# How many calls of a new program its stub may answer though they trap. Only those that come to us are counted, so that
+# their sites are patched; a dynamic linker makes half a dozen such for each library.
+_START_TRAPS: Final = 64
 
 
 def publish(task: Task) -> None:
@@ -35,6 +40,22 @@ def publish(task: Task) -> None:
             mm.local_maps = LocalMaps(mm, log)
     context.publish(group.pid, task.tid, group.parent.pid if group.parent is not None else 0)
     published_files.admit(task)
+
+
+def let_start(task: Task, lowest: tuple[int, int]) -> None:
+    """A new program is about to run in `task`, alone: what its start does again and again is its stub's.
+
+    `lowest`: start and end of what lies lowest of all that was placed from above; an empty range: there is nothing.
+    """
+    task.let_tell(_START_TRAPS)
+    if not task.kernel.tracing:
+        context: Any = task.context
+        log = context.change_log()
+        if log is not None:
+            changes = LocalChanges(task.mm, context, log)
+            start, end = lowest
+            if start < end:
+                changes.open_gap(start, end, task.group.rlimits)
 
 
 def start_child(
@@ -81,6 +102,7 @@ def _let_go(child: Task) -> None:
     """All is told: the child goes to the guest."""
     publish(child)
     child.share_mask()
+    child.let_tell()
     context: Any = child.context
     memory = child.mm
     data = memory.pending if memory.trapped is context else None  # what its own copy of the memory is to hold

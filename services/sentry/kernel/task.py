@@ -104,7 +104,6 @@ class Task(WaitEntry):
         "altstack_flags",
         "altstack_size",
         "altstack_sp",
-        "clear_child_tid",
         "comm",
         "context",
         "cred",
@@ -133,13 +132,15 @@ class Task(WaitEntry):
         "queued",
         "read_wait",
         "restart_call",
-        "robust_list",
         "saved_mask",
         "sched_policy",
         "sched_priority",
         "sched_reset_on_fork",
+        "_clear_child_tid",
+        "_robust_list",
         "_signal_mask",
         "_mask_with",
+        "_told_to",
         "signal_pending",
         "start_time_ns",
         "state",
@@ -211,8 +212,9 @@ class Task(WaitEntry):
         self.exit_code = 0  # wait status of this thread
         self.state = "R"
         self.start_time_ns = kernel.clock.monotonic_ns()
-        self.clear_child_tid = 0
-        self.robust_list = 0
+        self._clear_child_tid = 0
+        self._robust_list = 0
+        self._told_to: Any = None  # the context whose stub may have been told others
         # Attributes.
         self.comm = b""
         self.no_new_privs = False
@@ -269,6 +271,58 @@ class Task(WaitEntry):
         context: Any = self.context  # None at its end
         return self.past_cpu_ns + (context.cpu_time_ns() if context is not None else 0)
 
+    # --- what its stub may be told (set_robust_list(2), set_tid_address(2)), for it only matters later ---
+    def let_tell(self, traps: int = 0) -> None:
+        """From now on the stub may be told, and answer `traps` calls that trap. The thread must be held, and has a
+        context of its own for the first time.
+        """
+        context: Any = self.context
+        if not self.kernel.tracing and context.let_tell(traps):
+            self._told_to = context
+
+    def _ask_stub(self) -> None:
+        context = self._told_to
+        if context is not None and not context.dead:
+            robust, tid = context.told()
+            if robust is not None:
+                self._robust_list = robust
+            if tid is not None:
+                self._clear_child_tid = tid
+
+    def keep_told(self) -> None:
+        """The context is to be given up: what its stub was told stays the task's."""
+        self._ask_stub()
+        self._told_to = None
+
+    def _tell_stub(self) -> None:
+        """What the stub was told before no longer counts. The thread must be held."""
+        self._ask_stub()
+        context = self._told_to
+        if context is not None and not context.dead:
+            context.let_tell()
+
+    @property
+    def robust_list(self) -> int:
+        """Address of the list head, 0: none."""
+        self._ask_stub()
+        return self._robust_list
+
+    @robust_list.setter
+    def robust_list(self, head: int) -> None:
+        self._tell_stub()
+        self._robust_list = head
+
+    @property
+    def clear_child_tid(self) -> int:
+        """Address of the word that is cleared when the task ends, 0: none."""
+        self._ask_stub()
+        return self._clear_child_tid
+
+    @clear_child_tid.setter
+    def clear_child_tid(self, addr: int) -> None:
+        self._tell_stub()
+        self._clear_child_tid = addr
+
     # --- masks ---
     @property
     def signal_mask(self) -> int:
@@ -298,7 +352,7 @@ class Task(WaitEntry):
 
     def leave_context(self) -> None:
         """The task ended. Its context may be another's from now on, and that one's mask is not ours."""
-        self._mask_with = None
+        self._mask_with = self._told_to = None
         self.context = None  # type: ignore[assignment]
 
     def share_mask(self) -> None:

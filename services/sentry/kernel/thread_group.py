@@ -139,7 +139,8 @@ class ThreadGroup:
 
     def note_maxrss(self, mm: AddressSpace) -> None:
         """A task of this process leaves `mm` for good."""
-        self.maxrss_kib = max(self.maxrss_kib, mm.total_pages * 4)
+        pages = mm.total_pages if mm.changes is None else mm.changes.total_pages()
+        self.maxrss_kib = max(self.maxrss_kib, pages * 4)
 
     def live_task(self) -> Task | None:
         """A thread that is not exiting: the leader if it can be."""

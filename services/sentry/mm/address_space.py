@@ -24,6 +24,7 @@ from services.sentry.mm.user_memory import UserMemory
 from services.sentry.mm.vma_set import Vma, VmaSet
 
 if TYPE_CHECKING:
+    from services.sentry.mm.local_changes import LocalChanges
     from services.sentry.mm.local_maps import LocalMaps
     from services.sentry.vfs.inode import Inode
     from services.sentry.vfs.open_file import Backing, OpenFile
@@ -58,6 +59,7 @@ class AddressSpace(UserMemory):
         "arg_start",
         "auxv",
         "brk",
+        "changes",
         "brk_start",
         "_data_pages",
         "env_end",
@@ -81,6 +83,7 @@ class AddressSpace(UserMemory):
         self.areas_now = VmaSet()  # as far as recorded; `vmas` has more
         self.local_maps: LocalMaps | None = None  # what the stub may map itself, if it is one that does,
         self.granted: LocalMaps | None = None  # and the same while it may, or while its log is not empty
+        self.changes: LocalChanges | None = None  # what the stub of a new program may change by itself
         self.users = 1
         self.brk_start = self.brk = 0
         self.arg_start = self.arg_end = self.env_start = self.env_end = self.stack_start = 0
@@ -94,10 +97,12 @@ class AddressSpace(UserMemory):
         self.patcher = Patches()
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 
-    # --- what is there: the one way to the areas, with what the stub mapped since (local_maps.py) ---
+    # --- what is there: the one way to the areas, with what the stub did since (local_maps.py, local_changes.py) ---
     @property
     def vmas(self) -> VmaSet:
         """The areas."""
+        if self.changes is not None:
+            self.changes.settle()
         if self.granted is not None:
             self.granted.settle()
         return self.areas_now
@@ -105,6 +110,8 @@ class AddressSpace(UserMemory):
     @property
     def total_pages(self) -> int:
         """How many pages are mapped."""
+        if self.changes is not None:
+            self.changes.settle()
         if self.granted is not None:
             self.granted.settle()
         return self._total_pages
@@ -114,8 +121,15 @@ class AddressSpace(UserMemory):
         self._total_pages = value
 
     @property
+    def recorded_pages(self) -> int:
+        """How many of them are recorded."""
+        return self._total_pages
+
+    @property
     def data_pages(self) -> int:
         """How many of them are private and writable."""
+        if self.changes is not None:
+            self.changes.settle()
         if self.granted is not None:
             self.granted.settle()
         return self._data_pages
@@ -133,12 +147,13 @@ class AddressSpace(UserMemory):
     # --- life ---
     def add_user(self) -> None:
         """Another task is to run here."""
-        if self.granted is not None:
-            self.granted.revoke()
+        self.revoke_grant()
         self.users += 1
 
     def revoke_grant(self) -> None:
         """The stub is to ask for mappings again: limits changed, or it is no more alone."""
+        if self.changes is not None:
+            self.changes.revoke()
         if self.granted is not None:
             self.granted.revoke()
 
@@ -185,14 +200,16 @@ class AddressSpace(UserMemory):
             self.executable = None
         if self.space is not None:
             self.space.release()  # first: the host is at it while the rest is done
-        self.granted = self.local_maps = None
+        self.granted = self.local_maps = self.changes = None
         self.areas_now.before_change = None
         self.areas_now.clear()
 
     def _open_window(self, addr: int, count: int) -> bool:
-        granted = self.granted
+        granted, changes = self.granted, self.changes
         if granted is not None:
             granted.catch_up()
+        if changes is not None and changes.is_behind():
+            return False  # rather than to record what nobody has asked for
         areas = self.areas_now.overlapping(addr, addr + count)
         low = high = addr
         for area in areas:
@@ -207,6 +224,9 @@ class AddressSpace(UserMemory):
             return False
         if granted is not None:
             low, high = granted.window(addr, addr + count, low, high)
+        if changes is not None:  # the stub may take it away between two calls: found anew each time
+            self.close_windows()
+            return True
         self.window_low, self.window_high = low, high
         return True
 
@@ -295,6 +315,8 @@ class AddressSpace(UserMemory):
                 max_write = backing.max_prot_write and file.writable
                 if prot & mm_h.PROT_WRITE and not max_write:
                     raise LinuxError(errno.EPERM if file.writable else errno.EACCES)  # sealed, or open for reading
+        if self.changes is not None:
+            self.changes.keep(addr, end)
         private_data = not shared and bool(prot & mm_h.PROT_WRITE)
         self.check_limits((length - replaced) // PAGE, rlimits, private_data)
         op = self.map_op(addr, length, prot, flags, backing, offset)
@@ -432,6 +454,8 @@ class AddressSpace(UserMemory):
         areas = self.vmas.overlapping(addr, end)
         if not areas:
             return 0
+        if self.changes is not None:
+            self.changes.keep(addr, end)
 
         # The range is free when the host has unmapped it: with other threads that must be known first.
         return self._final(context, Op(_NR_MUNMAP, (addr, end - addr, 0, 0, 0, 0)), lambda: self.forget(addr, end))
@@ -458,7 +482,7 @@ class AddressSpace(UserMemory):
         self.close_windows()
 
         def protected() -> None:
-            self._set_protection(addr, end, prot)
+            self.set_protection(addr, end, prot)
 
         if not self.alone():
             return self._final(context, op, protected)
@@ -466,14 +490,14 @@ class AddressSpace(UserMemory):
 
         def failed(results: list[int]) -> Outcome:
             for start, stop, former in before:
-                self._set_protection(start, stop, former)
+                self.set_protection(start, stop, former)
             raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
 
         if self.granted is not None:
             self.granted.revoke()
         return FinalOps([op], 0, failed, beside=protected)
 
-    def _set_protection(self, start: int, end: int, prot: int) -> None:
+    def set_protection(self, start: int, end: int, prot: int) -> None:
         """Note that [start, end), all mapped, has another protection."""
         self.close_windows()
         for area in self.vmas.isolate(start, end):
@@ -483,7 +507,9 @@ class AddressSpace(UserMemory):
         self.vmas.merge_around(start, end)
 
     def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:
-        """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so."""
+        """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so,
+        unless its stub may note changes meanwhile: they would come before.
+        """
 
         def failed(results: list[int]) -> Outcome:
             raise LinuxError(-results[-1] if -4096 < results[-1] < 0 else errno.ENOMEM)
@@ -494,7 +520,7 @@ class AddressSpace(UserMemory):
             settled()
             return 0
 
-        if self.alone():
+        if self.alone() and self.changes is None:
             if self.granted is not None:  # before the change is recorded, the thread runs
                 self.granted.revoke()
             return FinalOps([op], 0, failed, settled)
@@ -579,6 +605,8 @@ class AddressSpace(UserMemory):
             raise LinuxError(errno.ENOMEM)
         if new_length > old_length:
             self.check_limits((new_length - old_length) // PAGE, rlimits, not area.shared)
+        if self.changes is not None:
+            self.changes.keep(target, target + new_length)
         host_flags = 0 if target == addr else _MREMAP_MAYMOVE | _MREMAP_FIXED | (flags & _MREMAP_DONTUNMAP)
         held = (area.end if target == addr else target, target + new_length)
         holding = self.vmas.is_free(*held)

@@ -37,6 +37,8 @@ def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[
 
     False: nothing was started (then is not called). `context` must be held; it carries out the operations.
     """
+    if mm.changes is not None:  # what the stub may unprotect is all the guest's; and the program has started
+        mm.changes.revoke()
     found = find_site(mm, rip, nr)
     if found is None:
         return False

@@ -91,9 +91,18 @@ def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int,
             raise LinuxError(errno.EPERM)
         _check_more_locked(task, size)
     outcome = mm.map(task.context, addr, size, prot, flags, task.group.rlimits, file, offset, name)
+    changes = mm.changes
+    if changes is not None and file is not None and kind == mm_h.MAP_PRIVATE and type(outcome) is FinalOps:
+        may_run = file.path is None or not file.path.mount.flags & 8
+        most = _PROT_ALL if may_run else _PROT_ALL & ~mm_h.PROT_EXEC
+        if task.files.users == 1:  # nobody else can make the descriptor another file's
+            place = addr, addr + size, task.group.rlimits, most, anywhere
+            outcome.beside = changes.open_window(outcome.beside, s32(fd), file, *place)
     if anywhere and mm.fast is not None and mm.users == 1 and is_local(prot, flags) and not mm.locks_new:
         local = mm.local_maps
         if local is not None and type(outcome) is FinalOps:
+            if changes is not None:
+                changes.revoke()  # of two logs nobody would know which came first
             outcome.note()  # the call site is patched: the next ones need not come here
             local.grant(task.context, addr, size, prot, task.group.rlimits)
     return outcome
@@ -122,6 +131,8 @@ def sys_mprotect(task: Task, addr: int, length: int, prot: int) -> Outcome:
 
 def sys_brk(task: Task, addr: int) -> Outcome:
     mm = task.mm
+    if mm.changes is not None:
+        mm.changes.log.forget_break()
     if mm.locks_new and page_up(addr) > page_up(mm.brk):
         try:
             _check_more_locked(task, page_up(addr) - page_up(mm.brk))

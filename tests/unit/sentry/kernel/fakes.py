@@ -30,6 +30,7 @@ class FakeMemory:
         self.auxv = b"auxv"
         self.published = None
         self.local_maps = None
+        self.changes = None
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:
@@ -115,6 +116,13 @@ class FakeContext:
 
     def map_log(self) -> None:
         """Nor map by itself."""
+
+    def change_log(self) -> None:
+        """Nor change what is mapped."""
+
+    def let_tell(self, traps: int | None = None) -> bool:
+        """Nor be told anything."""
+        return False
 
     def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
         """Nor change a mask."""

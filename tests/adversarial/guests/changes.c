@@ -1,0 +1,169 @@
+/* The log of changes that a new program's stub makes for calls that trap: lies in it, forged grants, races with readers.
+ * The grant is a new program's, so each attack executes this program again and runs from its constructor. */
+#include "hostile.h"
+
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
+#define HEAD(off) (*(volatile u64 *)(STUB_BASE + HEADER + (off)))
+#define INNER "INNER_ATTACK"
+
+static void look(void) { /* whatever looks at the areas */
+  char text[4096];
+  int fd = open("/proc/self/maps", O_RDONLY);
+  while (read(fd, text, sizeof text) > 0);
+  close(fd);
+}
+static void note(u64 kind, u64 addr, u64 length, u64 prot, u64 offset) {
+  volatile u64 *entry = &HEAD(CHANGE_ENTRIES + HEAD(CHANGES_COUNT) * CHANGE_SIZE);
+  entry[0] = addr, entry[1] = length, entry[2] = prot | kind << CHANGE_KIND_SHIFT, entry[3] = offset;
+  HEAD(CHANGES_COUNT)++;
+}
+static void *map_file(u64 length) {
+  int fd = open("/proc/self/exe", O_RDONLY);
+  void *at = mmap(0, length, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (at == MAP_FAILED || !HEAD(WINDOW_HIGH)) { dprintf(1, "no window to attack\n"); _exit(4); }
+  return at;
+}
+
+/* --- what no stub can have written: each ends in SIGKILL --- */
+static void too_many(void) { HEAD(CHANGES_COUNT) = 0xffffff; look(); }
+static void entry_on_stub(void) { note(CHANGE_PROTECTION, STUB_BASE, 4096, 1, 0); look(); }
+static void entry_kernel(void) { note(CHANGE_PROTECTION, 0xffffffff80000000, 4096, 1, 0); look(); }
+static void entry_wraps(void) { note(CHANGE_PROTECTION, 0x10000, -0x10000ul, 1, 0); look(); }
+static void entry_gives(void) { note(CHANGE_PROTECTION, (u64)map_file(8192), 4096, 3, 0); look(); }
+static void entry_odd(void) { note(77, 0x10000, 4096, 1, 0); look(); }
+static void entry_outside(void) { note(CHANGE_FILE, (u64)map_file(8192) + 4096, 8192, 1, 0); look(); }
+static void entry_offset(void) { note(CHANGE_FILE, (u64)map_file(8192), 4096, 1, -4096ul); look(); }
+static void entry_new(void) { note(CHANGE_NEW, 0x20000000, 4096, 3, 0); look(); }
+static void entry_removed(void) { note(CHANGE_REMOVED, (u64)map_file(8192), 8192, 0, 0); look(); }
+static void own_window(void) {
+  char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, ANON, -1, 0);
+  HEAD(WINDOW_LOW) = (u64)p, HEAD(WINDOW_PROT) = 7, HEAD(WINDOW_HIGH) = (u64)p + 8192;
+  trap(SYS_mmap, (long)p, 4096, 7, ANON | MAP_FIXED, -1, 0);
+  look();
+}
+static void own_gap(void) {
+  HEAD(GAP_LOW) = 0x10000, HEAD(GAP_LEAST) = 0, HEAD(GAP_HIGH) = 0x20000000;
+  trap(SYS_mmap, 0, 4096, 3, ANON, -1, 0);
+  look();
+}
+static void own_removable(void) {
+  char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, ANON, -1, 0);
+  HEAD(REMOVABLE) = (u64)p, HEAD(REMOVABLE + 8) = (u64)p + 8192;
+  trap(SYS_munmap, (long)p, 8192, 0, 0, 0, 0);
+  look();
+}
+
+/* --- lies that harm nobody, or only who tells them --- */
+static void window_on_stub(void) { /* the stub looks where it is told to map */
+  HEAD(WINDOW_LOW) = 0, HEAD(WINDOW_PROT) = 7, HEAD(WINDOW_HIGH) = -4096ul;
+  HEAD(WINDOW_NUMBER) = ARENA_FD, HEAD(WINDOW_FD) = 9;
+  u64 header = STUB_BASE + HEADER;
+  if (trap(SYS_mmap, header, 4096, 3, MAP_PRIVATE | MAP_FIXED, 9, 0) == header) gained("the arena");
+  if (trap(SYS_mmap, header, 4096, 7, ANON | MAP_FIXED, -1, 0) == header) gained("the stub's place");
+  if (trap(SYS_mmap, STUB_BASE, 4096, 7, ANON | MAP_FIXED, -1, 0) == STUB_BASE) gained("the stub's place");
+  if (!trap(SYS_mprotect, STUB_BASE, 4096, 0, 0, 0, 0)) gained("the stub's protection");
+  HEAD(WINDOW_HIGH) = 0;
+  look();
+}
+static void arena_in_window(void) { /* a number that the filter would ask for goes the long way */
+  char *p = map_file(8192);
+  HEAD(WINDOW_NUMBER) = ARENA_FD;
+  if (trap(SYS_mmap, (long)p, 4096, 1, MAP_PRIVATE | MAP_FIXED, HEAD(WINDOW_FD), 0) != (long)p) _exit(5);
+  if (memcmp(p, "\177ELF", 4)) gained("another file");
+  look();
+}
+static void removed_stub(void) {
+  HEAD(REMOVABLE) = STUB_BASE, HEAD(REMOVABLE + 8) = STUB_BASE + 65536;
+  if (!trap(SYS_munmap, STUB_BASE, 65536, 0, 0, 0, 0)) gained("the stub's place");
+  HEAD(REMOVABLE + 8) = 0;
+  look();
+}
+static void never_done(void) { /* the areas say less than the host has */
+  char *p = mmap(0, 65536, PROT_READ | PROT_WRITE, ANON, -1, 0);
+  note(CHANGE_PROTECTION, (u64)p, 8192, 0, 0);
+  look();
+  p[0] = 1;
+  if (trap(SYS_mprotect, (long)p, 65536, 3, 0, 0, 0)) _exit(5);
+  int fd = open("/proc/self/exe", O_RDONLY);
+  if (read(fd, p, 65536) != 65536 || munmap(p, 65536)) _exit(6);
+}
+static void told_nonsense(void) {
+  u64 slot = slot_address();
+  SLOT32(slot, TOLD) = -1, SLOT64(slot, ROBUST_LIST) = 0xffffffff80000000, SLOT64(slot, CLEAR_TID) = STUB_BASE;
+  SLOT32(slot, TRAPS_LEFT) = -1;
+  HEAD(BREAK) = 12345;
+  for (int k = 0; k < 1000; k++) trap(SYS_set_robust_list, k, 24, 0, 0, 0, 0), trap(SYS_brk, 0, 0, 0, 0, 0, 0);
+  if (!fork()) _exit(0);
+  wait(0);
+}
+static void endless(void) { /* who does nothing but answer itself can be ended */
+  if (!fork()) {
+    u64 slot = slot_address();
+    for (;;) {
+      SLOT32(slot, TRAPS_LEFT) = 9;
+      SLOT32(slot, TOLD) |= TOLD_ALLOWED;
+      trap(SYS_set_robust_list, 0, 24, 0, 0, 0, 0);
+    }
+  }
+  pause_ms(50);
+  kill(-1 * getpgrp(), SIGKILL);
+}
+static void race_reader(void) { /* another process looks while we scribble */
+  pid_t self = getpid();
+  map_file(1 << 16);
+  if (!fork()) {
+    char name[64], text[4096];
+    snprintf(name, sizeof name, "/proc/%d/maps", self);
+    for (int k = 0; k < 300; k++) {
+      int fd = open(name, O_RDONLY);
+      while (read(fd, text, sizeof text) > 0);
+      close(fd);
+    }
+    _exit(0);
+  }
+  u64 start = __builtin_ia32_rdtsc();
+  for (unsigned seed = 1; __builtin_ia32_rdtsc() - start < 1000000000ul;) {
+    seed = seed * 1103515245 + 12345;
+    if (seed & 0x10000) HEAD(CHANGES_COUNT) = seed >> 20 & 7;
+    else HEAD(CHANGE_ENTRIES + 8 * (seed >> 20 & 31)) = (u64)seed << 15;
+  }
+  wait(0);
+}
+
+static const struct attack inner[] = {
+    {"too_many", too_many}, {"entry_on_stub", entry_on_stub}, {"entry_kernel", entry_kernel}, {"entry_wraps", entry_wraps},
+    {"entry_gives", entry_gives}, {"entry_odd", entry_odd}, {"entry_outside", entry_outside}, {"entry_offset", entry_offset},
+    {"entry_new", entry_new}, {"entry_removed", entry_removed}, {"own_window", own_window}, {"own_gap", own_gap},
+    {"own_removable", own_removable}, {"window_on_stub", window_on_stub}, {"arena_in_window", arena_in_window},
+    {"removed_stub", removed_stub}, {"never_done", never_done}, {"told_nonsense", told_nonsense}, {"endless", endless},
+    {"race_reader", race_reader}, {0, 0}};
+
+__attribute__((constructor)) static void begin(void) {
+  const char *name = getenv(INNER);
+  if (!name) return;
+  unsetenv(INNER);
+  if (!HEAD(CHANGES_OPEN) || !SLOT32(slot_address(), TRAPS_LEFT)) { dprintf(1, "no grant to attack\n"); _exit(4); }
+  for (const struct attack *a = inner; a->name; a++)
+    if (!strcmp(a->name, name)) a->run();
+  _exit(0);
+}
+
+static void again(const char *name) {
+  setenv(INNER, name, 1);
+  execl("/proc/self/exe", "changes", NULL);
+  _exit(3);
+}
+#define AGAIN(name) static void again_##name(void) { again(#name); }
+AGAIN(too_many) AGAIN(entry_on_stub) AGAIN(entry_kernel) AGAIN(entry_wraps) AGAIN(entry_gives) AGAIN(entry_odd)
+AGAIN(entry_outside) AGAIN(entry_offset) AGAIN(entry_new) AGAIN(entry_removed) AGAIN(own_window) AGAIN(own_gap)
+AGAIN(own_removable) AGAIN(window_on_stub) AGAIN(arena_in_window) AGAIN(removed_stub) AGAIN(never_done)
+AGAIN(told_nonsense) AGAIN(endless) AGAIN(race_reader)
+
+const struct attack attacks[] = {
+    {"too_many", again_too_many}, {"entry_on_stub", again_entry_on_stub}, {"entry_kernel", again_entry_kernel},
+    {"entry_wraps", again_entry_wraps}, {"entry_gives", again_entry_gives}, {"entry_odd", again_entry_odd},
+    {"entry_outside", again_entry_outside}, {"entry_offset", again_entry_offset}, {"entry_new", again_entry_new},
+    {"entry_removed", again_entry_removed}, {"own_window", again_own_window}, {"own_gap", again_own_gap},
+    {"own_removable", again_own_removable}, {"window_on_stub", again_window_on_stub},
+    {"arena_in_window", again_arena_in_window}, {"removed_stub", again_removed_stub}, {"never_done", again_never_done},
+    {"told_nonsense", again_told_nonsense}, {"endless", again_endless}, {"race_reader", again_race_reader}, {0, 0}};
