@@ -101,7 +101,8 @@ static void run(const struct attack *attack) {
     printf("%s: no fork: %m\n", attack->name);
     exit(67);
   }
-  for (int k = 0; k < 600 && !(done = waitpid(pid, &status, WNOHANG)); k++) pause_ms(10);
+  int most = attack->seconds ? attack->seconds * 100 : 600;
+  for (int k = 0; k < most && !(done = waitpid(pid, &status, WNOHANG)); k++) pause_ms(10);
   if (!done) {
     kill(pid, SIGKILL);
     for (int k = 0; k < 1000 && !(done = waitpid(pid, &status, WNOHANG)); k++) pause_ms(10);

@@ -27,6 +27,7 @@ typedef uint32_t u32;
 struct attack {
   const char *name;
   void (*run)(void); /* returns: harmless so far; the attacker then exits with 0 */
+  int seconds;       /* how long it may take, 0: the usual few */
 };
 extern const struct attack attacks[];
 

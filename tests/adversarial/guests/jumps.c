@@ -226,4 +226,4 @@ const struct attack attacks[] = {
     A(unmap_other_call), A(advise_stub), A(advise_remove), A(advise_other_call),
     A(exit_alone), A(exit_group_there),
     A(exit_thread), A(exit_leader), A(setup_call), A(setup_prctl), A(take_frame), A(sigreturn_other_call),
-    A(every_byte), A(fake_slot), {0, 0}};
+    {"every_byte", every_byte, 100}, A(fake_slot), {0, 0}};
