@@ -11,7 +11,7 @@ ANY = (
     "zeros garbage garbage_then_fork gs_base gs_of_another_thread fork_never fork_child_of_own_making "
     "fork_result_of_others fork_result_of_own"
 ).split()
-RACES = "race_mmap race_clone_child race_ops race_ops_fork race_slot race_clone_flags race_command".split()
+RACES = "race_mmap race_clone_child race_ops race_ops_fork race_slot race_clone_flags race_command race_stop".split()
 FORGED = "kinds kinds_huge_number kinds_odd_number ucontexts".split()
 
 

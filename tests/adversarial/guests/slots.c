@@ -181,6 +181,45 @@ static void gs_of_another_thread(void) {
   for (int n = 0; n < 100; n++) trap(SYS_getppid, 0, 0, 0, 0, 0, 0);
 }
 
+/* Hot call sites beside threads that are said to be stopped and are not: one that never makes a call, one that says it has
+ * posted something, one that says so of the caller. */
+static volatile u64 caller_slot;
+static void *never_calls(void *p) {
+  for (;;) ;
+  return p;
+}
+static void *says_it_posted(void *p) {
+  for (u64 slot = slot_address();; burn(20000)) SLOT32(slot, STATE) = READY;
+  return p;
+}
+static void *speaks_for_the_caller(void *p) {
+  for (;; burn(50000))
+    if (caller_slot) SLOT32(caller_slot, STATE) = READY;
+  return p;
+}
+static void race_stop(void) {
+  static void *(*const others[])(void *) = {never_calls, says_it_posted, speaks_for_the_caller};
+  enum { SITES = 64, SIZE = 8 };
+  unsigned char *code = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  for (int k = 0; k < SITES; k++) memcpy(code + SIZE * k, "\xb8\x66\0\0\0\x0f\x05\xc3", SIZE); /* getuid */
+  mprotect(code, 4096, PROT_READ | PROT_EXEC);
+  for (int n = 0; n < 3; n++) {
+    int pid = fork();
+    if (!pid) {
+      pthread_t thread;
+      pthread_create(&thread, 0, others[0], 0);
+      if (n) pthread_create(&thread, 0, others[n], 0);
+      caller_slot = slot_address();
+      for (int k = 0; k < SITES; k++)
+        for (int j = 0; j < 400; j++) ((long (*)(void))(code + SIZE * k))();
+      _exit(0);
+    }
+    for (int k = 0; k < 100 && !waitpid(pid, 0, WNOHANG); k++) pause_ms(10);
+    kill(pid, SIGKILL);
+    waitpid(pid, 0, 0);
+  }
+}
+
 static void own_mask(void) { /* what it says of its mask is believed, but not that SIGKILL is blocked */
   SLOT64(slot_address(), MASK) = ~0ul;
   sigset_t all, old;
@@ -200,5 +239,5 @@ const struct attack attacks[] = {
     A(write_text), A(write_global), A(zeros), A(garbage), A(garbage_then_fork), A(kinds),
     A(kinds_huge_number), A(kinds_odd_number), A(numbers_a), A(numbers_b), A(numbers_c), A(numbers_fast), A(ucontexts), A(ops_done_unasked),
     A(frame_taken_unasked), A(unknown_kind), A(race_mmap), A(race_clone_child), A(race_ops), A(race_ops_fork),
-    A(race_slot), A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),
+    A(race_slot), {"race_stop", race_stop, 60}, A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),
     A(fork_result_of_others), A(fork_result_of_own), A(own_mask), A(gs_base), A(gs_of_another_thread), {0, 0}};
