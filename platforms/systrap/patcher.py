@@ -37,7 +37,8 @@ PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
 AT_PATH_CALLS: Final = frozenset((257, 258, 263, 267, 269, 332, 437, 439))  # the same with a directory first
 # What the stub may answer itself (stub/local.S, rings.S: read write pread64 pwrite64 sendto recvfrom; polls.S: poll
 # select pselect6 ppoll; answers.S: fstat epoll_wait newfstatat epoll_pwait; local_maps.S: mmap munmap madvise;
-# local_mask.S: rt_sigprocmask). Where it cannot, these bring along what they are to by themselves.
+# local_mask.S: rt_sigprocmask; local_told.S: set_robust_list). Where it cannot, these bring along what they are to by
+# themselves.
 LOCAL_CALLS: Final = {
     0: "local_read",
     1: "local_write",
@@ -56,6 +57,7 @@ LOCAL_CALLS: Final = {
     262: "answer_fstatat",
     270: "local_pselect6",
     271: "local_ppoll",
+    273: "local_robust_list",
     281: "answer_epoll_pwait",
 }
 PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: layout.PUBLISHED_PPID}

@@ -71,6 +71,8 @@ any_answered:
   je stub_local_pselect6
   cmp $271, %eax
   je stub_local_ppoll
+  cmp $273, %eax
+  je stub_local_robust_list
   cmp $281, %eax
   je stub_answer_epoll_pwait
   jmp stub_fast_struct_entry

@@ -1,5 +1,5 @@
 /* What the calls have in common that the stub answers itself (local.S, rings.S, polls.S, answers.S, local_maps.S,
- * local_mask.S, local_sigreturn.S). */
+ * local_mask.S, local_told.S, local_sigreturn.S). */
 
 /* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump.
  * 1: so it is, with result 0, if the zero flag is set; else it is on its way to the Sentry. */
