@@ -1,7 +1,7 @@
 """What this host offers, found out by trying (ctypes, child processes); nothing on the host changes.
 
 Owns: `Finding`, `PROBES`, `examine`. Each probe is one function that returns a finding; `level` says what follows when
-it is missing: "required" (nothing runs), "stronger" (the sandbox is confined less), "faster" or "optional".
+it is missing: "required" (nothing runs), "stronger" (the sandbox is confined less) or "optional".
 """
 
 from __future__ import annotations
@@ -227,6 +227,7 @@ PROBES: Final[tuple[tuple[str, str, Callable[[], Answer]], ...]] = (
     ("kernel", "required", _kernel),
     ("seccomp filters", "required", _seccomp_filter),
     ("seccomp user notification", "required", _user_notification),
+    ("FSGSBASE", "required", _fsgsbase),
     ("process_vm_readv", "required", _process_memory),
     ("openat2", "required", _openat2),
     ("pyseccomp", "required", _module("pyseccomp")),
@@ -236,7 +237,6 @@ PROBES: Final[tuple[tuple[str, str, Callable[[], Answer]], ...]] = (
     ("Landlock", "stronger", _landlock),
     ("pidfd", "stronger", _pidfd),
     ("pidfd_getfd", "optional", _pidfd_getfd),
-    ("FSGSBASE", "faster", _fsgsbase),
     ("ptrace", "optional", _ptrace),
     ("KVM", "optional", _kvm),
 )
