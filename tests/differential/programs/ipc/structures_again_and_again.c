@@ -118,19 +118,18 @@ static long sleep_by_clock(call c, int place) {
     struct timespec t = {0, 1};
     return c(CLOCK_MONOTONIC, 0, put(place, &t, sizeof t), 0, 0);
 }
+static int is_soon(long now, long wanted) { return wanted - 100 < now && now <= wanted; }
 static long set_interval(call c, int place) {
-    struct itimerval t = {{0, 0}, {1000 + round_, 0}}, now;
+    struct itimerval t = {{0, 0}, {1000 + 1000 * round_, 0}}, now;
     long result = c(ITIMER_REAL, put(place, &t, sizeof t), 0, 0, 0);
     NEED(getitimer(ITIMER_REAL, &now));
-    if (result == 0 && place < 2 && now.it_value.tv_sec / 10 != (999 + round_) / 10 && now.it_value.tv_sec != 1000 + round_)
-        return 1000;
-    return result;
+    return place < 2 && !is_soon(now.it_value.tv_sec, t.it_value.tv_sec) ? 1000 : result;
 }
 static long set_timer(call c, int place) {
-    struct itimerspec t = {{0, 0}, {1000 + round_, 0}}, now;
+    struct itimerspec t = {{0, 0}, {1000 + 1000 * round_, 0}}, now;
     long result = c(timer, 0, put(place, &t, sizeof t), 0, 0);
     NEED(timerfd_gettime(timer, &now));
-    return result == 0 && now.it_value.tv_sec + 2 < 1000 + round_ ? 1000 : result;
+    return place < 2 && !is_soon(now.it_value.tv_sec, t.it_value.tv_sec) ? 1000 : result;
 }
 static long send_part(call c, int place) {
     int64_t offset = round_;
