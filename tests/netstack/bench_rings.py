@@ -37,7 +37,7 @@ from tests.netstack.socket_service.client import Client, World, address
 from tests.sandbox.peers import Peer, ip
 
 PORT: Final = 7301
-RING: Final = 1 << 19
+RING: Final = 1 << 20
 PACE: Final = 300_000_000  # bytes per second
 _SO_MAX_PACING_RATE: Final = 47
 UNIT: Final = 65536  # bytes that one figure is about
