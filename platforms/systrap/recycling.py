@@ -51,7 +51,7 @@ class Recycler:
     """At most one process on its way from one program to the next.
 
     `pending`: its thread's context, that of the old program at first and then that of the next; None: there is none.
-    `limit_ns`: how long it may take.
+    `limit_ns`, `wanted_limit_ns`: how long it may take, and when somebody waits for it.
     """
 
     def __init__(self, platform: SystrapPlatform) -> None:
@@ -60,6 +60,7 @@ class Recycler:
         self._wiping = False  # the first notification came
         self._since_ns = 0
         self.limit_ns = _LIMIT_NS
+        self.wanted_limit_ns = _LIMIT_WANTED_NS
         self._finish: Callable[[SystrapContext | None, int], None] | None = None
 
     def take(self, space: SystrapAddressSpace) -> bool:
@@ -141,7 +142,7 @@ class Recycler:
         """Give up on a process that takes too long."""
         if self.pending is None:
             return
-        limit = self.limit_ns if self._finish is None else min(self.limit_ns, _LIMIT_WANTED_NS)
+        limit = self.limit_ns if self._finish is None else min(self.limit_ns, self.wanted_limit_ns)
         if time.monotonic_ns() - self._since_ns > limit:
             self.give_up()
 
