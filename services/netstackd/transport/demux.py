@@ -101,7 +101,10 @@ class Demux:
     # -- received --
 
     def input(self, packet: Packet) -> None:
-        """A segment for this host."""
+        """A segment for this host. Not in a frame to everybody or to a group (RFC 1122 4.2.3.10)."""
+        if packet.kind != TO_HOST:
+            self._count[_NOT_UNICAST] += 1
+            return
         reason = check_tcp_untrusted(packet)
         if reason:
             count = self._count
@@ -149,7 +152,7 @@ class Demux:
     def _unconnected(self, packet: Packet, segment: Segment, key: Key, reuse: TimeWait | None) -> None:
         """A segment of no known connection: a listener's, or an error."""
         version = packet.version
-        if packet.kind != TO_HOST or is_multicast(version, packet.dst) or self._stack.is_broadcast(packet.dst):
+        if is_multicast(version, packet.dst) or self._stack.is_broadcast(packet.dst):
             self._count[_NOT_UNICAST] += 1  # RFC 1122 section 4.2.3.10
             return
         forwarder, iface = self.forwarder, packet.iface

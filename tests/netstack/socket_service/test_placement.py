@@ -248,6 +248,40 @@ def test_a_reader_that_is_slow_closes_the_window_and_loses_nothing(cable: Make) 
     assert sum(it.placed)
 
 
+NAMES = (*range(6), 12, 13, *range(14, 34), *range(34, 38))  # station, type, IPv4 (it has a checksum), ports
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_forged_cut_repeated_and_swapped_frames_change_nothing_that_is_read(cable: Make, seed: int) -> None:
+    """Each forgery and each cut frame has zeros for data and goes before the frame that it is made of."""
+    it = cable(timestamps=bool(seed & 1))
+    rng = random.Random(seed)
+    held: list[bytes] = []
+
+    def disturb(frame: bytes) -> Sequence[bytes]:
+        frames = [*held, frame]
+        held.clear()
+        if len(frame) < LARGE:
+            return frames
+        what = rng.randrange(20)
+        if what < 4:
+            at = VNET_BYTES + rng.choice(NAMES)
+            changed = bytes((frame[at] ^ rng.randrange(1, 256),))
+            frames.insert(-1, frame[:at] + changed + frame[at + 1 : 200] + bytes(len(frame) - 200))
+        elif what < 6:
+            frames.insert(-1, (frame[:200] + bytes(len(frame) - 200))[: rng.randrange(20, len(frame))])
+        elif what == 6:
+            frames.append(frame)
+        elif what == 7:
+            held.append(frames.pop())
+        return frames
+
+    it.on_way = disturb
+    data = data_of(3_000_000)
+    assert it.send(data + bytes(1)) == data + bytes(1), "the last byte comes by itself, behind what is held"
+    assert sum(it.placed)
+
+
 # --- acknowledgements in a row ---
 
 

@@ -216,6 +216,25 @@ def test_port_of_a_finished_connection_needs_reuse_address_to_be_bound() -> None
     listening(pair.b, reuse_address=True)
 
 
+def test_segment_of_a_connection_in_a_frame_to_everybody_is_nobodys() -> None:
+    """RFC 1122 4.2.3.10, tcp_v4_rcv(): also when all else of it is right."""
+    pair = ready()
+    server = listening(pair.b)
+    client = tcp_socket(pair.a)
+    connect(client, B)
+    pair.settle()
+    child = server.accept()
+    assert child.endpoint is not None and client.endpoint is not None
+    numbers = client.endpoint.snd_nxt & 0xFFFFFFFF, child.endpoint.snd_nxt & 0xFFFFFFFF
+    segment = tcp.header(client.local_port, 80, *numbers, tcp.ACK, 1000) + b"data"
+    whole = segment[:16] + tcp.checksum_of(A, B, segment).to_bytes(2, "big") + segment[18:]
+    for station, taken in ((ethernet.BROADCAST, 0), (b"\x03" + pair.ib.mac[1:], 0), (pair.ib.mac, 4)):
+        frame = ethernet.header(station, pair.ia.mac, ETHERTYPE_IPV4) + ipv4.header(A, B, 6, len(whole)) + whole
+        pair.b.stack.receive(pair.ib, [Packet(frame, len(frame))], pair.world.now)
+        assert child.endpoint.receive.size == taken
+    assert pair.b.count("DropNotUnicast") == 2
+
+
 def test_preferred_port_is_not_taken_from_who_is_bound_to_it() -> None:
     pair = ready()
     listening(pair.b)
