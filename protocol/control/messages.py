@@ -7,6 +7,8 @@ names and parameters of every method. Does not own sockets.
 Sentry -> monitor, notifications:
     ready []                        sealed; no guest instruction has run
     started []                      the first guest process runs
+    files_lost []                   the Gofer is gone; at the latest before `exited`, which then only tells what the
+                                    program made of that
     exited [wait_status]            the first guest process ended, status as wait4(2) gives it; the sandbox is over
     failed [stage, errno, why]      the sandbox cannot run: stage is one of STAGES, errno 0 when there is none
     terminal_wanted []              the guest would read the terminal, which is not ours in the background
@@ -45,6 +47,7 @@ STAGES: Final = ("seal", "platform", "gofer", "mount", "network", "exec", "inter
 FROM_SENTRY: Final[dict[str, tuple[type, ...]]] = {
     "ready": (),
     "started": (),
+    "files_lost": (),
     "exited": (int,),
     "failed": (str, int, str),
     "terminal_wanted": (),

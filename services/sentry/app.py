@@ -229,6 +229,8 @@ class _Sentry:
             self.control.notify("report", f"not implemented: {names}")
         left = {"tasks": len(self.kernel.tasks), **self.platform.counts()}
         self.kernel.log.info("at the end: %s", ", ".join(f"{name} {count}" for name, count in left.items()))
+        if self.kernel.files_lost():
+            self.control.notify("files_lost")
         status = self.kernel.exit_status
         self.control.notify("exited", status if status is not None else 0)
 

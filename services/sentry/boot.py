@@ -63,6 +63,7 @@ class _Mounter:
             self.client.negotiate()
         except (P9Error, ProtocolViolation):
             raise LinuxError(errno.EIO, "the gofer does not speak 9P2000.L") from None
+        kernel.files_lost = lambda: self.client.gone
 
     def superblock(self, spec: MountSpec) -> Superblock:
         if spec.type != "gofer":

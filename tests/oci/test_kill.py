@@ -44,6 +44,15 @@ def test_do_leaves_nothing(any_host: Any, victim: str, program: str) -> None:
     assert mounts() == before
 
 
+def test_the_gofers_end_counts_and_not_what_the_program_made_of_it(supervisor: Any) -> None:
+    process = supervisor.start("do", "lose")
+    pid = victim_of(supervisor, process.pid, "gofer")
+    assert process.stdout.readline() == "waiting\n"
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait(60) == 125
+    assert "the Gofer ended unexpectedly: killed by signal 9" in process.stderr.read().splitlines()[-1]
+
+
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("stage", ["created", "running"])
 def test_container_is_stopped_and_deletable(any_host: Any, victim: str, stage: str) -> None:

@@ -63,6 +63,8 @@ def test_what_a_program_inherits_is_the_callers(any_host: Any) -> None:
         os.umask(0o027)
         os.nice(7)
         resource.setrlimit(resource.RLIMIT_NOFILE, (777, 777))
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):  # who started the tests may have them ignored
+            signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         Path("/proc/self/oom_score_adj").write_text("300")

@@ -22,7 +22,8 @@ from services.sentry.kernel.exits import begin_exec, complete_exec, complete_vfo
 from services.sentry.kernel.guest_ops import let_start, publish
 from services.sentry.kernel.waiter import NO_RETURN, Complete, NoReturn, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
-from services.sentry.mm.address_space import ADDRESS_END, PAGE, AddressSpace, Record, page_up
+from services.sentry.mm.address_space import PAGE, AddressSpace, Record, page_up
+from services.sentry.mm.vma_set import ADDRESS_END
 from services.sentry.vfs import permissions
 from services.sentry.vfs.path_walk import find
 

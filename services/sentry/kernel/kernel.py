@@ -101,6 +101,7 @@ class Kernel:
         self.mounts: Any = None
         self.anonymous: Any = None
         self.host_poll: Any = None
+        self.files_lost: Callable[[], bool] = lambda: False  # whether the Gofer is known to be gone
         self.lingering: Any = None  # the socket that the close(2) under way has to wait for (SO_LINGER)
         self.network_restarted: Callable[[int], None] | None = None  # takes the successor's connection (netstack/)
         self.faults: Any = None

@@ -21,7 +21,7 @@ from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import FinalOps, Outcome, StubOp
 from services.sentry.mm.user_memory import UserMemory
-from services.sentry.mm.vma_set import Vma, VmaSet
+from services.sentry.mm.vma_set import ADDRESS_END, LOWEST, Vma, VmaSet
 
 if TYPE_CHECKING:
     from services.sentry.mm.local_changes import LocalChanges
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["PAGE", "AddressSpace", "Record", "page_up"]
 
 PAGE: Final = 4096
-ADDRESS_END: Final = 0x7FFF_FFFF_F000
-LOWEST: Final = 0x10000  # vm.mmap_min_addr
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
 _NR_MMAP, _NR_MPROTECT, _NR_MUNMAP, _NR_MREMAP, _NR_MADVISE = 9, 10, 11, 25, 28
 _MREMAP_MAYMOVE, _MREMAP_FIXED, _MREMAP_DONTUNMAP = 1, 2, 4

@@ -33,6 +33,7 @@ from platforms.systrap.change_log import ANONYMOUS, FILE, MAX_LENGTH, NEW, PROTE
 from protocol.abi import mman_h as mm_h
 from protocol.abi import resource_h as rh
 from protocol.abi.fcntl_h import O_ACCMODE
+from services.sentry.mm.vma_set import ADDRESS_END, LOWEST
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalChanges"]
 
 _PAGE_MASK: Final = 0xFFF
-_LOWEST: Final = 0x10000
-_ADDRESS_END: Final = 0x7FFF_FFFF_F000
 _INFINITY: Final = 0xFFFF_FFFF_FFFF_FFFF
 _READ_WRITE: Final = mm_h.PROT_READ | mm_h.PROT_WRITE
 
@@ -85,7 +84,7 @@ class LocalChanges:
         if end > mm.mmap_top or not self._may_grow(rlimits):
             return
         below, largest = mm.areas_now.gaps_around(start, end, mm.mmap_top)
-        self.gap_low, self.gap_high = max(below, _LOWEST), start
+        self.gap_low, self.gap_high = max(below, LOWEST), start
         self.log.open_gap(self.gap_low, start, largest + _PAGE_MASK + 1)
 
     def _may_grow(self, rlimits: Any) -> bool:
@@ -191,7 +190,7 @@ class LocalChanges:
         mm = self.mm
         kind, addr, length, prot, offset = change
         end = addr + length
-        if (addr | length) & _PAGE_MASK or not length or addr < _LOWEST or end > _ADDRESS_END:
+        if (addr | length) & _PAGE_MASK or not length or addr < LOWEST or end > ADDRESS_END:
             return False
         met = mm.areas_now.overlapping(addr, end)
         if any(area.reserved for area in met):

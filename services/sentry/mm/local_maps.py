@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from platforms.systrap.map_log import MAX_LENGTH, MOST, MapLog
 from protocol.abi import mman_h as mm_h
 from protocol.abi import resource_h as rh
-from services.sentry.mm.vma_set import Vma
+from services.sentry.mm.vma_set import ADDRESS_END, LOWEST, Vma
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalMaps", "is_local"]
 
 _PAGE: Final = 4096
-_LOWEST: Final = 0x10000
-_ADDRESS_END: Final = 0x7FFF_FFFF_F000
 _MAX_GRANT: Final = 4 * MAX_LENGTH
 _MAX_AREAS: Final = 65530 - MOST
 _PLAIN: Final = mm_h.MAP_PRIVATE | mm_h.MAP_ANONYMOUS
@@ -79,7 +77,7 @@ class LocalMaps:
             room = min(room, rlimits[resource][0] - pages * _PAGE)
         below, largest = areas.gaps_around(start, end, mm.mmap_top)
         self.context = context
-        self.low = max(below, _LOWEST, start - max(room & -_PAGE, 0))
+        self.low = max(below, LOWEST, start - max(room & -_PAGE, 0))
         self.least = largest + _PAGE
         log = self.log
         if length <= MAX_LENGTH:
@@ -99,7 +97,7 @@ class LocalMaps:
         """madvise(2) that gives back memory around `addr` is the stub's from now on, between two ranges of the
         platform's own. All else that the host has mapped is the guest's, so what the host answers is right.
         """
-        low, high = self.mm.areas_now.unreserved_around(addr, _ADDRESS_END)
+        low, high = self.mm.areas_now.unreserved_around(addr, ADDRESS_END)
         self.log.allow_advice(low, high)
 
     def forbid_advice(self) -> None:

@@ -14,8 +14,8 @@ from platforms.base import Op
 from platforms.systrap.patcher import AREA_SIZE, BEFORE, BEHIND, JUMP_BYTES, PLACE_BYTES, Site, recognise
 from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
-from services.sentry.mm.address_space import LOWEST, PAGE, page_up
-from services.sentry.mm.vma_set import Vma
+from services.sentry.mm.address_space import PAGE, page_up
+from services.sentry.mm.vma_set import LOWEST, Vma
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace

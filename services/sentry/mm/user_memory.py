@@ -14,6 +14,7 @@ from platforms._host import ffi, lib
 from platforms.systrap.layout import IN_SIZE
 from protocol.abi.limits import MAX_RW_COUNT, PATH_MAX
 from services.sentry.errors import LinuxError
+from services.sentry.mm.vma_set import ADDRESS_END
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,6 @@ _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 _IOVEC: Final = struct.Struct("<QQ")
 IOV_MAX: Final = 1024
-_ADDRESS_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX
 
 
 class UserMemory:
@@ -120,7 +120,7 @@ class UserMemory:
 
     def read_together(self, pieces: Sequence[tuple[int, int]]) -> list[bytes]:
         """Several (address, count) in one copy when they lie near each other, as arguments on a stack do. EFAULT."""
-        low, high = _ADDRESS_END, 0
+        low, high = ADDRESS_END, 0
         for addr, count in pieces:
             low = min(low, addr)
             high = max(high, addr + count)
@@ -273,7 +273,7 @@ class UserMemory:
             if length > 0x7FFFFFFFFFFFFFFF:
                 raise LinuxError(errno.EINVAL)
             end = base + (length if count > 1 else min(length, MAX_RW_COUNT))
-            if ours and end > _ADDRESS_END:
+            if ours and end > ADDRESS_END:
                 raise LinuxError(errno.EFAULT)
         return vectors
 

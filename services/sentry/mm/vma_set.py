@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from services.sentry.vfs.open_file import Backing, OpenFile
 
-__all__ = ["Vma", "VmaSet"]
+__all__ = ["ADDRESS_END", "LOWEST", "Vma", "VmaSet"]
+
+#: Where user space ends (TASK_SIZE_MAX), and the lowest address that may be mapped (vm.mmap_min_addr).
+ADDRESS_END: Final = 0x7FFF_FFFF_F000
+LOWEST: Final = 0x10000
 
 _start_of: Final = attrgetter("start")
 

@@ -10,8 +10,9 @@ from protocol.abi import mman_h as mm_h
 from protocol.abi.fcntl_h import O_PATH
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import FinalOps
-from services.sentry.mm.address_space import ADDRESS_END, LOWEST, PAGE, page_up
+from services.sentry.mm.address_space import PAGE, page_up
 from services.sentry.mm.local_maps import is_local
+from services.sentry.mm.vma_set import ADDRESS_END, LOWEST
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 

@@ -121,6 +121,7 @@ class Monitor:
         self._warden: Warden | None = None
         self._ending: set[int] = set()
         self._drained = False
+        self._files_lost = False
 
     def run(self) -> int:
         """Watch until the end; the exit status of the sandbox. Raises SupervisorError when it failed as such.
@@ -272,6 +273,8 @@ class Monitor:
             return
         if network is not None and service in network.services:
             network.ended(service, code)
+        elif service is self._sandbox.sentry and self._files_lost:
+            pass  # it has told of the Gofer's end, which is the one that counts
         elif service is self._sandbox.gofer and code == 0:
             # Its conversation ended: the Sentry is ending too, and its status is the one that counts.
             error = SupervisorError("sandbox", "the Gofer ended unexpectedly: exit status 0")
@@ -349,7 +352,15 @@ class Monitor:
             self.phase = Phase.RUNNING
             self._lifecycle.started()
 
+    def _on_files_lost(self) -> None:
+        """The Gofer ends, or has ended; that it has been reaped may take a moment longer than what comes of it."""
+        self._files_lost = True
+        error = SupervisorError("sandbox", "the Gofer's conversation with the Sentry ended unexpectedly")
+        self.loop.call_later(_GOFER_GRACE_S, lambda: self.fail(error))
+
     def _on_exited(self, wait_status: int) -> None:
+        if self._files_lost:
+            return
         try:
             code = os.waitstatus_to_exitcode(wait_status)
         except (ValueError, OverflowError):
@@ -442,6 +453,7 @@ def _noted(_number: int, _frame: object) -> None:
 _NOTIFICATIONS: dict[str, Callable[..., None]] = {
     "ready": Monitor._on_ready,
     "started": Monitor._on_started,
+    "files_lost": Monitor._on_files_lost,
     "exited": Monitor._on_exited,
     "failed": Monitor._on_failed,
     "terminal_wanted": Monitor._on_terminal_wanted,

@@ -5,6 +5,7 @@ argv[0] says what the guest does:
     view (print what the process can see of the host, as a Python literal) | gofer (the same of the Gofer)
     missing (no such program) | forbidden (not executable) | family (leaves host processes behind as guests would be)
     network (print what the socket service says, and again for each `network_restarted`)
+    lose (waits for the Gofer's end, tells of it, and exits with 9)
     crash (the Sentry ends) | hang (never says ready) | config (print the configuration) | size (print window sizes)
 """
 
@@ -166,6 +167,14 @@ class FakeSentry:
                 link = self._gofer = socket.socket(fileno=self._fds.gofer)
                 link.sendall(b"list")
                 self._print(repr(ast.literal_eval(link.recv(65536).decode())) + "\n")
+            case "lose":
+                self._print("waiting\n")
+                link = self._gofer = socket.socket(fileno=self._fds.gofer)
+                link.setblocking(True)
+                assert link.recv(1) == b""
+                self._control.sendall(notification("files_lost"))
+                self._end(9 << 8)
+                return
             case "config":
                 self._print(repr(to_wire(self._config)) + "\n")
         self._end(0)
