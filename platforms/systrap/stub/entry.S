@@ -70,17 +70,18 @@ stub_bring_path_begin:
   jz 3f
   dec %ecx
   jnz 2b
-  jmp stub_bring_path_fault
+  jmp stub_bring_nothing
 3: mov $IN_SIZE+1, %eax
   sub %ecx, %eax
   mov %rax, %gs:IN_LENGTH
-  .globl stub_bring_path_begin, stub_bring_path_end, stub_bring_path_fault
+  .globl stub_bring_path_begin, stub_bring_path_end, stub_bring_nothing
 stub_bring_path_end:
   mov %gs:NR, %rax
   mov %gs:ARGS, %rdi
   mov %gs:ARGS+8, %rsi
   jmp stub_fast_brought
-stub_bring_path_fault:
+/* A fault, or too much: the call is asked for as it is. */
+stub_bring_nothing:
   mov %gs:NR, %rax
   mov %gs:ARGS, %rdi
   mov %gs:ARGS+8, %rsi
@@ -111,14 +112,14 @@ stub_fast_struct_entry:
   jae 2f
 1: mov %gs:ARGS-8(,%r11,8), %rsi
   cmp $0x10000, %rsi          /* nothing is mapped below: mostly NULL */
-  jb stub_bring_struct_fault
+  jb stub_bring_nothing
   mov %gs:SELF, %rdi
   add $IN, %rdi
   lea (,%rcx,4), %eax
   mov %rax, %gs:IN_LENGTH
   add $(STRUCT_BROUGHT - 1), %r11d
   mov %r11d, %gs:KIND
-  .globl stub_bring_struct_begin, stub_bring_struct_end, stub_bring_struct_fault
+  .globl stub_bring_struct_begin, stub_bring_struct_end
 stub_bring_struct_begin:
   rep movsl
 stub_bring_struct_end:
@@ -132,16 +133,12 @@ stub_bring_struct_end:
   dec %rax
   cmp $(IN_BUFFER_MAX / 8), %rax
   jb 1b
-  jmp stub_bring_struct_fault
+  jmp stub_bring_nothing
 3: lea (,%rax,4), %rcx
   dec %rax
   cmp $(IN_BUFFER_MAX / 16), %rax
   jb 1b
-stub_bring_struct_fault:
-  mov %gs:NR, %rax
-  mov %gs:ARGS, %rdi
-  mov %gs:ARGS+8, %rsi
-  jmp stub_fast_common
+  jmp stub_bring_nothing
 
 /* By number: which argument points to a structure that comes along (from 1 on; 0: none does), and above that how many
  * u32 it has; BRINGS_VECTORS, BRINGS_POLLFDS: the next argument says how many struct iovec or pollfd. */

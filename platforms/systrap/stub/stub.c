@@ -31,9 +31,9 @@ extern char stub_text_end[];
 extern char stub_recycle_begin[] __attribute__((visibility("hidden"))), stub_recycle_end[] __attribute__((visibility("hidden")));
 extern char stub_take_frame_ip[], stub_copy_begin[], stub_copy_end[], stub_copy_fault[];
 extern char stub_bring_begin[], stub_bring_end[], stub_bring_fault[];
-extern char stub_bring_struct_begin[], stub_bring_struct_end[], stub_bring_struct_fault[];
+extern char stub_bring_struct_begin[], stub_bring_struct_end[];
 extern char stub_word_begin[], stub_word_end[], stub_word_fault[];
-extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_path_fault[];
+extern char stub_bring_path_begin[], stub_bring_path_end[], stub_bring_nothing[];
 /* Calls that are answered without an event (local.h). `away`: where to go instead of on; 0: all is done but the
  * jump; 1: see there. */
 extern char stub_local_mask[], stub_local_sigreturn[], stub_sigreturn_ask_ip[];
@@ -240,16 +240,13 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
       gregs[G_RIP] = (u64)stub_bring_fault;
       return;
     }
-    if (rip >= (u64)stub_bring_struct_begin && rip < (u64)stub_bring_struct_end) {
-      gregs[G_RIP] = (u64)stub_bring_struct_fault;
-      return;
-    }
     if (rip >= (u64)stub_word_begin && rip < (u64)stub_word_end) {
       gregs[G_RIP] = (u64)stub_word_fault;
       return;
     }
-    if (rip >= (u64)stub_bring_path_begin && rip < (u64)stub_bring_path_end) {
-      gregs[G_RIP] = (u64)stub_bring_path_fault;
+    if ((rip >= (u64)stub_bring_path_begin && rip < (u64)stub_bring_path_end) ||
+        (rip >= (u64)stub_bring_struct_begin && rip < (u64)stub_bring_struct_end)) {
+      gregs[G_RIP] = (u64)stub_bring_nothing;
       return;
     }
     if (signo == 31 && rip == (u64)stub_take_frame_ip) {
