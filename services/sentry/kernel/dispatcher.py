@@ -23,11 +23,11 @@ from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
 from services.sentry.kernel.exits import exit_group
 from services.sentry.kernel.futex import FutexWait
-from services.sentry.kernel.patch_stop import PatchStop, others_at_large
+from services.sentry.kernel.patch_stop import PatchStop
 from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
 from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, NoReturn, Outcome, ReadWait, StubOp, Wait
-from services.sentry.mm.patching import HOT, MOST_VAIN, STOP_FROM, find_site, try_patch
+from services.sentry.mm.patching import HOT, MOST_VAIN, STOP_FROM, find_site, others_at_large, try_patch
 from services.sentry.mm.user_memory import CARRIED_MAX
 
 if TYPE_CHECKING:

@@ -20,15 +20,10 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.timers import TimerHandle
 
-__all__ = ["PatchStop", "others_at_large"]
+__all__ = ["PatchStop"]
 
 _AGAIN_NS: Final = 200_000
 _KICKS: Final = 25
-
-
-def others_at_large(context: Any) -> bool:
-    """Whether another thread of the address space of `context` may be in guest code."""
-    return any(other is not context and other.at_large() for other in context.space.contexts)
 
 
 class PatchStop:

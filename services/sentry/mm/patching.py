@@ -20,7 +20,7 @@ from services.sentry.mm.vma_set import LOWEST, Vma
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["HOT", "MOST_VAIN", "STOP_FROM", "find_site", "try_patch"]
+__all__ = ["HOT", "MOST_VAIN", "STOP_FROM", "find_site", "others_at_large", "try_patch"]
 
 HOT: Final = 48  # traps of one site before it is patched: what the patch costs, about
 STOP_FROM: Final = 4 * HOT  # traps before the other threads are stopped for it, doubled after each time in vain,
@@ -30,6 +30,11 @@ _NEAR: Final = 0x6000_0000
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
 _ANONYMOUS: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS
 _READ_EXEC, _ALL = 5, 7
+
+
+def others_at_large(context: Any) -> bool:
+    """Whether another thread of the address space of `context` may be in guest code."""
+    return any(other is not context and other.at_large() for other in context.space.contexts)
 
 
 def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[[], None]) -> bool:
@@ -102,8 +107,7 @@ def _write(
     close_ops = [Op(_NR_MPROTECT, (pages[k], lengths[k], (_READ_EXEC, prot)[k], 0, 0, 0)) for k in (0, 1)]
 
     def opened(results: list[int]) -> None:
-        alone = not any(other is not context and other.at_large() for other in context.space.contexts)
-        if alone and len(results) == len(ops) + 2 and results[-1] == 0:
+        if not others_at_large(context) and len(results) == len(ops) + 2 and results[-1] == 0:
             try:
                 if mm.read(site.start, JUMP_BYTES) == before:
                     trampoline, jump = mm.patcher.write(site, address, context.platform.image)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from services.sentry.kernel.clocks import VirtualClock
-from services.sentry.kernel.patch_stop import PatchStop, others_at_large
+from services.sentry.kernel.patch_stop import PatchStop
 from services.sentry.kernel.timers import Timers
+from services.sentry.mm.patching import others_at_large
 
 
 class Thread:
