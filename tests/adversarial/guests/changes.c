@@ -6,12 +6,6 @@
 #define HEAD(off) (*(volatile u64 *)(STUB_BASE + HEADER + (off)))
 #define INNER "INNER_ATTACK"
 
-static void look(void) { /* whatever looks at the areas */
-  char text[4096];
-  int fd = open("/proc/self/maps", O_RDONLY);
-  while (read(fd, text, sizeof text) > 0);
-  close(fd);
-}
 static void note(u64 kind, u64 addr, u64 length, u64 prot, u64 offset) {
   volatile u64 *entry = &HEAD(CHANGE_ENTRIES + HEAD(CHANGES_COUNT) * CHANGE_SIZE);
   entry[0] = addr, entry[1] = length, entry[2] = prot | kind << CHANGE_KIND_SHIFT, entry[3] = offset;
@@ -25,32 +19,32 @@ static void *map_file(u64 length) {
 }
 
 /* --- what no stub can have written: each ends in SIGKILL --- */
-static void too_many(void) { HEAD(CHANGES_COUNT) = 0xffffff; look(); }
-static void entry_on_stub(void) { note(CHANGE_PROTECTION, STUB_BASE, 4096, 1, 0); look(); }
-static void entry_kernel(void) { note(CHANGE_PROTECTION, 0xffffffff80000000, 4096, 1, 0); look(); }
-static void entry_wraps(void) { note(CHANGE_PROTECTION, 0x10000, -0x10000ul, 1, 0); look(); }
-static void entry_gives(void) { note(CHANGE_PROTECTION, (u64)map_file(8192), 4096, 3, 0); look(); }
-static void entry_odd(void) { note(77, 0x10000, 4096, 1, 0); look(); }
-static void entry_outside(void) { note(CHANGE_FILE, (u64)map_file(8192) + 4096, 8192, 1, 0); look(); }
-static void entry_offset(void) { note(CHANGE_FILE, (u64)map_file(8192), 4096, 1, -4096ul); look(); }
-static void entry_new(void) { note(CHANGE_NEW, 0x20000000, 4096, 3, 0); look(); }
-static void entry_removed(void) { note(CHANGE_REMOVED, (u64)map_file(8192), 8192, 0, 0); look(); }
+static void too_many(void) { HEAD(CHANGES_COUNT) = 0xffffff; look_at_areas(); }
+static void entry_on_stub(void) { note(CHANGE_PROTECTION, STUB_BASE, 4096, 1, 0); look_at_areas(); }
+static void entry_kernel(void) { note(CHANGE_PROTECTION, 0xffffffff80000000, 4096, 1, 0); look_at_areas(); }
+static void entry_wraps(void) { note(CHANGE_PROTECTION, 0x10000, -0x10000ul, 1, 0); look_at_areas(); }
+static void entry_gives(void) { note(CHANGE_PROTECTION, (u64)map_file(8192), 4096, 3, 0); look_at_areas(); }
+static void entry_odd(void) { note(77, 0x10000, 4096, 1, 0); look_at_areas(); }
+static void entry_outside(void) { note(CHANGE_FILE, (u64)map_file(8192) + 4096, 8192, 1, 0); look_at_areas(); }
+static void entry_offset(void) { note(CHANGE_FILE, (u64)map_file(8192), 4096, 1, -4096ul); look_at_areas(); }
+static void entry_new(void) { note(CHANGE_NEW, 0x20000000, 4096, 3, 0); look_at_areas(); }
+static void entry_removed(void) { note(CHANGE_REMOVED, (u64)map_file(8192), 8192, 0, 0); look_at_areas(); }
 static void own_window(void) {
   char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, ANON, -1, 0);
   HEAD(WINDOW_LOW) = (u64)p, HEAD(WINDOW_PROT) = 7, HEAD(WINDOW_HIGH) = (u64)p + 8192;
   trap(SYS_mmap, (long)p, 4096, 7, ANON | MAP_FIXED, -1, 0);
-  look();
+  look_at_areas();
 }
 static void own_gap(void) {
   HEAD(GAP_LOW) = 0x10000, HEAD(GAP_LEAST) = 0, HEAD(GAP_HIGH) = 0x20000000;
   trap(SYS_mmap, 0, 4096, 3, ANON, -1, 0);
-  look();
+  look_at_areas();
 }
 static void own_removable(void) {
   char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, ANON, -1, 0);
   HEAD(REMOVABLE) = (u64)p, HEAD(REMOVABLE + 8) = (u64)p + 8192;
   trap(SYS_munmap, (long)p, 8192, 0, 0, 0, 0);
-  look();
+  look_at_areas();
 }
 
 /* --- lies that harm nobody, or only who tells them --- */
@@ -63,25 +57,25 @@ static void window_on_stub(void) { /* the stub looks where it is told to map */
   if (trap(SYS_mmap, STUB_BASE, 4096, 7, ANON | MAP_FIXED, -1, 0) == STUB_BASE) gained("the stub's place");
   if (!trap(SYS_mprotect, STUB_BASE, 4096, 0, 0, 0, 0)) gained("the stub's protection");
   HEAD(WINDOW_HIGH) = 0;
-  look();
+  look_at_areas();
 }
 static void arena_in_window(void) { /* a number that the filter would ask for goes the long way */
   char *p = map_file(8192);
   HEAD(WINDOW_NUMBER) = ARENA_FD;
   if (trap(SYS_mmap, (long)p, 4096, 1, MAP_PRIVATE | MAP_FIXED, HEAD(WINDOW_FD), 0) != (long)p) _exit(5);
   if (memcmp(p, "\177ELF", 4)) gained("another file");
-  look();
+  look_at_areas();
 }
 static void removed_stub(void) {
   HEAD(REMOVABLE) = STUB_BASE, HEAD(REMOVABLE + 8) = STUB_BASE + 65536;
   if (!trap(SYS_munmap, STUB_BASE, 65536, 0, 0, 0, 0)) gained("the stub's place");
   HEAD(REMOVABLE + 8) = 0;
-  look();
+  look_at_areas();
 }
 static void never_done(void) { /* the areas say less than the host has */
   char *p = mmap(0, 65536, PROT_READ | PROT_WRITE, ANON, -1, 0);
   note(CHANGE_PROTECTION, (u64)p, 8192, 0, 0);
-  look();
+  look_at_areas();
   p[0] = 1;
   if (trap(SYS_mprotect, (long)p, 65536, 3, 0, 0, 0)) _exit(5);
   int fd = open("/proc/self/exe", O_RDONLY);
@@ -109,18 +103,8 @@ static void endless(void) { /* who does nothing but answer itself can be ended *
   kill(-1 * getpgrp(), SIGKILL);
 }
 static void race_reader(void) { /* another process looks while we scribble */
-  pid_t self = getpid();
   map_file(1 << 16);
-  if (!fork()) {
-    char name[64], text[4096];
-    snprintf(name, sizeof name, "/proc/%d/maps", self);
-    for (int k = 0; k < 300; k++) {
-      int fd = open(name, O_RDONLY);
-      while (read(fd, text, sizeof text) > 0);
-      close(fd);
-    }
-    _exit(0);
-  }
+  fork_reader();
   u64 start = __builtin_ia32_rdtsc();
   for (unsigned seed = 1; __builtin_ia32_rdtsc() - start < 1000000000ul;) {
     seed = seed * 1103515245 + 12345;

@@ -14,21 +14,15 @@ static void heat(void) {
 }
 static long count(void) { return LOG(MAP_HEAD) & 0xffff; }
 static void set_count(u64 n) { LOG(MAP_HEAD) = ((LOG(MAP_HEAD) >> 16) + 1) << 16 | n; }
-static void look(void) { /* whatever looks at the areas */
-  char text[4096];
-  int fd = open("/proc/self/maps", O_RDONLY);
-  while (read(fd, text, sizeof text) > 0);
-  close(fd);
-}
 
 /* --- what no stub can have written: each ends in SIGKILL --- */
-static void too_many(void) { heat(); set_count(0xffff); look(); }
+static void too_many(void) { heat(); set_count(0xffff); look_at_areas(); }
 static void entry_of(u64 value) {
   heat();
   map(8192);
   ENTRY(count()) = value;
   LOG(MAP_HEAD) += 1 << 16;
-  look();
+  look_at_areas();
 }
 static void entry_low(void) { entry_of(0x400000 | 3); }
 static void entry_high(void) { entry_of(0x7ffffffff000 | 3); }
@@ -41,7 +35,7 @@ static void entry_up(void) {
   (void)b;
   ENTRY(count()) = a + 4096 | 3;
   LOG(MAP_HEAD) += 1 << 16;
-  look();
+  look_at_areas();
 }
 static void own_grant(void) { /* the stub maps where it is told to; the filter knows better */
   heat();
@@ -78,15 +72,15 @@ static void never_mapped(void) {
   heat();
   u64 top = ENTRY(count()) & -4096;
   for (int k = 1; k < 50; k++) ENTRY(count() + 1) = top - k * 4096 | 3, LOG(MAP_HEAD) += 0x10001;
-  look();
+  look_at_areas();
   if (readable((void *)(top - 4096))) gained("memory by a lie"); /* nothing there, and nothing breaks */
   char *p = map(1 << 20);
   if (p == MAP_FAILED) _exit(5);
   memset(p, 1, 1 << 20);
-  if (!fork()) { look(); _exit(0); }
+  if (!fork()) { look_at_areas(); _exit(0); }
   wait(0);
   unmap((void *)(top - 49 * 4096), 49 * 4096);
-  look();
+  look_at_areas();
   heat();
 }
 static void forgotten(void) { /* mapped, and taken out of the log */
@@ -94,12 +88,12 @@ static void forgotten(void) { /* mapped, and taken out of the log */
   char *p = map(8192);
   p[0] = 1;
   set_count(0);
-  look();
+  look_at_areas();
   for (int k = 0; k < 300; k++) {
     char *q = map(8192);
     q[1] = 1;
     if (k % 3) unmap(q, 8192);
-    if (k % 50 == 0) look();
+    if (k % 50 == 0) look_at_areas();
   }
 }
 static void beyond_limits(void) { /* what a forged grant gives is not more than jumping into the stub did */
@@ -133,24 +127,14 @@ static void race_threads(void) {
   for (int k = 0; k < 3000; k++) {
     char *p = map(4096 * (1 + k % 5));
     if (p != MAP_FAILED && k % 4) unmap(p, 4096 * (1 + k % 5));
-    if (k % 500 == 0) look();
+    if (k % 500 == 0) look_at_areas();
   }
   stop = 1;
   pthread_join(t, 0);
 }
 static void race_reader(void) { /* another process looks while we scribble */
   heat();
-  pid_t self = getpid();
-  if (!fork()) {
-    char name[64], text[4096];
-    snprintf(name, sizeof name, "/proc/%d/maps", self);
-    for (int k = 0; k < 300; k++) {
-      int fd = open(name, O_RDONLY);
-      while (read(fd, text, sizeof text) > 0);
-      close(fd);
-    }
-    _exit(0);
-  }
+  fork_reader();
   u64 start = __builtin_ia32_rdtsc();
   for (unsigned seed = 1; __builtin_ia32_rdtsc() - start < 1000000000ul;) {
     seed = seed * 1103515245 + 12345;

@@ -49,6 +49,14 @@ def connect(socket: TcpSocket, address: int, port: int = 80, scope: int = 0) -> 
     assert progress.value.errno == errno.EINPROGRESS
 
 
+def frame_of(pair: Pair, segment: bytes, dst: int = B, station: bytes = b"") -> Packet:
+    """A segment from A, its checksum put in, to B's station or another."""
+    whole = segment[:16] + tcp.checksum_of(A, dst, segment).to_bytes(2, "big") + segment[18:]
+    link = ethernet.header(station or pair.ib.mac, pair.ia.mac, ETHERTYPE_IPV4)
+    frame = link + ipv4.header(A, dst, 6, len(whole)) + whole
+    return Packet(frame, len(frame))
+
+
 def raises(number: int, call: object, *arguments: object) -> None:
     with pytest.raises(NetError) as caught:
         call(*arguments)  # type: ignore[operator]
@@ -227,10 +235,8 @@ def test_segment_of_a_connection_in_a_frame_to_everybody_is_nobodys() -> None:
     assert child.endpoint is not None and client.endpoint is not None
     numbers = client.endpoint.snd_nxt & 0xFFFFFFFF, child.endpoint.snd_nxt & 0xFFFFFFFF
     segment = tcp.header(client.local_port, 80, *numbers, tcp.ACK, 1000) + b"data"
-    whole = segment[:16] + tcp.checksum_of(A, B, segment).to_bytes(2, "big") + segment[18:]
     for station, taken in ((ethernet.BROADCAST, 0), (b"\x03" + pair.ib.mac[1:], 0), (pair.ib.mac, 4)):
-        frame = ethernet.header(station, pair.ia.mac, ETHERTYPE_IPV4) + ipv4.header(A, B, 6, len(whole)) + whole
-        pair.b.stack.receive(pair.ib, [Packet(frame, len(frame))], pair.world.now)
+        pair.b.stack.receive(pair.ib, [frame_of(pair, segment, station=station)], pair.world.now)
         assert child.endpoint.receive.size == taken
     assert pair.b.count("DropNotUnicast") == 2
 
@@ -290,16 +296,12 @@ def test_segment_to_a_group_address_is_not_answered() -> None:
     pair = ready()
     listening(pair.b)
     segment = tcp.header(9, 80, 1, 0, tcp.SYN, 1000)
-    packet = Packet(b"", 0)
     for dst, link in (
         (ip("224.0.0.1"), b"\1\0\x5e\0\0\1"),
         (ip("10.0.0.255"), ethernet.BROADCAST),
         (B, ethernet.BROADCAST),
     ):
-        whole = segment[:16] + tcp.checksum_of(A, dst, segment).to_bytes(2, "big") + segment[18:]
-        frame = ethernet.header(link, pair.ia.mac, ETHERTYPE_IPV4) + ipv4.header(A, dst, 6, len(whole)) + whole
-        packet = Packet(frame, len(frame))
-        pair.b.stack.receive(pair.ib, [packet], pair.world.now)
+        pair.b.stack.receive(pair.ib, [frame_of(pair, segment, dst, link)], pair.world.now)
     pair.settle()
     assert pair.b.count("DropNotUnicast") == 3
     assert not list(pair.world.sent(pair.b, ETHERTYPE_IPV4))
@@ -309,9 +311,7 @@ def test_segment_to_a_group_address_is_not_answered() -> None:
 def test_segment_for_nobody_is_reset_as_rfc_9293_says(flags: int) -> None:
     pair = ready()
     segment = tcp.header(9, 81, 1000, 5000, flags, 1000) + b"abc"
-    whole = segment[:16] + tcp.checksum_of(A, B, segment).to_bytes(2, "big") + segment[18:]
-    frame = ethernet.header(pair.ib.mac, pair.ia.mac, ETHERTYPE_IPV4) + ipv4.header(A, B, 6, len(whole)) + whole
-    pair.b.stack.receive(pair.ib, [Packet(frame, len(frame))], pair.world.now)
+    pair.b.stack.receive(pair.ib, [frame_of(pair, segment)], pair.world.now)
     pair.settle()
     reset = [f.data for f in pair.world.sent(pair.b, ETHERTYPE_IPV4)][-1]
     seq, ack = int.from_bytes(reset[38:42], "big"), int.from_bytes(reset[42:46], "big")
