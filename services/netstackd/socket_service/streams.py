@@ -6,7 +6,8 @@
 
 After `rings` the bytes go through memory that the client shares (ring_data.py), and the data socket carries doorbells
 and the end of file. Nothing is looked at that nobody has told of: the client's doorbell comes when it produces while tx
-is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells.
+is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells. As
+long as acknowledgements are due, it is armed for much, and looked at after LOOK_NS (`_sleep`).
 Bytes move to and from rings in the middle of a flush, right before the connection's segments leave (`_exchange`): so an
 acknowledgement says what has been read already, and one pass is enough.
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 READ_BYTES: Final = 1 << 16  # at once from a data socket
 BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
 WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
+BUSY_BYTES: Final = 1 << 16  # of a client who has so much in flight, more is expected
+LOOK_NS: Final = 1_000_000
 
 IDLE: Final = 0  # opened, bound or listening
 CONNECTING: Final = 1
@@ -81,6 +84,9 @@ class Stream:
         self._placement: Placement | None = None
         self._ring_broken = False
         self._asleep = False  # tx is armed: the doorbell rings when there is something in it
+        self._drowsy = False  # it rings when there is much in it
+        self._fresh = False  # something was taken since it was armed
+        self._look_at = 0  # until then acknowledgements and time are what has us look
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
         self._data: socket.socket | None = None
@@ -496,6 +502,8 @@ class Stream:
             endpoint.user_unread = rings.unread()
         except ProtocolViolation:
             self._ring_broken = True
+        if self._drowsy:
+            self._asleep = self._drowsy = False
         if taken or self._moved or self._room or self._ring_broken or not self._asleep:
             self.session.service.note(self)
         elif endpoint.send.first != endpoint.send.end:
@@ -511,6 +519,7 @@ class Stream:
         if taken:
             self._collected += taken
             self._asleep = False
+            self._fresh = True
         return taken
 
     def _give(self, rings: RingData, endpoint: Endpoint) -> int:
@@ -568,11 +577,25 @@ class Stream:
                 break
             if endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
                 break
-            if rings.sleep():
-                self._asleep = True
+            if self._sleep(rings, endpoint, now):
                 break
         if endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements
+
+    def _sleep(self, rings: RingData, endpoint: Endpoint, now: int) -> bool:
+        """The ring is empty: have the client ring when there is something. A doorbell costs him and us as much as 64 KB
+        do. So while acknowledgements are sure to come soon (RFC 5681 4.2: of every second segment) and have us look, he
+        rings when there is much; but for no longer than LOOK_NS after bytes came last. False: there is something."""
+        if self._fresh:
+            self._fresh = False
+            self._look_at = now + LOOK_NS
+        drowsy = now < self._look_at and endpoint.snd_nxt - endpoint.snd_una >= BUSY_BYTES
+        if not rings.sleep(drowsy):
+            return False
+        self._asleep, self._drowsy = True, drowsy
+        if drowsy:
+            endpoint.look_again(self._look_at)
+        return True
 
     def _hear(self) -> None:
         """Read doorbells; what they tell of is looked at anyway."""

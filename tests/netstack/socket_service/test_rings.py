@@ -235,6 +235,43 @@ def test_two_idle_ends_are_told_of_a_byte_each_by_one_doorbell(pair: Pair) -> No
     assert loop._timeout() != 0 and not here.rung
 
 
+def test_while_acknowledgements_are_due_the_doorbell_is_for_much(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BUSY_BYTES", 4000)
+    here, _ = upgraded(pair)
+    stream = stream_of(pair)
+    pair.world.turn(5)
+    server = pair.world.router.namespaces.find("server").stack
+    server.set_up(next(each for each in server.interfaces.values() if each.name == "eth0"), False)
+    here.tx.write(bytes(5000))
+    assert here.tx.take_waiting(), "it sleeps"
+    here.ring()
+    pair.world.until(lambda: stream._collected == 5000)
+    here.tx.write(b"x" * 100)
+    assert not here.tx.take_waiting(), "it looks by itself soon"
+    here.tx.write(bytes(TX // 4))
+    assert here.tx.take_waiting(), "that is much"
+    here.ring()
+    pair.world.until(lambda: stream._collected == 5100 + TX // 4)
+    here.tx.write(b"x" * 100)
+    assert not here.tx.take_waiting()
+    pair.world.until(lambda: stream._collected == 5200 + TX // 4)  # by time alone
+    pair.world.until(lambda: not stream._drowsy)
+    here.tx.write(b"x")
+    assert here.tx.take_waiting(), "nothing came for long: the next byte is told of"
+
+
+def test_an_acknowledgement_has_the_ring_looked_at(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "BUSY_BYTES", 4000)
+    monkeypatch.setattr(streams, "LOOK_NS", 1 << 62)
+    here, there = upgraded(pair)
+    endpoint = stream_of(pair)._endpoint
+    assert endpoint is not None
+    endpoint.options.sndbuf, endpoint.sndbuf = 1, 0  # there is never as much room as POLLOUT would tell of
+    for count in range(1, 200):
+        here.write(bytes(6000))
+        assert len(there.read(6000)) == 6000, count
+
+
 def test_doorbells_for_nothing_and_far_too_many_do_no_harm(pair: Pair) -> None:
     here, there = upgraded(pair)
     for count in (1, 1, 100_000, 200_000):

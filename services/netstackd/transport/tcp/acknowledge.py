@@ -90,6 +90,8 @@ def write_space(endpoint: Endpoint) -> None:
     if endpoint.has_write_space():
         endpoint.write_blocked = False
         endpoint.notify(POLLOUT)
+    elif endpoint.before_flush is not None:
+        endpoint.wake()  # this user looks for himself
 
 
 def process(endpoint: Endpoint, segment: Segment, seq: int, size: int, now: int) -> int:

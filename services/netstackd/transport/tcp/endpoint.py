@@ -113,6 +113,7 @@ class Endpoint:
         "last_data_received",
         "last_data_sent",
         "last_receive",
+        "look_at",
         "lost_bytes",
         "lost_hint",
         "max_window",
@@ -213,6 +214,7 @@ class Endpoint:
         self.user_unread = 0
         self.user_space = NEVER
         self.before_flush: Callable[[int], None] | None = None  # of a user who reads and writes while segments leave
+        self.look_at = NEVER  # he wants one at this time
         self.events = 0  # poll bits to tell at the next flush
         self.queued = False  # on context.pending
         self.orphan = False  # closed by its user
@@ -402,6 +404,12 @@ class Endpoint:
             self.deadline = at
             self.context.schedule(self)
 
+    def look_again(self, at: int) -> None:
+        """Ask for a `flush` at that time, or when an acknowledgement comes before."""
+        self.look_at = at
+        if at < self.deadline:
+            self.arm(at)
+
     def change_state(self, event: int) -> None:
         before = self.state
         self.state = after = states.TRANSITIONS[before, event]
@@ -424,7 +432,7 @@ class Endpoint:
         self.send.release(self.send.end)
         self.assembler = None
         self.timer = timers.OFF
-        self.timer_at = self.idle_at = self.ack_due_at = self.deadline = NEVER
+        self.timer_at = self.idle_at = self.ack_due_at = self.look_at = self.deadline = NEVER
         self.ack_now = False
         self.send_shutdown = self.receive_shutdown = True
         if not self._released:

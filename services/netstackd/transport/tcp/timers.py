@@ -6,7 +6,8 @@
     TAIL_PROBE    RFC 8985 7
     REORDERING    RFC 8985 6.2: what RACK did not yet dare to call lost
     PROBE         RFC 9293 3.8.6.1: the peer's window is closed (or cork holds data back)
-Beside it: `ack_due_at` (delayed ack), `idle_at` (keepalive, or the end of FIN-WAIT-2), `next_pace_at`.
+Beside it: `ack_due_at` (delayed ack), `idle_at` (keepalive, or the end of FIN-WAIT-2), `next_pace_at`, `look_at` (the
+user's own).
 
 `deadline` is the earliest of all and may be early: a timer that is put off, as on each ack, leaves it alone, and
 `expire` then finds nothing due and sets it right. So putting a timer off costs one store, and an idle connection none.
@@ -149,9 +150,12 @@ def expire(endpoint: Endpoint, now: int) -> None:
     if endpoint.state == CLOSED:
         endpoint.deadline = NEVER
         return
+    if endpoint.look_at <= now:
+        endpoint.look_at = NEVER
+        endpoint.wake()
     if endpoint.next_pace_at and endpoint.next_pace_at <= now and endpoint.snd_nxt < endpoint.send.end:
         endpoint.wake()
-    at = min(endpoint.timer_at, endpoint.ack_due_at, endpoint.idle_at)
+    at = min(endpoint.timer_at, endpoint.ack_due_at, endpoint.idle_at, endpoint.look_at)
     if now < endpoint.next_pace_at < at and endpoint.snd_nxt < endpoint.send.end:
         at = endpoint.next_pace_at
     endpoint.deadline = NEVER
