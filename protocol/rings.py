@@ -138,11 +138,9 @@ class Producer(_Side):
         self.position = self._u64[TAIL // 8] = (self.position + count) & 0xFFFFFFFFFFFFFFFF
 
     def take_waiting(self) -> bool:
-        """Behind `produced`: whether the consumer sleeps, and there is as much as it waits for: it has to be woken
-        now."""
+        """Behind `produced`: whether the consumer sleeps, and has to be woken now."""
         full_barrier()
-        wanted = self._u32[CONSUMER_WAITS // 4]
-        if not wanted or (self.position - self._u64[HEAD // 8]) & 0xFFFFFFFFFFFFFFFF < wanted:
+        if not self._u32[CONSUMER_WAITS // 4]:
             return False
         self._u32[CONSUMER_WAITS // 4] = 0
         return True
@@ -189,13 +187,13 @@ class Consumer(_Side):
         self._u32[PRODUCER_WAITS // 4] = 0
         return True
 
-    def arm(self, seen: int = 0, more: int = 1) -> bool:
-        """Before sleeping: ask to be woken when there are `more` bytes than the `seen` ones that are not consumed yet.
-        False: there are already. With one it holds when some of these are consumed meanwhile: whoever produces finds at
-        least the byte that is waited for. With more, whoever consumes asks anew. ProtocolViolation."""
-        self._u32[CONSUMER_WAITS // 4] = 1 if more == 1 else min(seen + more, self.size)
+    def arm(self, seen: int = 0) -> bool:
+        """Before sleeping: ask to be woken when more is there than the `seen` bytes that are not consumed yet. False:
+        there is more already. It holds when some of these are consumed meanwhile: whoever produces finds at least the
+        one byte that is waited for. ProtocolViolation."""
+        self._u32[CONSUMER_WAITS // 4] = 1
         full_barrier()
-        if self.used() < seen + more:
+        if self.used() <= seen:
             return True
         self._u32[CONSUMER_WAITS // 4] = 0
         return False

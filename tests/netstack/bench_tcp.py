@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 
 from services.netstackd.transport.tcp.context import TcpContext
 from services.netstackd.transport.tcp.endpoint import Endpoint
-from services.netstackd.transport.tcp.segment import ACK, MASK, SYN, Segment
+from services.netstackd.transport.tcp.segment import ACK, MASK, SYN, Payload, Segment
 from services.netstackd.wire.tcp_options import SynOptions
 
 MSS = 1448
@@ -26,6 +27,7 @@ class Void:
 
     def __init__(self, gso_max: int) -> None:
         self.gso_max = gso_max
+        self.run_max = 0
         self.last: Segment | None = None
         self.sent = 0
 
@@ -38,6 +40,10 @@ class Void:
     def send(self, endpoint: object, segment: Segment) -> None:
         self.last = segment
         self.sent += 1
+
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        self.last = segment
+        self.sent += len(payloads)
 
     def confirm(self) -> None:
         pass

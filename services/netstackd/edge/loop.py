@@ -31,7 +31,7 @@ from services.netstackd.links.bridge import Bridge
 from services.netstackd.links.veth import VethLink
 from services.netstackd.network.interface import Interface
 from services.netstackd.stack import Stack
-from services.netstackd.storage.packet import Packet
+from services.netstackd.storage.packet import Packet, spread
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
@@ -104,6 +104,7 @@ class Loop:
     def add_link(self, iface: Interface, link: Link, stack: Stack | None = None) -> None:
         """Move frames between `link` and `iface` (of the router's stack, or of `stack`) from now on."""
         iface.link = link
+        iface.takes_runs = link.takes_runs
         if isinstance(link, Bridge):
             for port in link.ports:
                 self._add_feed(_Feed(port, iface, link, stack or self._stack))
@@ -289,9 +290,13 @@ class Loop:
             if packets:
                 link = iface.link
                 if link is not None:
+                    leaving: Sequence[Packet] = packets
+                    if not link.takes_runs:
+                        leaving = spread(packets)
                     if self.captures and iface in self.captures:
-                        self._capture(iface, packets, now)
-                    link.send(packets, now)
+                        leaving = spread(packets)
+                        self._capture(iface, leaving, now)
+                    link.send(leaving, now)
                     counters = link.counters
                     iface.tx_packets, iface.tx_bytes = counters.tx_packets, counters.tx_bytes
                 packets.clear()

@@ -11,6 +11,7 @@ acknowledgements that came together are thinned.
     add, remove     connections that have such a place, by the stream that owns it
     learn           the link has received a large frame the usual way
     thin            of acknowledgements in a row that say more and more of the same, the last one
+    alike           what these look like, for the link to keep but the last itself
     ready           whether to look at the next frame: one of a known connection is expected, and nobody else wants to
                     see frames (captures, packet sockets, filters)
     receive         read what is expected, many segments in a row, and tell TCP of them once
@@ -27,6 +28,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from services.netstackd.counters import COUNTER
+from services.netstackd.links.base import NOT_ALIKE
 from services.netstackd.links.packet_socket import PacketLink
 from services.netstackd.network.interface import ETHERNET
 from services.netstackd.network.routes import LOCAL
@@ -100,6 +102,11 @@ def _pure_ack(head: bytes | bytearray) -> tuple[int, int]:
     return int.from_bytes(head[: l4 + length], "big") & mask, _LONG.unpack_from(head, l4 + 8)[0]
 
 
+def _flow_of(head: bytes | bytearray) -> bytes:
+    """Addresses and ports of a frame."""
+    return bytes(head[26:38] if head[12] == 8 else head[22:58])
+
+
 class Reader(Protocol):
     """Who owns the place (socket_service/streams.py)."""
 
@@ -169,7 +176,20 @@ class _Flow:
 class Placement:
     """Of one interface and its link."""
 
-    __slots__ = ("_count", "_expected", "_flows", "_iface", "_loop", "_peeked", "_scratch", "_stack", "frames", "total")
+    __slots__ = (
+        "_alike",
+        "_alike_flow",
+        "_count",
+        "_expected",
+        "_flows",
+        "_iface",
+        "_loop",
+        "_peeked",
+        "_scratch",
+        "_stack",
+        "frames",
+        "total",
+    )
 
     def __init__(self, loop: Loop, stack: Stack, iface: Interface) -> None:
         self._loop = loop
@@ -181,6 +201,8 @@ class Placement:
         self._peeked = bytearray(PEEK_BYTES)
         self._scratch = memoryview(bytearray(PEEK_BYTES))
         self.frames = self.total = 0
+        self._alike = NOT_ALIKE
+        self._alike_flow = b""
 
     # -- connections --
 
@@ -205,6 +227,8 @@ class Placement:
             del self._flows[key]
             if found is self._expected:
                 self._expected = None
+            if key == self._alike_flow:
+                self._alike = NOT_ALIKE
 
     def learn(self, vnet: bytearray, frame: bytes | bytearray) -> None:
         """A large frame went to the stack: when it is of a known connection, more of the kind are expected."""
@@ -253,13 +277,25 @@ class Placement:
                 and not self._watched(4 if head[12] == 8 else 6)
             ):
                 kept[-1] = packet
+                self._alike_flow = _flow_of(head)
+                l4 = 34 if head[12] == 8 else 54
+                size = l4 + (head[l4 + 12] >> 2)
+                self._alike = size, _ACK_MASKS[l4, size - l4], name, l4 + 8
             else:
                 kept.append(packet)
         return kept
 
+    def alike(self) -> tuple[int, int, int, int]:
+        """See VnetLink."""
+        alike = self._alike
+        if alike is not NOT_ALIKE and self._watched(4 if alike[3] == 42 else 6):
+            self._alike = NOT_ALIKE
+            return NOT_ALIKE
+        return alike
+
     def _is_known(self, head: bytes | bytearray) -> bool:
         """Whether a frame is of a connection that was added."""
-        return bytes(head[26:38] if head[12] == 8 else head[22:58]) in self._flows
+        return _flow_of(head) in self._flows
 
     def ready(self) -> bool:
         """See the module docstring."""

@@ -74,6 +74,7 @@ class Interface:
         self.tx: list[Packet] = []
         self.addresses: list[Address] = []
         self.link: Any = None  # the link object that moves frames; for the edge alone
+        self.takes_runs = False  # a PacketRun in `tx` costs it less than the packets that it stands for
 
         # IPv4 settings (net.ipv4.conf.*)
         self.forwarding4 = False

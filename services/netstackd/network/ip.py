@@ -112,6 +112,10 @@ class Ip:
         self._stack.link_output.send(packet, way)
         return 0
 
+    def count_sent(self, count: int) -> None:
+        """A packet that was given to `transmit` stood for `count` more."""
+        self._count[self._out] += count
+
     def _send_too_long(self, packet: Packet, way: Destination) -> int:
         """A packet of ours that is longer than the way's MTU: in fragments, where that is allowed; 0 or an errno."""
         self.send_fragments(packet, way, way.mtu)

@@ -84,10 +84,9 @@ class RingData:
             self._freed = upto
         return 2 * (self.taken - upto) <= tx.size and tx.take_waiting()
 
-    def sleep(self, much: bool = False) -> bool:
-        """Ask to be told when more is produced, or much more: a quarter of the ring. This is to be done anew after each
-        `release`. False: there is more than was taken already."""
-        return self._tx.arm(self.taken - self._freed, self._tx.size >> 2 if much else 1)
+    def sleep(self) -> bool:
+        """Ask to be told when more is produced. False: there is more than was taken."""
+        return self._tx.arm(self.taken - self._freed)
 
     # -- network to client --
 

@@ -6,8 +6,8 @@
 
 After `rings` the bytes go through memory that the client shares (ring_data.py), and the data socket carries doorbells
 and the end of file. Nothing is looked at that nobody has told of: the client's doorbell comes when it produces while tx
-is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells. As
-long as acknowledgements are due, it is armed for much, and looked at after LOOK_NS (`_sleep`).
+is armed, and it is armed unless a full segment waits to be sent anyway; then the next acknowledgement is what tells.
+That, or LOOK_NS, is what a busy stream's ring is looked at after, too (`_doze`).
 Bytes move to and from rings in the middle of a flush, right before the connection's segments leave (`_exchange`): so an
 acknowledgement says what has been read already, and one pass is enough.
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 1 << 16  # at once from a data socket
 BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
+TAKEN_BYTES: Final = 1 << 20  # at once from a ring: they stay where they are
 WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
 BUSY_BYTES: Final = 1 << 16  # of a client who has so much in flight, more is expected
 LOOK_NS: Final = 1_000_000
@@ -84,9 +85,9 @@ class Stream:
         self._placement: Placement | None = None
         self._ring_broken = False
         self._asleep = False  # tx is armed: the doorbell rings when there is something in it
-        self._drowsy = False  # it rings when there is much in it
-        self._fresh = False  # something was taken since it was armed
-        self._look_at = 0  # until then acknowledgements and time are what has us look
+        self._dozing = False  # it is not: acknowledgements and time have us look at it
+        self._fresh = False  # something was taken since we last dozed off
+        self._look_at = 0  # no dozing behind it
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
         self._data: socket.socket | None = None
@@ -493,18 +494,18 @@ class Stream:
         rings, endpoint = self._rings, self._endpoint
         if rings is None or endpoint is None or self._data is None or self._ring_broken:
             return
-        taken = 0
         try:
+            self._dozing = False
             if self._collected >= rings.sent and not self._urgent:
-                taken = self._take(rings, endpoint, BATCH_BYTES)
+                taken = self._take(rings, endpoint, TAKEN_BYTES)
+                if not self._asleep and not self._end_read and taken < TAKEN_BYTES:
+                    self._doze(endpoint, now)
             if self.state == CONNECTED and not self._hung_up and endpoint.receive.size and not endpoint.urgent_state:
                 self._give(rings, endpoint)
             endpoint.user_unread = rings.unread()
         except ProtocolViolation:
             self._ring_broken = True
-        if self._drowsy:
-            self._asleep = self._drowsy = False
-        if taken or self._moved or self._room or self._ring_broken or not self._asleep:
+        if self._moved or self._room or self._ring_broken or not (self._asleep or self._dozing):
             self.session.service.note(self)
         elif endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements
@@ -555,10 +556,10 @@ class Stream:
     def _collect_ring(self, rings: RingData, endpoint: Endpoint, now: int) -> None:
         """As `_collect`, from tx. While it is armed and silent there is nothing in it."""
         if self._readable:
-            self._asleep = False
+            self._asleep = self._dozing = False
             self._hear()
-        while not self._asleep or self._urgent:
-            limit = BATCH_BYTES
+        while not (self._asleep or self._dozing) or self._urgent:
+            limit = TAKEN_BYTES
             if self._urgent:
                 if not self._send_urgent(endpoint):
                     break
@@ -577,24 +578,25 @@ class Stream:
                 break
             if endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
                 break
-            if self._sleep(rings, endpoint, now):
+            if self._doze(endpoint, now):
+                break
+            if rings.sleep():
+                self._asleep = True
                 break
         if endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements
 
-    def _sleep(self, rings: RingData, endpoint: Endpoint, now: int) -> bool:
-        """The ring is empty: have the client ring when there is something. A doorbell costs him and us as much as 64 KB
-        do. So while acknowledgements are sure to come soon (RFC 5681 4.2: of every second segment) and have us look, he
-        rings when there is much; but for no longer than LOOK_NS after bytes came last. False: there is something."""
+    def _doze(self, endpoint: Endpoint, now: int) -> bool:
+        """A doorbell costs the client and us as much as 64 KB do. So he is not asked for one while acknowledgements are
+        sure to come soon (RFC 5681 4.2: of every second segment) and have us look; but for no longer than LOOK_NS after
+        bytes came last, which is also as long as we sleep then. False: not now."""
         if self._fresh:
             self._fresh = False
             self._look_at = now + LOOK_NS
-        drowsy = now < self._look_at and endpoint.snd_nxt - endpoint.snd_una >= BUSY_BYTES
-        if not rings.sleep(drowsy):
+        if now >= self._look_at or endpoint.send.end - endpoint.snd_una < BUSY_BYTES:
             return False
-        self._asleep, self._drowsy = True, drowsy
-        if drowsy:
-            endpoint.look_again(self._look_at)
+        self._dozing = True
+        endpoint.look_again(self._look_at)
         return True
 
     def _hear(self) -> None:

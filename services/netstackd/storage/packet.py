@@ -11,10 +11,15 @@ reference counts: a queue that wants to keep a packet which another one also get
     end     one past the last valid byte in head (Ethernet padding lies behind it).
 
 A head of type `bytes` is read-only; who changes it calls `writable()` first and uses what that returns.
+
+A PacketRun stands for several packets in a row. Only links get to see one, those that say that they take it
+(`Link.takes_runs`); for others it is `spread`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from services.netstackd.wire.numbers import PROTO_TCP, PROTO_UDP
@@ -45,6 +50,8 @@ OUTGOING: Final = 4
 LOOPED: Final = 5  # our own, to a group or to everybody, and back again
 
 Payload = bytes | bytearray | memoryview  # what `body` may be
+
+_SEQ: Final = Struct("!I")  # of a TCP header, from its byte 4 on
 
 
 class Packet:
@@ -163,6 +170,49 @@ class Packet:
     def payload_view(self) -> memoryview:
         """What follows the transport header; a received packet only (body is None)."""
         return memoryview(self.head)[self.payload : self.end]
+
+
+class PacketRun(Packet):
+    """TCP segments that follow each other, with bodies of one size and else the same headers, checksums partial: what a
+    busy sender sends at once. It is the first of them until `step` makes it the next.
+
+    following: the bodies of those behind, the last one first
+    """
+
+    __slots__ = ("_seq", "_size", "following")
+
+    def __init__(self, head: bytearray, end: int, following: list[Payload], seq: int, size: int) -> None:
+        super().__init__(head, end)
+        self.following = following
+        self._seq = seq
+        self._size = size
+
+    def step(self) -> Payload | None:
+        """Become the next one: its body, which is returned, and its sequence number in `head`. None: there is none."""
+        if not self.following:
+            return None
+        self.body = body = self.following.pop()
+        self._seq = seq = (self._seq + self._size) & 0xFFFFFFFF
+        _SEQ.pack_into(self.writable(), self.l4 + 4, seq)
+        return body
+
+
+def spread(packets: Sequence[Packet]) -> Sequence[Packet]:
+    """The same packets with none standing for others. What runs there were are used up."""
+    for packet in packets:
+        if type(packet) is PacketRun:
+            break
+    else:
+        return packets
+    single: list[Packet] = []
+    for packet in packets:
+        if type(packet) is not PacketRun:
+            single.append(packet)
+            continue
+        single.append(packet.copy())
+        while packet.step() is not None:
+            single.append(packet.copy())
+    return single
 
 
 _COPIED: Final = tuple(name for name in Packet.__slots__ if name not in ("head", "end", "iface"))

@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Final
 from services.netstackd.network.interface import LOOPBACK
 from services.netstackd.network.neighbours import REACHABLE, SECOND
 from services.netstackd.network.routes import UNICAST, Destination
-from services.netstackd.storage.packet import CSUM_PARTIAL, GSO_TCP4, GSO_TCP6, HEADROOM, Packet
-from services.netstackd.transport.tcp.segment import Segment
+from services.netstackd.storage.packet import (
+    CSUM_PARTIAL,
+    GSO_TCP4,
+    GSO_TCP6,
+    HEADROOM,
+    Packet,
+    PacketRun,
+)
+from services.netstackd.transport.tcp.segment import Payload, Segment, separate
 from services.netstackd.wire.numbers import PROTO_TCP
 from services.netstackd.wire.tcp_options import emit_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.netstackd.network.interface import Interface
     from services.netstackd.stack import Stack
+    from services.netstackd.storage.packet import Payload as Body
 
 # Headroom, IP header and TCP header in one.
 _V4: Final = Struct(f"!{HEADROOM}xBBHHHBBHIIHHIIHHHH")
@@ -30,6 +40,7 @@ _FLOW6: Final = Struct("!QQHQQH")
 _LOW: Final = 0xFFFFFFFFFFFFFFFF
 _DF: Final = 0x4000
 MIN_IPV4_MTU: Final = 576
+RUN_MAX: Final = 16  # a megabyte of large segments
 LARGEST: Final = 65535 - 120  # payload of one packet: less the longest headers
 
 # A confirmation of a reachable neighbour is worth its cost only when the last one is this old.
@@ -68,6 +79,7 @@ class TcpPath:
         "pmtu_discover",
         "remote",
         "remote_port",
+        "run_max",
         "tos",
         "ttl",
         "version",
@@ -102,7 +114,7 @@ class TcpPath:
         self.pmtu_discover = True
         width = 4 if version == 4 else 16
         self.peer = local.to_bytes(width, "big") + remote.to_bytes(width, "big")
-        self.gso_max = 0
+        self.gso_max = self.run_max = 0
         self._generation = -1
         self.way: Destination
         self.refresh()
@@ -115,6 +127,7 @@ class TcpPath:
         self._generation = routing.generation
         out = way.out
         self.gso_max = 0 if out is None else LARGEST if out.kind == LOOPBACK else max(out.gso_max - 120, 0)
+        self.run_max = RUN_MAX if out is not None and out.device.takes_runs and self.gso_max else 0
         return way
 
     def _mtu(self) -> int:
@@ -144,8 +157,20 @@ class TcpPath:
             return
         (stack.neighbours4 if self.version == 4 else stack.neighbours6).confirm(neighbour)
 
-    def send(self, endpoint: object, segment: Segment) -> None:
-        """See Route."""
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        """See Route. One packet stands for all of them where nobody looks at packets on their way."""
+        stack = self._stack
+        hooks = stack.hooks
+        if not self.pmtu_discover or stack.taps or hooks.output is not None or hooks.postrouting is not None:
+            for each in separate(segment, payloads):
+                self.send(endpoint, each)
+            return
+        following: list[Body] = list(payloads[:0:-1])
+        self.send(endpoint, segment, following)
+        (stack.ipv4 if self.version == 4 else stack.ipv6).count_sent(len(following))
+
+    def send(self, endpoint: object, segment: Segment, following: list[Body] | None = None) -> None:
+        """See Route. `following`: of a run, the payloads behind the segment's, the last one first."""
         way = self.way if self._generation == self._routing.generation else self.refresh()
         out = way.out
         if way.error or out is None:
@@ -218,7 +243,7 @@ class TcpPath:
         if options:
             head += options
         end = len(head)
-        packet = Packet(head, end)
+        packet = Packet(head, end) if following is None else PacketRun(head, end, following, segment.seq, size)
         packet.version = self.version
         packet.l2 = packet.l3 = HEADROOM
         packet.l4 = l4

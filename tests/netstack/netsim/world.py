@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.netstackd.transport.tcp.context import TcpContext
 from services.netstackd.transport.tcp.endpoint import Endpoint
 from services.netstackd.transport.tcp.listen import Listener
 from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER, Options, Parameters
-from services.netstackd.transport.tcp.segment import MASK, SYN, Segment, reset_for
+from services.netstackd.transport.tcp.segment import MASK, SYN, Payload, Segment, reset_for, separate
 from services.netstackd.transport.tcp.time_wait import TimeWait
 
 
@@ -137,6 +137,10 @@ class PathRoute:
     def gso_max(self) -> int:
         return self.path.rules.gso
 
+    @property
+    def run_max(self) -> int:
+        return 3 if self.path.rules.gso else 0
+
     def mss_for_path(self) -> int:
         return self.path.rules.mss
 
@@ -148,6 +152,11 @@ class PathRoute:
         if not segment.gso_size:
             assert len(segment.payload) <= self.path.rules.mss, "segment larger than the path takes"
         self.path.carry(segment)
+
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        assert len({len(payload) for payload in payloads}) == 1 and payloads[0] is segment.payload
+        for each in separate(segment, payloads):
+            self.send(endpoint, each)
 
     def confirm(self) -> None:
         self.confirmed += 1

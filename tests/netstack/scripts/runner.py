@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from select import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI
@@ -20,7 +21,7 @@ from services.netstackd.transport.tcp.context import TcpContext
 from services.netstackd.transport.tcp.endpoint import Endpoint
 from services.netstackd.transport.tcp.listen import Listener
 from services.netstackd.transport.tcp.parameters import SECOND, Options, Parameters
-from services.netstackd.transport.tcp.segment import ACK, MASK, PSH, SYN, Segment, reset_for
+from services.netstackd.transport.tcp.segment import ACK, MASK, PSH, SYN, Payload, Segment, reset_for, separate
 from services.netstackd.transport.tcp.time_wait import TimeWait
 from services.netstackd.wire.tcp_options import SynOptions
 from tests.netstack.scripts.language import ANY_SEQ, Script, SegmentText, Step, parse
@@ -73,7 +74,7 @@ class ScriptRoute:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.mss = 1460
-        self.gso_max = 0
+        self.gso_max = self.run_max = 0
 
     def mss_for_path(self) -> int:
         return self.mss
@@ -85,6 +86,10 @@ class ScriptRoute:
         self.machine.emitted.append(Emitted(self.machine.now, segment))
         if segment.ts_val >= 0:
             self.machine.our_ts = segment.ts_val
+
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        for each in separate(segment, payloads):
+            self.send(endpoint, each)
 
     def confirm(self) -> None:
         pass

@@ -14,7 +14,7 @@ import pytest
 
 from protocol.rings import HEAD
 from services.netstackd.edge.placement import Placement
-from services.netstackd.links.base import ALL_OFFLOADS, VNET_BYTES
+from services.netstackd.links.base import ALL_OFFLOADS, NOT_ALIKE, VNET_BYTES
 from services.netstackd.links.packet_socket import PacketLink
 from services.netstackd.namespaces import LinkRow, Namespace
 from services.netstackd.storage.packet import CSUM_NONE, CSUM_VALID, Packet
@@ -340,6 +340,55 @@ def test_acknowledgements_that_tell_something_else_stay(cable: Make) -> None:
     assert it.placement.thin([one, two]) == [one, two]
     del it.world.router.loop.captures[iface]
     assert it.placement.thin([one, two]) == [two]
+
+
+def by_the_link(it: Cable, row: Sequence[Packet]) -> list[bytes]:
+    """What the link gives of frames that come in a row, unfinished ones of the host as they are."""
+    for packet in row:
+        it._wires[1].send(bytes((2 if packet.csum else 0,)) + bytes(VNET_BYTES - 1) + bytes(packet.head))
+    return [bytes(each.head) for each in it.link.receive(64, 0)]
+
+
+@pytest.mark.parametrize("family", HOSTS)
+@pytest.mark.parametrize("options", [lambda _: b"", stamp])
+def test_a_link_that_knows_acknowledgements_keeps_the_last_by_itself(
+    cable: Make, family: int, options: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = cable(family)
+
+    def ack(number: int, **more: Any) -> Packet:
+        return frame_of(it, number, **({"options": options(number)} | more))
+
+    kept = [ack(2000), ack(2000), ack(1000), ack(5000, flags=0x11), ack(9000), ack(9500, port=1), ack(30)]
+    unvouched = ack(9700)
+    unvouched.csum = CSUM_NONE
+    row = [
+        ack(1),
+        ack(1000),
+        *kept[:2],
+        ack(500),
+        *kept[2:4],
+        ack(6000),
+        *kept[4:6],
+        ack(0xFFFFFFF0),
+        kept[6],
+        unvouched,
+    ]
+    expected = [bytes(each.head) for each in (*kept, unvouched)]
+    assert by_the_link(it, row) == expected, "by `thin`"
+    thinned: list[int] = []
+    thin = Placement.thin
+    monkeypatch.setattr(Placement, "thin", lambda it, packets: (thinned.append(len(packets)), thin(it, packets))[1])
+    assert by_the_link(it, row) == expected
+    assert thinned == [len(kept) + 1], "the link has kept no more"
+    iface = next(each for each in it.stack.interfaces.values() if each.name == "wire")
+    it.world.router.loop.captures[iface] = []
+    assert by_the_link(it, row) == [bytes(each.head) for each in row], "somebody wants to see them"
+    del it.world.router.loop.captures[iface]
+    assert by_the_link(it, row) == expected and thinned[-1] == len(row), "it learns anew"
+    (flow,) = it.placement._flows.values()
+    it.placement.remove(flow.endpoint)
+    assert it.placement.alike() == NOT_ALIKE
 
 
 def test_who_wants_to_see_frames_sees_all(cable: Make) -> None:

@@ -69,22 +69,6 @@ def test_the_consumer_is_woken_once_when_it_waits() -> None:
     assert producer.take_waiting() and not producer.take_waiting()
 
 
-def test_a_consumer_that_waits_for_much_is_not_woken_for_less() -> None:
-    """As a stub decides that writes, and as take_waiting does."""
-    producer, consumer, memory = pair()
-    flag = memory[:256].cast("I")
-    producer.write(bytes(50))
-    assert not consumer.arm(40, 10) and consumer.arm(50, 10)
-    assert flag[CONSUMER_WAITS // 4] == 60
-    producer.write(bytes(9))
-    assert not producer.take_waiting() and flag[CONSUMER_WAITS // 4] == 60
-    producer.write(b"x")
-    assert producer.take_waiting() and not producer.take_waiting()
-    assert consumer.arm(60, SIZE)
-    producer.write(bytes(SIZE - 60))
-    assert producer.take_waiting(), "a full ring is enough"
-
-
 def test_the_producer_is_woken_once_when_it_waits() -> None:
     producer, consumer, _ = pair()
     assert not producer.arm()

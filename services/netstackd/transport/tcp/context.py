@@ -21,13 +21,13 @@ Contract with the stack (transport/demux.py, stack.py):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2s
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.netstackd.counters import Counters
 from services.netstackd.transport.tcp.parameters import NEVER, SECOND, Parameters
-from services.netstackd.transport.tcp.segment import MASK, Segment
+from services.netstackd.transport.tcp.segment import MASK, Payload, Segment
 
 if TYPE_CHECKING:
     import random
@@ -40,6 +40,7 @@ class Route(Protocol):
     """How the segments of one connection leave. Made by the stack; TCP asks no more than this."""
 
     gso_max: int  # payload bytes that one Segment may carry; 0: no more than one MSS
+    run_max: int  # how many segments `send_run` is worth calling for; less than 2: none
     peer: bytes  # names the local and the remote address, without ports: what keyed cookies are made of
 
     def mss_for_path(self) -> int:
@@ -52,6 +53,10 @@ class Route(Protocol):
 
     def send(self, endpoint: object, segment: Segment) -> None:
         """Send. A segment with gso_size set stands for several. Never fails; what cannot be sent is a loss."""
+        ...
+
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        """Send `segment`, and what follows it with the other `payloads`, which are as long as its own (the first)."""
         ...
 
     def confirm(self) -> None:

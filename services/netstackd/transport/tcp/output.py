@@ -20,7 +20,7 @@ from services.netstackd.transport.tcp.scoreboard import (
     SYN_BIT,
     Sent,
 )
-from services.netstackd.transport.tcp.segment import ACK, CWR, ECE, ECT_0, FIN, MASK, PSH, RST, URG, Segment
+from services.netstackd.transport.tcp.segment import ACK, CWR, ECE, ECT_0, FIN, MASK, PSH, RST, URG, Payload, Segment
 from services.netstackd.transport.tcp.states import SYN_RECEIVED, SYN_SENT, TRANSMITTING
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
         endpoint.snd_nxt - una - endpoint.sacked_bytes - endpoint.lost_bytes + endpoint.retrans_bytes
     )
     pacing = endpoint.p.pacing or endpoint.options.max_pacing_rate
+    runs = 0 if pacing or endpoint.ca_state >= RECOVERING else endpoint.route.run_max
     started = bool(endpoint.sent)
     before = endpoint.snd_nxt
     paced = False
@@ -129,6 +130,12 @@ def send_new(endpoint: Endpoint, now: int) -> None:
                     break
         if size > mss and (endpoint.ecn_cwr_due or endpoint.urgent_to_send > nxt):
             size = mss  # CWR and the urgent pointer are of one packet; whoever cuts a large one would repeat them
+        elif size == limit and runs > 1:
+            count = min((waiting - 1) // size, room // size, budget // size, runs)  # the last one is pushed
+            if count > 1:
+                send_run(endpoint, nxt, count, size, mss, now)
+                in_flight += count * size
+                continue
         send_data(endpoint, nxt, nxt + size, mss, now)
         in_flight += size
         if pacing:
@@ -204,6 +211,31 @@ def send_data(endpoint: Endpoint, seq: int, end: int, mss: int, now: int) -> Non
         endpoint.prr.out += size
     endpoint.counters[_ORIG_DATA] += -(-size // mss)
     emit(endpoint, seq, size, flags, now, mss, True)
+
+
+def send_run(endpoint: Endpoint, seq: int, count: int, size: int, mss: int, now: int) -> None:
+    """As `send_data` for `count` segments of `size` bytes, whole MSS, with more behind them."""
+    view, order = endpoint.send.view, endpoint.transmissions
+    payloads = []
+    sent = endpoint.sent
+    for _ in range(count):
+        end = seq + size
+        order += 1
+        sent.append(Sent(seq, end, now, order))
+        payloads.append(view(seq, end))
+        seq = end
+    first = seq - count * size
+    endpoint.transmissions = order
+    endpoint.snd_nxt = seq
+    endpoint.last_data_sent = now
+    endpoint.bytes_sent += count * size
+    if now - endpoint.last_data_received < endpoint.ato:
+        endpoint.pingpong = window.PINGPONG
+    endpoint.counters[_ORIG_DATA] += count * (size // mss)
+    segment = make(endpoint, first, ACK, payloads[0], now, mss, True)
+    endpoint.segs_out += count
+    endpoint.counters[_OUT_SEGS] += count * (size // mss)
+    endpoint.route.send_run(endpoint, segment, payloads)
 
 
 def _send_fin(endpoint: Endpoint, now: int) -> None:
@@ -334,6 +366,15 @@ def retransmit(endpoint: Endpoint, index: int, budget: int, now: int) -> int:
 def emit(endpoint: Endpoint, seq: int, size: int, flags: int, now: int, mss: int, new: bool = False) -> None:
     """One segment with the ACK bit, `size` bytes of the send buffer from `seq` on."""
     payload = endpoint.send.view(seq, seq + size) if size else b""
+    segment = make(endpoint, seq, flags, payload, now, mss, new)
+    endpoint.segs_out += 1
+    endpoint.counters[_OUT_SEGS] += 1 if size <= mss else -(-size // mss)
+    endpoint.route.send(endpoint, segment)
+
+
+def make(endpoint: Endpoint, seq: int, flags: int, payload: Payload, now: int, mss: int, new: bool) -> Segment:
+    """A segment that leaves now, and with it all that there is to acknowledge. `new`: its data was not sent before."""
+    size = len(payload)
     ecn = 0
     if endpoint.ecn_ok:
         if endpoint.ecn_echo:
@@ -370,9 +411,7 @@ def emit(endpoint: Endpoint, seq: int, size: int, flags: int, now: int, mss: int
     endpoint.last_ack_sent = endpoint.rcv_nxt
     if endpoint.quick_acks:
         window.on_ack_sent(endpoint)
-    endpoint.segs_out += 1
-    endpoint.counters[_OUT_SEGS] += 1 if size <= mss else -(-size // mss)
-    endpoint.route.send(endpoint, segment)
+    return segment
 
 
 def send_ack(endpoint: Endpoint, now: int) -> None:

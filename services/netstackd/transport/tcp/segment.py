@@ -6,6 +6,7 @@ queue keeps it until the reader takes it. A sent segment's payload is a view of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from services.netstackd.wire.tcp_options import SackBlocks, SynOptions
@@ -89,6 +90,26 @@ class Segment:
         stamp = f" ts {self.ts_val}/{self.ts_ecr}" if self.ts_val >= 0 else ""
         sack = f" sack {self.sack_blocks}" if self.sack_blocks else ""
         return f"<{letters} {self.seq}+{len(self.payload)} ack {self.ack} win {self.window}{stamp}{sack}>"
+
+
+def separate(segment: Segment, payloads: Sequence[Payload]) -> Iterator[Segment]:
+    """The segments of `Route.send_run`, one by one."""
+    seq = segment.seq
+    for payload in payloads:
+        yield Segment(
+            seq,
+            segment.ack,
+            segment.flags,
+            segment.window,
+            payload,
+            segment.ts_val,
+            segment.ts_ecr,
+            segment.sack_blocks,
+            segment.urgent,
+            segment.ecn,
+            segment.gso_size,
+        )
+        seq = (seq + len(payload)) & MASK
 
 
 def reset_for(segment: Segment) -> Segment | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -17,7 +18,7 @@ from services.netstackd.transport.tcp.endpoint import Endpoint
 from services.netstackd.transport.tcp.listen import Listener
 from services.netstackd.transport.tcp.parameters import MILLISECOND, NEVER, SECOND, Options, Parameters
 from services.netstackd.transport.tcp.scoreboard import LOST, RETRANSMITTED, SACKED, pipe
-from services.netstackd.transport.tcp.segment import ACK, FIN, MASK, RST, SYN, URG, Segment
+from services.netstackd.transport.tcp.segment import ACK, FIN, MASK, RST, SYN, URG, Payload, Segment, separate
 from services.netstackd.transport.tcp.time_wait import TimeWait
 from services.netstackd.wire.tcp_options import SynOptions
 
@@ -29,6 +30,7 @@ class Sink:
 
     def __init__(self, gso_max: int, mss: int) -> None:
         self.gso_max = gso_max
+        self.run_max = 4 if gso_max else 0
         self.mss = mss
         self.sent: list[Segment] = []
 
@@ -40,6 +42,10 @@ class Sink:
 
     def confirm(self) -> None:
         pass
+
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+        for each in separate(segment, payloads):
+            self.send(endpoint, each)
 
     def send(self, endpoint: object, segment: Segment) -> None:
         assert 0 <= segment.seq <= MASK and 0 <= segment.ack <= MASK and 0 <= segment.window <= 65535

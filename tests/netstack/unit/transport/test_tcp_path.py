@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from services.netstackd.network.routes import NextHop, Route
+from services.netstackd.storage.packet import Packet, PacketRun, spread
+from services.netstackd.transport.tcp.segment import ACK, ECT_0, Segment
 from services.netstackd.transport.tcp_path import TcpPath
 from tests.netstack.unit.hosts import Pair, ip
 
@@ -80,3 +84,89 @@ def test_the_way_is_kept_as_long_as_nothing_changes(version: int) -> None:
     pair.a.stack.routes_changed(version)
     path.mss_for_path()
     assert path.way is not before
+
+
+# --- segments in a row ---
+
+
+def resolved(version: int) -> tuple[Pair, TcpPath]:
+    """As `ready`, and the peer's link address is known."""
+    pair, path = ready(version)
+    path.send(None, Segment(1, 1, ACK, 1))
+    pair.run(1)
+    return pair, path
+
+
+def sent(pair: Pair, action: Callable[[], None]) -> list[Packet]:
+    """What it puts before the link."""
+    pair.ia.tx.clear()
+    action()
+    return list(pair.ia.tx)
+
+
+def whole(packets: list[Packet]) -> list[bytes]:
+    return [each.frame_bytes() for each in spread(packets)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_run_is_one_packet_that_stands_for_what_each_alone_would_be(version: int) -> None:
+    pair, path = resolved(version)
+    counters = pair.a.stack.counters.values
+    payloads = [bytes((number,)) * 2800 for number in range(5)]
+    first = Segment(0xFFFFFFFF - 3000, 5, ACK, 700, payloads[0], 77, 78, ecn=ECT_0, gso_size=1400)
+
+    def one_by_one() -> None:
+        for number, payload in enumerate(payloads):
+            seq = (first.seq + 2800 * number) & 0xFFFFFFFF
+            path.send(None, Segment(seq, 5, ACK, 700, payload, 77, 78, ecn=ECT_0, gso_size=1400))
+
+    before = list(counters)
+    expected = whole(sent(pair, one_by_one))
+    middle = list(counters)
+    run = sent(pair, lambda: path.send_run(None, first, payloads))
+    assert len(run) == 1 and type(run[0]) is PacketRun and len(expected) == 5
+    assert whole(run) == expected
+    assert [b - a for a, b in zip(before, middle, strict=True)] == [
+        b - a for a, b in zip(middle, counters, strict=True)
+    ], "they count as ever"
+    for made in spread(sent(pair, lambda: path.send_run(None, first, payloads))):
+        assert type(made) is Packet and made.gso_size == 1400
+
+
+@pytest.mark.parametrize("who", ["output", "postrouting", "tap", "identification"])
+def test_who_looks_at_packets_sees_each_of_a_run(who: str) -> None:
+    pair, path = resolved(4)
+    stack = pair.a.stack
+    seen: list[Packet] = []
+
+    class Tap:
+        def tap(self, packet: Packet, *_: object) -> None:
+            seen.append(packet)
+
+    if who == "tap":
+        stack.taps.append(Tap())  # type: ignore[arg-type]
+    elif who == "identification":
+        path.pmtu_discover = False
+    else:
+        setattr(stack.hooks, who, lambda packet: (seen.append(packet), True)[1])
+    payloads = [bytes((number,)) * 1000 for number in range(3)]
+    run = sent(pair, lambda: path.send_run(None, Segment(9, 5, ACK, 700, payloads[0]), payloads))
+    assert [type(each) for each in run] == [Packet] * 3 and [each.body for each in run] == payloads
+    if who == "identification":
+        assert len({bytes(each.head[each.l3 + 4 : each.l3 + 6]) for each in run}) == 3
+    else:
+        assert len(seen) == 3
+
+
+def test_only_links_that_take_runs_are_offered_them() -> None:
+    pair, path = resolved(4)
+    assert path.run_max == 0
+    pair.ia.takes_runs = True
+    path.refresh()
+    assert path.run_max == 0, "without large segments a run would be of small ones"
+    pair.ia.gso_max = 65536
+    path.refresh()
+    assert path.run_max > 1
+    pair.ia.takes_runs = False
+    path.refresh()
+    assert path.run_max == 0

@@ -29,9 +29,10 @@ __all__ = ["BUSY_BYTES", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "T
 #: So much passes by the host socket before rings are worth their making.
 BUSY_BYTES: Final = 131_072
 #: What comes is also the window: large enough that the sender, the service and the guest each have some segments to
-#: work on while the others do. What goes is held until it is acknowledged, and half of it is written at a time.
+#: work on while the others do. What goes is held until it is acknowledged, so it limits what may be in flight (as
+#: tcp_wmem does); and half of it is written at a time, and a guest that waits for room costs as much as 128 KB.
 RX_BYTES: Final = 1 << 21
-TX_BYTES: Final = 1 << 20
+TX_BYTES: Final = 1 << 21
 _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 MAPPING_BYTES: Final = mapping_bytes(RX_BYTES, TX_BYTES)
