@@ -74,6 +74,7 @@ from services.netstackd.transport.ping import Ping
 from services.netstackd.transport.raw import Raw
 from services.netstackd.transport.tcp.context import TcpContext
 from services.netstackd.transport.tcp.parameters import Parameters
+from services.netstackd.transport.tcp_frames import MIN_BYTES, TcpFrames
 from services.netstackd.transport.udp import Udp
 from services.netstackd.wire.ethernet import BROADCAST as LINK_BROADCAST
 from services.netstackd.wire.ethernet import HEADER as LINK_HEADER
@@ -171,6 +172,7 @@ class Stack:
         self.udp: Final = Udp(self)
         self.ping: Final = Ping(self)
         self.tcp: Final = Demux(self, TcpContext(rng, secret, self.counters, tcp))
+        self._tcp_frames: Final = TcpFrames(self)
 
         self.neighbours4.solicitor = self.arp
         self.neighbours6.solicitor = self.ndp
@@ -201,7 +203,10 @@ class Stack:
         mac = iface.mac
         unpack = LINK_HEADER.unpack_from
         ipv4_input = self.ipv4.input
+        take = self._tcp_frames.take if self._tcp_frames.ready() else None
         for packet in packets:
+            if take is not None and packet.end >= MIN_BYTES and take(packet, iface, now):
+                continue
             if packet.end < 14:
                 count[_SHORT] += 1
                 iface.rx_errors += 1

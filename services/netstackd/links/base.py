@@ -61,6 +61,9 @@ _GSO_TCPV6: Final = 4
 _GSO_ECN: Final = 0x80
 ALL_OFFLOADS: Final = OFFLOAD_CSUM | OFFLOAD_TSO4 | OFFLOAD_TSO6
 
+# Headers of packets whose checksum is to be completed, by protocol and where it begins: there are few such.
+_UNFINISHED: Final[dict[int, bytes]] = {}
+
 _UNUSED: Final = 3  # references to a kept buffer that is looked at: the list's, the variable's, the call's
 
 NOT_ALIKE: Final = (-1, 0, 0, 0)
@@ -240,8 +243,12 @@ def vnet_header(packet: Packet) -> bytes:
     if gso_type == GSO_NONE:
         if packet.csum != CSUM_PARTIAL:
             return NO_VNET
-        offset = CHECKSUM_OFFSET.get(packet.proto, 0)
-        return VNET_HEADER.pack(_NEEDS_CSUM, 0, 0, 0, packet.l4 - packet.l2, offset)
+        kind = packet.proto << 16 | packet.l4 - packet.l2
+        header = _UNFINISHED.get(kind)
+        if header is None:
+            offset = CHECKSUM_OFFSET.get(packet.proto, 0)
+            header = _UNFINISHED[kind] = VNET_HEADER.pack(_NEEDS_CSUM, 0, 0, 0, packet.l4 - packet.l2, offset)
+        return header
     l2 = packet.l2
     kind = _GSO_TCPV4 if gso_type == GSO_TCP4 else _GSO_TCPV6
     return VNET_HEADER.pack(_NEEDS_CSUM, kind, packet.payload - l2, packet.gso_size, packet.l4 - l2, 16)

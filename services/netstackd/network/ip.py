@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.network.routes import Destination
+from services.netstackd.network.interface import ETHERNET, TX_QUEUE_LIMIT
+from services.netstackd.network.routes import UNICAST, Destination
 from services.netstackd.storage.packet import Packet
 from services.netstackd.wire.numbers import PROTO_NONE
 from services.netstackd.wire.offload import complete_checksum
@@ -100,7 +101,7 @@ class Ip:
                 if way.error or way.out is None:
                     self._count[self._out_no_routes] += 1
                     return way.error
-                packet.out = way.out
+                out = packet.out = way.out
         if hooks.postrouting is not None and not hooks.postrouting(packet):
             return errno.EPERM
         if not packet.gso_size and way.mtu:
@@ -109,7 +110,29 @@ class Ip:
                 size += len(packet.body)
             if size > way.mtu:
                 return self._send_too_long(packet, way)
-        self._stack.link_output.send(packet, way)
+        stack = self._stack
+        neighbour = way.neighbour
+        if (
+            neighbour is not None
+            and neighbour.usable_until > stack.now
+            and way.kind == UNICAST
+            and out.kind == ETHERNET
+            and out.running
+            and not stack.taps
+            and len(out.tx) < TX_QUEUE_LIMIT
+        ):  # what LinkOutput does for almost every packet, spelled out
+            header = neighbour.header
+            start = packet.l3 - len(header)
+            if start >= 0 and type(packet.head) is bytearray:
+                packet.head[start : packet.l3] = header
+                packet.l2 = start
+                neighbour.used = stack.now
+                tx = out.tx
+                if not tx:
+                    stack.sending[out] = None
+                tx.append(packet)
+                return 0
+        stack.link_output.send(packet, way)
         return 0
 
     def count_sent(self, count: int) -> None:

@@ -45,6 +45,7 @@ from services.netstackd.transport.tcp_socket import TcpSocket
 if TYPE_CHECKING:
     from services.netstackd.socket_service.session import Session
     from services.netstackd.transport.tcp.endpoint import Endpoint
+    from services.netstackd.transport.tcp.segment import Payload
 
 READ_BYTES: Final = 1 << 16  # at once from a data socket
 BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
@@ -107,7 +108,9 @@ class Stream:
         tcp.subscribe(self._on_event)
 
     def _on_event(self, sock: object, events: int) -> None:
-        self.session.service.note(self)
+        if not self.queued:  # SocketService.note, spelled out
+            self.queued = True
+            self.session.service.ready.append(self)
 
     # -- what the client asks for --
 
@@ -191,6 +194,7 @@ class Stream:
         assert endpoint is not None
         endpoint.sndbuf = max(endpoint.sndbuf, tx_size)  # room is told by it
         endpoint.user_space = rx_size
+        endpoint.taker = None
         endpoint.before_flush = self._exchange
         path: Any = endpoint.route
         if path.way.out is not None:
@@ -222,6 +226,7 @@ class Stream:
     def accept_into(self, endpoint: Endpoint) -> None:
         """A connection that a listener has made."""
         self._endpoint = endpoint
+        endpoint.on_event = self._on_event
         self.state = CONNECTED
 
     def pump(self, now: int) -> None:
@@ -269,6 +274,8 @@ class Stream:
         assert remote is not None
         names = [to_client(self.family, self.tcp.name()), to_client(self.family, remote)]
         self._data, self._fd = ours, ours.fileno()
+        if self._endpoint is not None:
+            self._endpoint.taker = self._take_at_once
         session.service.loop.watch(self._fd, _EDGES, self._on_data_socket)
         session.tell(event, [*front, *names, Fd(theirs.detach())])
         return True
@@ -431,6 +438,17 @@ class Stream:
                 self.session.service.note(self)
                 break
         self._look_for_end(endpoint)
+
+    def _take_at_once(self, payload: Payload) -> int:
+        """Endpoint.taker: a small segment goes on as it comes. What is in the way is `_deliver`'s to find out about."""
+        if self._write_blocked or self._data is None or self.state != CONNECTED:
+            return 0
+        try:
+            sent = self._data.send(payload, socket.MSG_NOSIGNAL)
+        except OSError:
+            return 0
+        self._delivered += sent
+        return sent
 
     def _deliver_around_mark(self, endpoint: Endpoint) -> None:
         """Near an urgent byte: tell of it, and let reads stop at the mark as recv(2) does."""
@@ -684,6 +702,8 @@ class Stream:
 
     def _close_data(self) -> None:
         data, self._data = self._data, None
+        if self._endpoint is not None:
+            self._endpoint.taker = None
         if data is not None:
             self.session.service.loop.unwatch(self._fd)
             data.close()

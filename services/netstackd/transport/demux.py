@@ -139,7 +139,10 @@ class Demux:
             syn,
         )
         key = (packet.src, packet.dst, sport, dport)
-        connection = (self.connections4 if packet.version == 4 else self.connections6).get(key)
+        self.dispatch(packet, segment, key, (self.connections4 if packet.version == 4 else self.connections6).get(key))
+
+    def dispatch(self, packet: Packet, segment: Segment, key: Key, connection: Connection | None) -> None:
+        """A sound segment of `key`, whose connection this is, if there is one."""
         if connection is None:
             self._unconnected(packet, segment, key, None)
         elif self.guards_ttl and isinstance(connection, Endpoint) and not self._ttl_suffices(packet, connection.owner):

@@ -23,7 +23,7 @@ from services.netstackd.storage.packet import (
 )
 from services.netstackd.transport.tcp.segment import Payload, Segment, separate
 from services.netstackd.wire.numbers import PROTO_TCP
-from services.netstackd.wire.tcp_options import emit_options
+from services.netstackd.wire.tcp_options import TIMESTAMP_WORD, emit_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,12 @@ if TYPE_CHECKING:
     from services.netstackd.storage.packet import Payload as Body
 
 # Headroom, IP header and TCP header in one.
-_V4: Final = Struct(f"!{HEADROOM}xBBHHHBBHIIHHIIHHHH")
+_V4: Final = Struct(f"!{HEADROOM}xHHHHHHIIHHIIHHHH")
 _V6: Final = Struct(f"!{HEADROOM}xIHBBQQQQHHIIHHHH")
+_V4_STAMPED: Final = Struct(_V4.format + "III")  # with the timestamp option behind it
+_V6_STAMPED: Final = Struct(_V6.format + "III")
+_L4_V4: Final = HEADROOM + 20
+_L4_V6: Final = HEADROOM + 40
 _FLOW4: Final = Struct("!IHIH")
 _FLOW6: Final = Struct("!QQHQQH")
 _LOW: Final = 0xFFFFFFFFFFFFFFFF
@@ -175,15 +179,20 @@ class TcpPath:
         out = way.out
         if way.error or out is None:
             return
-        if segment.syn is None and not segment.sack_blocks and segment.ts_val < 0:
-            options = b""
-        else:
+        options = b""
+        length = 20
+        stamped = False  # the timestamp is the only option, as almost always: it is packed along
+        if segment.syn is not None or segment.sack_blocks:
             options = emit_options(segment.ts_val, segment.ts_ecr, segment.sack_blocks, segment.syn)
+            length += len(options)
+        elif segment.ts_val >= 0:
+            stamped = True
+            length = 32
         payload = segment.payload
         size = len(payload)
-        tcp_length = 20 + len(options) + size
+        tcp_length = length + size
         flags = segment.flags
-        word = (20 + len(options)) << 10 | flags
+        word = length << 10 | flags
         local, remote, tos = self.local, self.remote, self.tos | segment.ecn
         pseudo = (local + remote + PROTO_TCP + tcp_length) % 65535 or 65535
         gso_size = segment.gso_size
@@ -196,50 +205,37 @@ class TcpPath:
             fragment, ident = _DF, 0
             if not self.pmtu_discover:
                 fragment, ident = 0, stack.ipv4.next_ident(local, remote, PROTO_TCP)
-            header_sum = (0x4500 | tos) + total + ident + fragment + (ttl << 8 | PROTO_TCP) + local + remote
-            fixed = _V4.pack(
-                0x45,
-                tos,
-                total,
-                ident,
-                fragment,
-                ttl,
-                PROTO_TCP,
-                65535 - header_sum % 65535,
-                local,
-                remote,
-                self.local_port,
-                self.remote_port,
-                segment.seq,
-                segment.ack,
-                word,
-                segment.window,
-                pseudo,
-                segment.urgent,
-            )
-            l4 = HEADROOM + 20
+            first = 0x4500 | tos
+            life = ttl << 8 | PROTO_TCP
+            field = 65535 - (first + total + ident + fragment + life + local + remote) % 65535
+            l4 = _L4_V4
+            if stamped:
+                head = bytearray(_V4_STAMPED.pack(
+                    first, total, ident, fragment, life, field, local, remote, self.local_port, self.remote_port,
+                    segment.seq, segment.ack, word, segment.window, pseudo, segment.urgent,
+                    TIMESTAMP_WORD, segment.ts_val, segment.ts_ecr,
+                ))  # fmt: skip
+            else:
+                head = bytearray(_V4.pack(
+                    first, total, ident, fragment, life, field, local, remote, self.local_port, self.remote_port,
+                    segment.seq, segment.ack, word, segment.window, pseudo, segment.urgent,
+                ))  # fmt: skip
         else:
             ttl = self.ttl or out.hop_limit6
-            fixed = _V6.pack(
-                0x60000000 | tos << 20,
-                tcp_length,
-                PROTO_TCP,
-                ttl,
-                local >> 64,
-                local & _LOW,
-                remote >> 64,
-                remote & _LOW,
-                self.local_port,
-                self.remote_port,
-                segment.seq,
-                segment.ack,
-                word,
-                segment.window,
-                pseudo,
-                segment.urgent,
-            )
-            l4 = HEADROOM + 40
-        head = bytearray(fixed)
+            first = 0x60000000 | tos << 20
+            l4 = _L4_V6
+            if stamped:
+                head = bytearray(_V6_STAMPED.pack(
+                    first, tcp_length, PROTO_TCP, ttl, local >> 64, local & _LOW, remote >> 64, remote & _LOW,
+                    self.local_port, self.remote_port, segment.seq, segment.ack, word, segment.window, pseudo,
+                    segment.urgent, TIMESTAMP_WORD, segment.ts_val, segment.ts_ecr,
+                ))  # fmt: skip
+            else:
+                head = bytearray(_V6.pack(
+                    first, tcp_length, PROTO_TCP, ttl, local >> 64, local & _LOW, remote >> 64, remote & _LOW,
+                    self.local_port, self.remote_port, segment.seq, segment.ack, word, segment.window, pseudo,
+                    segment.urgent,
+                ))  # fmt: skip
         if options:
             head += options
         end = len(head)

@@ -28,7 +28,7 @@ TIMESTAMP_BYTES: Final = 12
 _TIMESTAMP_PREFIX: Final = b"\x01\x01\x08\x0a"
 _timestamps_aligned = Struct("!III")
 _pair = Struct("!II")
-_TIMESTAMP_WORD: Final = 0x0101080A
+TIMESTAMP_WORD: Final = 0x0101080A
 
 
 class SynOptions:
@@ -105,7 +105,7 @@ def emit_options(ts_val: int, ts_ecr: int, sack_blocks: SackBlocks, syn: SynOpti
     if syn is None and not sack_blocks:
         if ts_val < 0:
             return b""
-        return _timestamps_aligned.pack(_TIMESTAMP_WORD, ts_val, ts_ecr)
+        return _timestamps_aligned.pack(TIMESTAMP_WORD, ts_val, ts_ecr)
     out = bytearray()
     if syn is not None:
         _emit_syn(out, syn, ts_val, ts_ecr)

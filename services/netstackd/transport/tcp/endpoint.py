@@ -31,7 +31,7 @@ from services.netstackd.transport.tcp.rack import Rack
 from services.netstackd.transport.tcp.readiness import POLLRDHUP
 from services.netstackd.transport.tcp.rtt import RttEstimator
 from services.netstackd.transport.tcp.scoreboard import Sent
-from services.netstackd.transport.tcp.segment import MASK, Segment
+from services.netstackd.transport.tcp.segment import MASK, Payload, Segment
 from services.netstackd.transport.tcp.states import CLOSED, ESTABLISHED, FIN_WAIT_2, SYN_RECEIVED, SYN_SENT
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class Endpoint:
         "started_at",
         "state",
         "syn_data_acked",
+        "taker",
         "tail_probe_end",
         "tail_probe_retrans",
         "timer",
@@ -215,6 +216,9 @@ class Endpoint:
         self.user_space = NEVER
         self.before_flush: Callable[[int], None] | None = None  # of a user who reads and writes while segments leave
         self.look_at = NEVER  # he wants one at this time
+        # Of a user to whom small segments are offered as they come, when nothing waits to be read: how much he took.
+        # He may do nothing else to the endpoint meanwhile.
+        self.taker: Callable[[Payload], int] | None = None
         self.events = 0  # poll bits to tell at the next flush
         self.queued = False  # on context.pending
         self.orphan = False  # closed by its user
@@ -566,7 +570,7 @@ class Endpoint:
         if self.orphan:
             return
         self.orphan = True
-        self.on_event = self.before_flush = None
+        self.on_event = self.before_flush = self.taker = None
         self.context.orphan_count += 1
         if self.state == CLOSED:
             self.context.orphan_count -= 1

@@ -26,7 +26,7 @@ from services.netstackd.transport.tcp import (
 )
 from services.netstackd.transport.tcp.parameters import SECOND
 from services.netstackd.transport.tcp.readiness import POLLRDHUP
-from services.netstackd.transport.tcp.segment import ACK, CE, CWR, FIN, MASK, PSH, RST, SYN, URG, Segment
+from services.netstackd.transport.tcp.segment import ACK, CE, CWR, FIN, MASK, PSH, RST, SYN, URG, Payload, Segment
 from services.netstackd.transport.tcp.states import (
     CAN_RECEIVE_DATA,
     CLOSE_WAIT,
@@ -60,46 +60,59 @@ _DSACK_OLD = COUNTER["TcpExtTCPDSACKOldSent"]
 _DSACK_OFO = COUNTER["TcpExtTCPDSACKOfoSent"]
 
 PREDICTED: Final = 0xFF & ~PSH  # flags that must be ACK alone for the fast path
+MAX_TAKEN: Final = 16384  # bytes; what comes in large segments is better handed over many at a time
 PAWS_IDLE_LIMIT: Final = 24 * 24 * 3600 * SECOND  # RFC 7323 5.5
 PIECE_OVERHEAD: Final = 256  # bytes charged for every piece kept out of order, against tiny ones
 
 
 def receive(endpoint: Endpoint, segment: Segment, now: int) -> None:
-    endpoint.segs_in += 1
-    endpoint.counters[_IN_SEGS] += 1
+    flags = segment.flags
+    payload = segment.payload
+    if (
+        flags & PREDICTED != ACK
+        or segment.sack_blocks
+        or (segment.ecn == CE and payload)
+        or not predict(endpoint, segment.seq, segment.ack, flags, segment.window, payload, segment.ts_val, now)
+    ):
+        endpoint.segs_in += 1
+        endpoint.counters[_IN_SEGS] += 1
+        _slow(endpoint, segment, now)
+
+
+def predict(
+    endpoint: Endpoint, seq: int, ack: int, flags: int, window_field: int, payload: Payload, ts_val: int, now: int
+) -> bool:
+    """Header prediction: take a segment whose flags are ACK and perhaps PSH, without SACK blocks, of which no data was
+    marked CE. False: it is not the expected one, and nothing was changed.
+
+    Arguments as the fields of a Segment have them; of `flags` only PSH counts.
+    """
     rcv_nxt = endpoint.rcv_nxt
     if (
-        segment.flags & PREDICTED != ACK
-        or endpoint.state != ESTABLISHED
-        or segment.seq != rcv_nxt & MASK
-        or segment.sack_blocks
+        endpoint.state != ESTABLISHED
+        or seq != rcv_nxt & MASK
         or endpoint.ca_state
         or endpoint.slow_only
-    ):
-        _slow(endpoint, segment, now)
-        return
-    ts_val = segment.ts_val
-    if endpoint.ts_ok and (ts_val < 0 or (ts_val - endpoint.ts_recent) & 0x80000000):
-        _slow(endpoint, segment, now)
-        return
-    una = endpoint.snd_una
-    acked = (segment.ack - una) & MASK
-    payload = segment.payload
-    size = len(payload)
-    if (
-        (acked > endpoint.snd_nxt - una)
-        or (not acked and not size)
         or endpoint.sacked_bytes
         or endpoint.tail_probe_end
-        or (size and (endpoint.assembler is not None or size > endpoint.rcv_edge - rcv_nxt or segment.ecn == CE))
+        or (endpoint.ts_ok and (ts_val < 0 or (ts_val - endpoint.ts_recent) & 0x80000000))
     ):
-        _slow(endpoint, segment, now)
-        return
+        return False
+    una = endpoint.snd_una
+    acked = (ack - una) & MASK
+    size = len(payload)
+    if (acked and acked > endpoint.snd_nxt - una) or (not size and not acked):
+        return False
+    if size and (endpoint.assembler is not None or size > endpoint.rcv_edge - rcv_nxt):
+        return False
+    counters = endpoint.counters
+    counters[_IN_SEGS] += 1
+    endpoint.segs_in += 1
     if ts_val >= 0 and rcv_nxt <= endpoint.last_ack_sent:
         endpoint.ts_recent = ts_val  # RFC 7323 4.3 (2)
         endpoint.ts_recent_at = now
     endpoint.last_receive = now
-    offered = segment.window << endpoint.snd_wscale
+    offered = window_field << endpoint.snd_wscale
     if offered != endpoint.snd_wnd:
         endpoint.snd_wnd = offered
         if offered > endpoint.max_window:
@@ -110,23 +123,31 @@ def receive(endpoint: Endpoint, segment: Segment, now: int) -> None:
     endpoint.snd_wl2 = una + acked
     if acked:
         if not size:
-            endpoint.counters[_HP_ACKS] += 1
+            counters[_HP_ACKS] += 1
         acknowledge.advance(endpoint, acked, now)
     if size:
-        endpoint.counters[_HP_HITS] += 1
-        endpoint.receive.append(payload)
+        counters[_HP_HITS] += 1
         endpoint.rcv_nxt = rcv_nxt + size
         endpoint.bytes_received += size
-        window.on_data(endpoint, size, segment.flags & PSH != 0, now)
+        window.on_data(endpoint, size, flags & PSH != 0, now)
         if not endpoint.ack_now:
             window.schedule_ack(endpoint, now)
-        endpoint.events |= POLLIN
-        if not endpoint.queued:
-            endpoint.queued = True
-            endpoint.context.pending.append(endpoint)
-    elif (endpoint.snd_nxt < endpoint.send.end or endpoint.fin_queued) and not endpoint.queued:
-        endpoint.queued = True
-        endpoint.context.pending.append(endpoint)
+        taken = 0
+        if endpoint.taker is not None and not endpoint.receive.size and size <= MAX_TAKEN:
+            taken = endpoint.taker(payload)
+            endpoint.copied_seq += taken
+            endpoint.read_since_ack = True
+        if taken < size:
+            endpoint.receive.append(payload[taken:] if taken else payload)
+            endpoint.events |= POLLIN
+            endpoint.wake()
+            return True
+        if endpoint.ack_now or window.is_read_news(endpoint):
+            endpoint.wake()
+            return True
+    if endpoint.snd_nxt < endpoint.send.end or endpoint.fin_queued:
+        endpoint.wake()
+    return True
 
 
 # -------------------------------------------------------------------- the whole order of checks
