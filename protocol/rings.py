@@ -9,13 +9,15 @@ two rings behind it:
      64  u64    head of the first ring          (its consumer)
     128  u32    the first ring's consumer waits (the consumer sets it before it sleeps, the producer clears it)
     192  u32    the first ring's producer waits (the producer sets it before it sleeps, the consumer clears it):
-                for how many bytes to read, or to be free; until then it need not be woken
+                for how many bytes to read, or to be free; until then it need not be woken.
+                SLEEPS in the first: a thread of the consumer's sleeps in futex(2) on this very word
     256 ..448   the same four words of the second ring
    4096         the first ring's bytes, behind them the second's
 
-Nobody waits in the ring itself. Who is about to sleep sets its flag, looks once more (`arm_...` do both), and sleeps on
-what the two sides have agreed on, the *doorbell*. Who has moved its word looks at the other's flag behind it, and rings
-if that was set (`take_...`).
+Who is about to sleep sets its flag, looks once more (`arm_...` do both), and sleeps on what the two sides have agreed
+on, the *doorbell*. Who has moved its word looks at the other's flag behind it, and rings if that was set (`take_...`).
+A consumer that has a thread sleep on the flag itself (SLEEPS, beside what else it says) is woken by futex(2) there; a
+producer that does not know of that rings, and is not one to sleep for.
 
 Neither side trusts the other. Each keeps its own position to itself (`position`) and takes of the other's word only
 what can be true, or raises ProtocolViolation. Bytes may change as long as they lie in the ring: copy, then check.
@@ -36,6 +38,7 @@ __all__ = [
     "MAX_RING_BYTES",
     "MIN_RING_BYTES",
     "PRODUCER_WAITS",
+    "SLEEPS",
     "TAIL",
     "WORDS_BYTES",
     "Consumer",
@@ -52,6 +55,7 @@ TAIL: Final = 0  # offsets of a ring's words from its first one
 HEAD: Final = 64
 CONSUMER_WAITS: Final = 128
 PRODUCER_WAITS: Final = 192
+SLEEPS: Final = 1 << 31
 WORDS_BYTES: Final = 256  # from the first ring's words to the second's
 
 _fence = Lock()
@@ -137,13 +141,13 @@ class Producer(_Side):
         """`count` bytes were put where `space` said."""
         self.position = self._u64[TAIL // 8] = (self.position + count) & 0xFFFFFFFFFFFFFFFF
 
-    def take_waiting(self) -> bool:
-        """Behind `produced`: whether the consumer sleeps, and has to be woken now."""
+    def take_waiting(self) -> int:
+        """Behind `produced`: whether the consumer sleeps, and has to be woken now: its flag as it was."""
         full_barrier()
-        if not self._u32[CONSUMER_WAITS // 4]:
-            return False
-        self._u32[CONSUMER_WAITS // 4] = 0
-        return True
+        flag: int = self._u32[CONSUMER_WAITS // 4]
+        if flag:
+            self._u32[CONSUMER_WAITS // 4] = 0
+        return flag
 
     def arm(self, wanted: int = 1) -> bool:
         """Before sleeping: ask to be woken. False: there is room for `wanted` bytes already. ProtocolViolation."""
@@ -186,6 +190,19 @@ class Consumer(_Side):
             return False
         self._u32[PRODUCER_WAITS // 4] = 0
         return True
+
+    def take_sleeping(self) -> bool:
+        """Whether a thread of this side may sleep on the flag; it need not any more, and is to be woken now."""
+        full_barrier()
+        flag = self._u32[CONSUMER_WAITS // 4]
+        if not flag & SLEEPS:
+            return False
+        self._u32[CONSUMER_WAITS // 4] = flag & ~SLEEPS
+        return True
+
+    def disarm(self) -> None:
+        """This side looks by itself, and need not be woken."""
+        self._u32[CONSUMER_WAITS // 4] = 0
 
     def arm(self, seen: int = 0) -> bool:
         """Before sleeping: ask to be woken when more is there than the `seen` bytes that are not consumed yet. False:

@@ -154,6 +154,8 @@ class SystrapContext:
         "result_i",
         "rip_i",
         "signalled",
+        "sleeps_i",
+        "slept",
         "slot_addr",
         "space",
         "state_i",
@@ -180,6 +182,7 @@ class SystrapContext:
         self._drop_i = (self.at + layout.DROP) // 4
         self.result_i = (self.at + layout.RESULT) // 8
         self._told_i = (self.at + layout.TOLD) // 4
+        self.sleeps_i = (self.at + layout.SLEEPS) // 4
         self.copy_at = self.at + layout.COPY_RESULT
         self.mask_i = (self.at + layout.MASK) // 8
         self.xstate_size_i = (self.at + layout.XSTATE_SIZE) // 8
@@ -205,6 +208,7 @@ class SystrapContext:
         self.dead = False  # its host thread is gone, or on its way out: nothing may be written to the slot any more
         self.killed = False  # to end at its next stop
         self.signalled = False  # its host thread was ever sent a signal
+        self.slept = 0  # what `sleeps` gave when `SystrapPlatform.call_in` looked last
         self.entry = 0  # the notification that its new process waits in, see `SystrapPlatform.fork_space`
         self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
@@ -236,7 +240,7 @@ class SystrapContext:
         u64[(self.at + layout.PUBLISHED) // 8] = 0
         u64[self.mask_i] = 0
         u32 = self.platform.u32
-        u32[self._flags_i] = u32[self._told_i] = u32[self._told_i + 1] = 0
+        u32[self._flags_i] = u32[self._told_i] = u32[self._told_i + 1] = u32[self.sleeps_i] = 0
 
     # --- registers ---
     def has_frame(self) -> bool:
@@ -688,6 +692,10 @@ class SystrapContext:
         A guest that says it has, and goes on, only has what is done to its memory done while it runs.
         """
         return self.in_guest and not self.dead and self.platform.u32[self.state_i] != layout.READY
+
+    def sleeps(self) -> int:
+        """How often the thread began or ended to sleep for a ring in its stub, as it says: odd while it does."""
+        return int(self.platform.u32[self.sleeps_i])
 
     def reports_ops(self) -> bool:
         """Whether the thread is in its stub until it reports on the operations that were posted."""

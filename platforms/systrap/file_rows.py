@@ -132,16 +132,18 @@ class FileRows:
         written: RingPlace | None,
         socket: bool,
         polled: bool,
+        waits: bool = False,
     ) -> int:
         """The row that says: reads of `fd` take from the one ring, writes put into the other, both mapped at `unit`.
 
         `entry`: one of RING_COUNT that nobody uses. `socket`: send and recv do the same. `polled`: poll(2) has no bits
-        but those that the rings tell.
+        but those that the rings tell. `waits`: who finds nothing to read sleeps in the stub; whoever puts something in
+        wakes it (protocol/rings.py SLEEPS), and so does who sets the row to 0, afterwards.
         """
         base = unit_address(unit)
         words = [0] * 8
         absent = 0xFFFF
-        row = entry << layout.FILE_UNIT_SHIFT | socket << layout.FILE_RING_SOCKET
+        row = entry << layout.FILE_UNIT_SHIFT | socket << layout.FILE_RING_SOCKET | waits << layout.FILE_RING_WAITS
         if read is not None:
             row |= RING_IN
             words[0:3] = base + read.words, base + read.data, read.size

@@ -28,7 +28,7 @@ __all__ = ["HOST_CALLS", "is_direct", "program"]
 
 HOST_CALLS: Final = {
     # what a guest process may ever do on the host, and why
-    "futex": "sleep until the Sentry answers (FUTEX_WAIT on the slot, nothing else)",
+    "futex": "sleep until the Sentry answers, or a ring has something to read (FUTEX_WAIT, nothing else)",
     "sched_yield": "let another thread run while the answer is awaited: no arguments, changes nothing",
     "write": "ring the doorbell (8 bytes to that one eventfd)",
     "rt_sigreturn": "leave a signal handler: sets only the thread's own registers",
@@ -172,6 +172,7 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
     sites = [
         (image.take_frame_ip, "trap"),
         (image.futex_ip, "futex"),
+        (image.ring_wait_ip, "futex"),
         (image.ring_ip, "ring"),
         (image.yield_ip, "yield"),
         (image.sigreturn_ip, "sigreturn"),

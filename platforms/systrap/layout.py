@@ -49,6 +49,7 @@ FILE_NOTE_READS: Final = 0x20  # note when it was read
 FILE_RING_IN: Final = 0x40  # a read takes from a ring,
 FILE_RING_OUT: Final = 0x80  # a write puts into one: those of an entry of RINGS, whose number is where a unit would be
 FILE_RING_SOCKET: Final = 63  # the bit that says that send and recv do the same
+FILE_RING_WAITS: Final = 61  # the bit that says that who finds nothing to read may sleep until there is something
 FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs from FILE_WINDOWS,
 FILE_UNIT_MASK: Final = 0xF_FFFF
 FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
@@ -91,6 +92,7 @@ RING_IN_BITS: Final = 0x41  # POLLIN | POLLRDNORM: the bits that tell of somethi
 RING_TAIL: Final = 0  # a ring's words, from the first: u64,
 RING_HEAD: Final = 64  # u64,
 RING_CONSUMER_WAITS: Final = 128  # u32, how much must be in it for the consumer to be told; 0: it does not wait
+RING_SLEEPS: Final = 1 << 31  # in that word: a thread sleeps on it in futex, and is to be woken
 RING_PRODUCER_WAITS: Final = 192  # u32, how much of it must be free for the producer to be told; 0: it does not wait
 
 # --- changes of mappings by calls that trapped (stub/trapped.c), in the header: what is allowed, and what was done ---
@@ -188,6 +190,7 @@ TOLD_TID: Final = 4  # set_tid_address(2)
 TRAPS_LEFT: Final = 0x164  # u32, how many calls that trap the stub may still answer by itself
 ROBUST_LIST: Final = 0x168  # u64
 CLEAR_TID: Final = 0x170  # u64
+SLEEPS: Final = 0x178  # u32, odd while the thread sleeps for a ring (stub/rings.S): counts when that begins and ends
 OPS: Final = 0x180  # up to MAX_OPS operations of OP_SIZE: nr, 6 arguments, result
 OP_SIZE: Final = 64
 MAX_OPS: Final = 32

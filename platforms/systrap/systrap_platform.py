@@ -69,6 +69,7 @@ _FREED_SLOTS_TRIED: Final = 4
 _CPU_LOOK_NS: Final = 1_000_000  # how old the split of CPU time may be when a thread begins or ends
 # One is taken while the one before is on its way (recycling.py), which takes longer than from an exit to an execve.
 _MAX_SPARES: Final = 2
+_FEW_ACTIVE: Final = 4  # contexts that cost little to look at
 _MAX_IDLE: Final = 16  # host threads of an address space that wait for another task
 _log = Log("platform")
 
@@ -1016,6 +1017,20 @@ class SystrapPlatform:
                 os.sched_setaffinity(context.tid, self._others)
             except OSError:  # it is gone, or the host gave us other processors meanwhile: then they are all the same
                 pass
+
+    def call_in(self) -> None:
+        """Where many threads are active, have those ask that slept for a ring already when this was called last.
+
+        They are active, and looked at again and again; who waits here instead is not.
+        """
+        if len(self.active) <= _FEW_ACTIVE:
+            return
+        u32 = self.u32
+        for context in self.active:
+            sleeps = u32[context.sleeps_i]
+            if sleeps & 1 and sleeps == context.slept and context.in_guest:
+                context.interrupt()
+            context.slept = sleeps
 
     def arm(self) -> None:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""

@@ -338,6 +338,9 @@ class ScriptedContext:
     def cpu_time_ns(self, patience_ns: int = 0) -> int:
         return 0
 
+    def sleeps(self) -> int:
+        return 0
+
 
 class ScriptedPlatform:
     """See the module. `programs`: what new threads and processes run, in order of their making."""

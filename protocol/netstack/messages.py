@@ -72,10 +72,11 @@ Rings of a stream (protocol/rings.py): the client makes the memory file, sealed 
 `mapping_bytes(rx size, tx size)` bytes; its first ring is what netstackd delivers, its second what the client sends.
 `sent` bytes of the stream the client had written to the data socket before, `delivered` netstackd: each side reads that
 many from there, the rest from the ring. After these, bytes on the data socket are doorbells, of any value: look at the
-rings. One that finds no room there need not be repeated. A FIN is still the data socket's, behind what is in the ring;
-so is the difference between a FIN and a death. `close` with bytes unread in the first ring resets. What the client
-sends stays where it is until it is acknowledged: who changes it changes what is sent. Words of a ring that cannot be
-true end its stream: ECONNRESET.
+rings. One that finds no room there need not be repeated. A thread of the client's may sleep in futex(2) on the first
+ring's flag (SLEEPS): netstackd wakes it there, and rings only if the flag says more. A FIN is still the data socket's,
+behind what is in the ring; so is the difference between a FIN and a death. `close` with bytes unread in the first ring
+resets. What the client sends stays where it is until it is acknowledged: who changes it changes what is sent. Words of
+a ring that cannot be true end its stream: ECONNRESET.
 
 Data socket of everything else: AF_UNIX SOCK_SEQPACKET, each message with the header of datagrams.py in front. What a
 client sends on it netstackd sends out at once; an error of that sending (EACCES, ENETUNREACH, EMSGSIZE, EPERM) comes as

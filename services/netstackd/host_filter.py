@@ -56,7 +56,7 @@ SEALED: Final = (
     Row("munmap", "memory of the interpreter, and shared by clients"),
     Row("mremap", "memory of the interpreter"),
     Row("madvise", "memory of the interpreter"),
-    Row("futex", "locks of the interpreter"),
+    Row("futex", "locks of the interpreter; wakes a guest thread that sleeps for its ring"),
     Row("clock_gettime", "time, on hosts whose vDSO has no clock"),
     Row("restart_syscall", "a wait that the freezer or a debugger stopped goes on"),
     Row("rt_sigreturn", "return from a signal handler"),

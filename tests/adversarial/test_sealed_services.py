@@ -146,7 +146,7 @@ def test_outside_the_stub_and_in_other_abis_everything_traps() -> None:
     for ip in (image.op_ip, image.clone_ip, image.futex_ip, image.ring_ip, 0x401000):
         for nr in range(LAST_CALL + 1):
             assert _stub_actions(ip, bpf.I386, nr, code) == {bpf.TRAP}
-    for ip in (image.op_ip, image.clone_ip, image.futex_ip, image.ring_ip):
+    for ip in (image.op_ip, image.clone_ip, image.futex_ip, image.ring_wait_ip, image.ring_ip):
         for nr in range(LAST_CALL + 1):
             assert _stub_actions(ip, bpf.X86_64, nr | 0x40000000, code) == {bpf.KILL_PROCESS}
 

@@ -20,7 +20,7 @@ from platforms.systrap.file_rows import FileRows, RingPlace, unit_address
 from platforms.systrap.patcher import LOCAL_CALLS
 from platforms.testing import contract
 from platforms.testing.scripted import Call
-from protocol.rings import DATA, Consumer, Producer
+from protocol.rings import CONSUMER_WAITS, DATA, SLEEPS, Consumer, Producer
 from tests.platforms.test_contract import assemble, run_apart
 
 FD = 5
@@ -49,7 +49,7 @@ def local(image: Any, at: int, number: int, *args: int) -> bytes:
 class Streams:
     """A guest with two rings: it reads the first and writes the second; we have the other ends."""
 
-    def __init__(self, harness: Any, limit: int = SIZE, size: int = SIZE) -> None:
+    def __init__(self, harness: Any, limit: int = SIZE, size: int = SIZE, waits: bool = False) -> None:
         self.harness = harness
         self.size = size
         made: list[Any] = []
@@ -62,6 +62,7 @@ class Streams:
         memory = memoryview(self.file)
         self.ours_out = Producer(memory, 0, DATA, size)
         self.ours_in = Consumer(memory, 1, DATA + size, size)
+        self.theirs_in = Consumer(memory, 0, DATA, size)
         self.theirs_out = Producer(memory, 1, DATA + size, size)
         self.u64 = memory.cast("Q")
         self.u32 = memory.cast("I")
@@ -70,7 +71,7 @@ class Streams:
         assert contract.ops(harness, context, contract.mmap_op(BUFFER, 4), window)[-1] == unit_address(1)
         rows: FileRows = context.file_rows()
         first, second = RingPlace(0, DATA, size, size), RingPlace(256, DATA + size, size, limit, ENOUGH, ROOM_BITS)
-        self.row = rows.set_rings(FD, 3, 1, first, second, True, True)
+        self.row = rows.set_rings(FD, 3, 1, first, second, True, True, waits)
         self.rows = rows
         context.use_rows(True)
 
@@ -87,13 +88,30 @@ class Streams:
 
     def run(self, number: int, *args: int) -> Any:
         """The event that follows the call: the next call (39) when there was none; else that of the call."""
+        self.begin(number, *args)
+        return self.event()
+
+    def event(self) -> Any:
+        event = contract.collect(self.harness)
+        assert event is self.context
+        return event
+
+    def sleep(self, number: int, *args: int) -> None:
+        """Begin the call, which finds nothing: it sleeps, or is about to."""
+        self.begin(number, *args)
+        end = time.monotonic() + 30
+        while not (self.u32[CONSUMER_WAITS // 4] & SLEEPS and self.context.sleeps() & 1):
+            assert time.monotonic() < end, "it does not sleep"
+            time.sleep(1e-4)
+
+    def wake(self) -> None:
+        lib.sentrio_futex_wake(ffi.from_buffer(memoryview(self.file)[CONSUMER_WAITS:]))
+
+    def begin(self, number: int, *args: int) -> None:
         where = contract.BASE + 0x100_0000
         image = self.harness.platform.image
         code = local(image, where, number, *args) + b"\xb8" + struct.pack("<I", 39) + b"\x90\x0f\x05"
         self.load(code + assemble((Call(39),)))
-        event = contract.collect(self.harness)
-        assert event is self.context
-        return event
 
     def result(self) -> int:
         """Of the call that was done without an event, or answered."""
@@ -315,6 +333,120 @@ def kicks_lose_and_double_nothing(harness: Any) -> None:
     assert seen[Kind.SYSCALL_FAST] > 5 and seen.get(Kind.RING_MOVED, 0) > 0, seen
 
 
+def who_may_wait_sleeps_until_there_is_something(harness: Any) -> None:
+    streams = Streams(harness, waits=True)
+    context = streams.context
+    for turn, (number, args) in enumerate(
+        ((READ, (FD, BUFFER, 5)), (RECVFROM, (FD, BUFFER, 5, 0, 0, 0x99)), (READ, (FD, BUFFER, 100)))
+    ):
+        armed = turn & 1  # somebody is to be rung for besides
+        streams.u32[CONSUMER_WAITS // 4] = armed
+        streams.sleep(number, *args)
+        assert context.at_large()
+        streams.ours_out.write(b"abcde")
+        assert streams.ours_out.take_waiting() == SLEEPS | armed
+        streams.wake()
+        streams.event()
+        assert streams.result() == 5
+        assert contract.read(context, BUFFER, 5)[1] == b"abcde"
+        assert tuple(getattr(context.regs, name) for name in ARGUMENTS)[: len(args)] == args
+        assert context.sleeps() == 2 * turn + 2
+        assert streams.ours_out.take_waiting() == 0
+
+
+def bytes_that_come_while_it_falls_asleep_are_found(harness: Any) -> None:
+    """Whatever moment they come in: nothing is woken twice, and nothing sleeps for ever."""
+    streams = Streams(harness, waits=True)
+    for turn in range(60):
+        streams.begin(READ, FD, BUFFER, 1)
+        until = time.monotonic() + turn * 5e-6
+        while time.monotonic() < until:
+            pass
+        streams.ours_out.write(b"x")
+        if streams.ours_out.take_waiting():
+            streams.wake()
+        streams.event()
+        assert streams.result() == 1 and not streams.context.sleeps() & 1
+
+
+def who_does_not_want_to_wait_or_may_not_asks(harness: Any) -> None:
+    for waits, number, args in (
+        (True, RECVFROM, (FD, BUFFER, 5, 0x40, 0, 0)),
+        (False, RECVFROM, (FD, BUFFER, 5, 0, 0, 0)),
+        (False, READ, (FD, BUFFER, 5)),
+    ):
+        streams = Streams(harness, waits=waits)
+        streams.run(number, *args)
+        assert (streams.context.kind, streams.context.nr) == (Kind.SYSCALL_FAST, number)
+        assert streams.context.args[: len(args)] == args
+        assert not streams.u32[CONSUMER_WAITS // 4]
+        streams.context.space.release()
+
+
+def a_sleeper_that_is_kicked_or_whose_row_goes_asks(harness: Any) -> None:
+    for number, args in ((READ, (FD, BUFFER, 5)), (RECVFROM, (FD, BUFFER, 5, 0, 0, 0x99))):
+        for how in ("kick", "row", "nothing", "memory"):
+            streams = Streams(harness, waits=True)
+            context = streams.context
+            streams.sleep(number, *args)
+            if how == "kick":
+                context.interrupt()
+            elif how == "row":
+                streams.rows.set(FD, 0)
+                assert streams.theirs_in.take_sleeping() and not streams.theirs_in.take_sleeping()
+                streams.wake()
+            elif how == "memory":  # it wakes up to find no ring at all
+                streams.rows.set(FD, streams.row & 0xFF)
+                streams.theirs_in.take_sleeping()
+                streams.wake()
+            else:
+                assert streams.ours_out.take_waiting() == SLEEPS
+                streams.wake()
+            streams.event()
+            assert (context.kind, context.nr) == (Kind.SYSCALL_FAST, number), how
+            assert context.args[: len(args)] == args
+            assert context.sleeps() == 2
+            assert streams.trapped(3) == 3
+            context.space.release()
+
+
+def a_sleeper_is_called_in_where_many_are_active(harness: Any) -> None:
+    streams = Streams(harness, waits=True)
+    platform, context = harness.platform, streams.context
+    streams.sleep(READ, FD, BUFFER, 5)
+    platform.call_in()
+    platform.call_in()
+    assert context.sleeps() == 1
+    others = [Streams(harness).context for _ in range(5)]
+    for other in others:
+        platform.active[other] = None
+    platform.call_in()  # it has not slept long, as far as this one knows
+    assert context.sleeps() == 1
+    platform.call_in()
+    for other in others:
+        del platform.active[other]
+    streams.event()
+    assert (context.kind, context.nr, context.args[:3]) == (Kind.SYSCALL_FAST, READ, (FD, BUFFER, 5))
+    assert context.sleeps() == 2
+
+
+def whoever_forges_the_word_wakes_or_keeps_itself(harness: Any) -> None:
+    """A word that says too much or nothing, wake-ups for nothing: the thread asks or sleeps on, and can be ended."""
+    streams = Streams(harness, waits=True)
+    context = streams.context
+    for word in (0x7FFFFFFF, 0xFFFFFFFF, SLEEPS, 1):
+        streams.u32[CONSUMER_WAITS // 4] = word
+        streams.sleep(READ, FD, BUFFER, 5)
+        streams.u32[CONSUMER_WAITS // 4] = 0
+        streams.wake()
+        streams.event()
+        assert (context.kind, context.nr) == (Kind.SYSCALL_FAST, READ)
+        assert streams.trapped(0) == 0
+    streams.sleep(READ, FD, BUFFER, 5)
+    context.kill()
+    contract._pump(harness, lambda: context.dead)
+
+
 @pytest.mark.parametrize(
     "check",
     (
@@ -326,6 +458,12 @@ def kicks_lose_and_double_nothing(harness: Any) -> None:
         positions_that_cannot_be_are_asked_about,
         ring_taken_away_meanwhile_loses_nothing,
         kicks_lose_and_double_nothing,
+        who_may_wait_sleeps_until_there_is_something,
+        bytes_that_come_while_it_falls_asleep_are_found,
+        who_does_not_want_to_wait_or_may_not_asks,
+        a_sleeper_that_is_kicked_or_whose_row_goes_asks,
+        a_sleeper_is_called_in_where_many_are_active,
+        whoever_forges_the_word_wakes_or_keeps_itself,
     ),
     ids=lambda check: check.__name__,
 )

@@ -2,8 +2,8 @@
  * copy, no event (layout.py FILE_RING_*, RINGS; the Sentry's side is kernel/published_rings.py). Entered and left as the
  * calls of local.S are.
  *
- * What is not plain is asked for: a ring without a byte to read, or without room for all of a write (who waits, waits in
- * the Sentry), or whose positions cannot be. Places, sizes and limits come from the entry in the header, which is the
+ * What is not plain is asked for: a ring without room for all of a write (who waits, waits in the Sentry), or without a
+ * byte to read, unless the row says FILE_RING_WAITS (below), or whose positions cannot be. Places, sizes and limits come from the entry in the header, which is the
  * guest's own; of what the other side can write only differences are used, and never more than the ring holds, so it can
  * spoil the stream and nothing else.
  *
@@ -21,16 +21,21 @@
 
   .section .text.local, "ax"
 
-/* r11 = where the rings of row r11 are described; the arguments and r8..r10 are put by. */
-.macro RING_BEGIN ask
-  lea -1(%rdx), %rax
-  cmp $FILE_LOCAL_MAX, %rax
-  jae \ask                    /* nothing, or much */
+/* r11 = where the rings of row r11 are described. */
+.macro RING_ENTRY_OF
   shr $FILE_UNIT_SHIFT, %r11
   and $(RING_COUNT - 1), %r11d
   shl $RING_ENTRY_SHIFT, %r11d
   add %gs:FILE_TABLE, %r11
   add $(RINGS - FILE_ROWS), %r11
+.endm
+
+/* r11 = where the rings of row r11 are described; the arguments and r8..r10 are put by. */
+.macro RING_BEGIN ask
+  lea -1(%rdx), %rax
+  cmp $FILE_LOCAL_MAX, %rax
+  jae \ask                    /* nothing, or much */
+  RING_ENTRY_OF
   SAVE_ALL
 .endm
 
@@ -85,7 +90,7 @@
 .endm
 
 /* Up to rdx bytes to rsi. */
-.macro RING_READ name ask
+.macro RING_READ name ask empty
 \name:
   RING_BEGIN \ask
 \name\()_copy:
@@ -93,7 +98,7 @@
   mov RING_HEAD(%r8), %r9
   mov RING_TAIL(%r8), %r10
   sub %r9, %r10               /* what is in it */
-  jz \name\()_undo
+  jz \empty
   mov RING_IN_SIZE(%r11), %rcx
   cmp %rcx, %r10
   ja \name\()_undo
@@ -151,7 +156,7 @@
 
   .globl stub_ring_read, stub_ring_write
   .balign 16
-  RING_READ stub_ring_read, stub_read_ask
+  RING_READ stub_ring_read, stub_read_ask, read_waits
   .balign 16
   RING_WRITE stub_ring_write, stub_write_ask
 
@@ -191,8 +196,71 @@ stub_local_recvfrom:
 recvfrom_ask:
   mov $45, %eax
   jmp stub_fast_entry
-  RING_READ ring_recvfrom, recvfrom_ask
+  RING_READ ring_recvfrom, recvfrom_ask, recvfrom_waits
   STRETCH stub_local_recvfrom, recvfrom_ask, recvfrom_ask
   STRETCH recvfrom_ask, ring_recvfrom, recvfrom_ask
+
+/* Nothing to read yet: rdi = the descriptor, r8 = the words, r9 = the head. The other side is one that wakes who sleeps.
+ * The thread says RING_SLEEPS and sleeps on the word that it says it in, unless there is something by then, or the row has
+ * changed: who changes it looks at the word afterwards, so that one of the two sees the other. The word also says whether
+ * the Sentry waits, and goes on to. Whoever is woken (or kicked) and finds nothing asks. */
+  .balign 16
+recvfrom_waits:
+  testb $0x40, %gs:ARGS+24    /* MSG_DONTWAIT */
+  jnz ring_recvfrom_undo
+  movq $45, %gs:NR
+  jmp ring_wait
+read_waits:
+  movq $0, %gs:NR
+ring_wait:
+  mov %gs:FILE_TABLE, %r11
+  mov (%r11,%rdi,8), %r11
+  bt $FILE_RING_WAITS, %r11
+  jnc ring_wait_undo
+  incl %gs:SLEEPS
+  lock orl $RING_SLEEPS, RING_CONSUMER_WAITS(%r8)
+  mov RING_CONSUMER_WAITS(%r8), %edx
+  mov %gs:FILE_TABLE, %rcx
+  cmp (%rcx,%rdi,8), %r11
+  jne ring_wait_undo
+  cmp RING_TAIL(%r8), %r9
+  jne ring_wait_seen
+  test %edx, %edx             /* woken already */
+  jns ring_wait_undo
+  lea RING_CONSUMER_WAITS(%r8), %rdi
+  xor %esi, %esi              /* FUTEX_WAIT, shared */
+  xor %r10d, %r10d
+  mov $202, %eax
+  syscall
+  .globl stub_ring_wait_ip
+stub_ring_wait_ip:
+  mov %gs:ARGS, %rdi
+  mov %gs:FILE_TABLE, %r11
+  mov (%r11,%rdi,8), %r11
+  bt $FILE_RING_WAITS, %r11
+  jnc ring_wait_undo
+  cmp RING_TAIL(%r8), %r9
+  je ring_wait_undo
+ring_wait_seen:
+  incl %gs:SLEEPS
+  lock andl $~RING_SLEEPS, RING_CONSUMER_WAITS(%r8)
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+16, %rdx
+  RING_ENTRY_OF
+  cmpq $0, %gs:NR
+  je stub_ring_read_copy
+  jmp ring_recvfrom_copy
+ring_wait_undo:
+  mov %gs:SLEEPS, %eax
+  inc %eax
+  and $~1, %eax
+  mov %eax, %gs:SLEEPS
+  cmpq $0, %gs:NR
+  je stub_ring_read_undo
+  jmp ring_recvfrom_undo
+ring_wait_end:
+  STRETCH recvfrom_waits, read_waits, ring_recvfrom_undo
+  STRETCH read_waits, ring_wait, stub_ring_read_undo
+  STRETCH ring_wait, ring_wait_end, ring_wait_undo
 
   .section .note.GNU-stack, "", @progbits

@@ -75,9 +75,12 @@ class Loop:
 
     def __init__(self, stack: Stack, clock: Callable[[], int], on_broken: Callable[[Link, Interface], None]) -> None:
         self._stack = stack
-        self._clock = clock
+        self.clock = clock
         self._on_broken = on_broken
         self._epoll = select.epoll()
+        #: How a turn waits: seconds (0: not at all, negative: for ever) to events. Who has other things to look at than
+        #: descriptors stands in for it for a while (socket_service/answers.py).
+        self.poll: Callable[[float], list[tuple[int, int]]] = self._epoll.poll
         self._watchers: dict[int, Watcher] = {}
         self._feeds: list[_Feed] = []
         self._inside: dict[VethLink, _Feed] = {}
@@ -364,7 +367,7 @@ class Loop:
             return 0
         if deadline is None:
             return -1
-        wait = deadline - self._clock()
+        wait = deadline - self.clock()
         if wait <= 0:
             return 0
         # epoll counts milliseconds, and Python rounds up
@@ -387,8 +390,8 @@ class Loop:
         wait = self._timeout()
         if timeout is not None and (wait < 0 or wait > timeout):
             wait = timeout
-        ready = self._epoll.poll(wait)
-        self.now = now = self._clock()
+        ready = self.poll(wait)
+        self.now = now = self.clock()
         self.turns += 1
         self._stack.now = max(now, self._stack.now)  # watchers may call the stack
         watchers = self._watchers

@@ -17,7 +17,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from protocol.errors import ProtocolViolation
-from protocol.rings import DATA, Consumer, Producer
+from protocol.rings import CONSUMER_WAITS, DATA, Consumer, Producer
+from services.netstackd.socket_service.shared_memory_unsafe import address_of, wake
 
 if TYPE_CHECKING:
     from services.netstackd.transport.tcp.endpoint import Endpoint
@@ -29,7 +30,19 @@ class RingData:
     """See the module docstring. `sent`: bytes that come by the data socket before those of tx. ProtocolViolation where
     a method reads the client's words."""
 
-    __slots__ = ("_freed", "_marks", "_rx", "_rx_bytes", "_tx", "_tx_bytes", "bytes", "rx_size", "sent", "taken")
+    __slots__ = (
+        "_freed",
+        "_marks",
+        "_rx",
+        "_rx_bytes",
+        "_sleeping",
+        "_tx",
+        "_tx_bytes",
+        "bytes",
+        "rx_size",
+        "sent",
+        "taken",
+    )
 
     def __init__(self, memory: memoryview, rx_size: int, tx_size: int, sent: int) -> None:
         self.bytes = len(memory)
@@ -39,6 +52,7 @@ class RingData:
         self._freed = 0
         self._rx = Producer(memory, 0, DATA, rx_size)
         self._tx = Consumer(memory, 1, DATA + rx_size, tx_size)
+        self._sleeping = address_of(memory) + CONSUMER_WAITS
         self._rx_bytes = memory[DATA : DATA + rx_size]
         self._tx_bytes = memory[DATA + rx_size : DATA + rx_size + tx_size]
         self._marks: deque[tuple[int, int]] = deque()
@@ -87,6 +101,14 @@ class RingData:
     def sleep(self) -> bool:
         """Ask to be told when more is produced. False: there is more than was taken."""
         return self._tx.arm(self.taken - self._freed)
+
+    def stay_awake(self) -> None:
+        """What is produced is looked for: nobody is to tell."""
+        self._tx.disarm()
+
+    def has_more(self) -> bool:
+        """Whether there is more than was taken."""
+        return self._tx.used() != self.taken - self._freed
 
     # -- network to client --
 
@@ -137,9 +159,13 @@ class RingData:
             rx.write(memoryview(data)[:size])
         return size
 
-    def reader_waits(self) -> bool:
-        """After bytes were delivered: whether the client has to be told."""
+    def reader_waits(self) -> int:
+        """After bytes were delivered: whether the client has to be told. SLEEPS in it: call `wake`; the rest: ring."""
         return self._rx.take_waiting()
+
+    def wake(self) -> None:
+        """Wake the client's thread that sleeps until bytes are delivered."""
+        wake(self._sleeping)
 
     def unread(self) -> int:
         """How many bytes the client has left in rx. When that is more than half of the ring it has been asked to tell

@@ -16,6 +16,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from protocol.logs import traceback_text
+from services.netstackd.socket_service.answers import Answers
 from services.netstackd.socket_service.limits import MAX_CLIENTS, PUMP_ROUNDS
 from services.netstackd.socket_service.session import Session
 
@@ -45,6 +46,7 @@ class SocketService:
         self.sessions: set[Session] = set()
         self.left: set[Session] = set()  # of clients that ended, with sockets that have still to send
         self.ready: list[Pumped] = []
+        self.answers = Answers(loop)
         self.counts: dict[str, int] = {}
         self._listeners: list[socket.socket] = []
         loop.on_flushed = self.pump

@@ -1,5 +1,6 @@
-"""A client's memory mapped here, with ctypes: mmap.mmap keeps a descriptor for every mapping and asks for its file's
-attributes by name (newfstatat), which a sealed router may not. Source: mmap(2), fcntl(2) F_GET_SEALS.
+"""A client's memory mapped here, and who sleeps on a word of it woken, with ctypes: mmap.mmap keeps a descriptor for
+every mapping and asks for its file's attributes by name (newfstatat), which a sealed router may not. Source: mmap(2),
+fcntl(2) F_GET_SEALS, futex(2).
 
 The file is whatever a client sent. It is mapped only when nobody can shorten it (or this process would die by SIGBUS)
 and it is exactly as long as it should be. Only memfds have seals; those of huge pages, which may be without memory when
@@ -18,12 +19,15 @@ from typing import Final
 
 from services.netstackd.errors import NetError
 
-HOST_SYSCALLS: Final = ("fcntl", "lseek", "mmap", "munmap")
+HOST_SYSCALLS: Final = ("fcntl", "futex", "lseek", "mmap", "munmap")
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
+_SYS_FUTEX: Final = 202
+_FUTEX_WAKE: Final = 1  # not private: others sleep there
 _FAILED: Final = ctypes.c_void_p(-1).value
 
 
@@ -46,3 +50,13 @@ def map_untrusted(fd: int, length: int) -> memoryview:
     memory = (ctypes.c_ubyte * length).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, length)
     return memoryview(memory).cast("B")
+
+
+def address_of(memory: memoryview) -> int:
+    """Where it lies, which is writable."""
+    return ctypes.addressof(ctypes.c_ubyte.from_buffer(memory))
+
+
+def wake(address: int) -> None:
+    """Wake a thread that sleeps in futex(2) on the word there, if one does."""
+    _libc.syscall(_SYS_FUTEX, address, _FUTEX_WAKE, 1)

@@ -29,11 +29,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ProtocolViolation
-from protocol.rings import mapping_bytes
+from protocol.rings import SLEEPS, mapping_bytes
 from protocol.rpc.codec import Fd
 from services.netstackd.edge.placement import Placement, placement_of
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.socket_service.addresses import to_client, to_stack
+from services.netstackd.socket_service.answers import Patience
 from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
 from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
@@ -89,6 +90,8 @@ class Stream:
         self._dozing = False  # it is not: acknowledgements and time have us look at it
         self._fresh = False  # something was taken since we last dozed off
         self._look_at = 0  # no dozing behind it
+        self._expected = False  # `answers` looks whether there is
+        self._patience = Patience()
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
         self._data: socket.socket | None = None
@@ -539,6 +542,9 @@ class Stream:
             self._collected += taken
             self._asleep = False
             self._fresh = True
+            self._patience.answered(self.session.service.loop.clock)
+            if self._expected:
+                self._expect_no_more()
         return taken
 
     def _give(self, rings: RingData, endpoint: Endpoint) -> int:
@@ -594,7 +600,7 @@ class Stream:
                 self._collected_all = True
                 self._end_of_ring(rings, endpoint, now)
                 break
-            if endpoint.send.end - endpoint.snd_nxt >= endpoint.mss:
+            if endpoint.send.end - endpoint.snd_nxt >= endpoint.mss or self._expected:
                 break
             if self._doze(endpoint, now):
                 break
@@ -671,11 +677,54 @@ class Stream:
                 self.session.touch()
         if self._moved:
             self._moved = False
-            self._room |= rings.reader_waits()
+            flag = rings.reader_waits()
+            if flag & SLEEPS:
+                self._wake(rings)
+            self._room |= flag & ~SLEEPS != 0
         if self._room:
             self._room = False
             self._ring()
         self._look_for_end(endpoint)
+
+    def _wake(self, rings: RingData) -> None:
+        """Wake the client's thread, and perhaps look for what it does then."""
+        service = self.session.service
+        if not self._expected:
+            self._patience.asked(service.loop.clock())
+            if self._patience and service.answers.expect(self):
+                self._expected, self._asleep, self._dozing = True, False, False
+                rings.stay_awake()
+        rings.wake()
+
+    @property
+    def fd(self) -> int:
+        """See answers.Answering."""
+        return self._fd
+
+    def has_answered(self) -> bool:
+        """See answers.Answering."""
+        rings = self._rings
+        try:
+            return rings is None or rings.has_more()
+        except ProtocolViolation:
+            return True  # to be found again by who may act on it
+
+    def gave_up(self) -> bool:
+        """See answers.Answering."""
+        rings = self._rings
+        self._expected = False
+        self._patience.vain()
+        try:
+            if rings is None or not rings.sleep():
+                return False
+        except ProtocolViolation:
+            return False
+        self._asleep = True
+        return True
+
+    def _expect_no_more(self) -> None:
+        self._expected = False
+        self.session.service.answers.forget(self)
 
     def _ring(self) -> None:
         """Wake the client."""
@@ -704,6 +753,8 @@ class Stream:
         data, self._data = self._data, None
         if self._endpoint is not None:
             self._endpoint.taker = None
+        if self._expected:
+            self._expect_no_more()
         if data is not None:
             self.session.service.loop.unwatch(self._fd)
             data.close()

@@ -87,6 +87,7 @@ class MainLoop:
             crowded = switches - self._switches >= CROWDED
             self._switches = switches
             self._look_again_ns = now + (CROWDED_NS if crowded else LOOK_NS)
+            self.platform.call_in()
             if crowded != self._crowded:
                 self._crowded = crowded
                 self._set_spin()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.open_file import OpenFile
 
-__all__ = ["RingEnd", "make_ring_memory", "may_publish"]
+__all__ = ["RingEnd", "is_alone", "make_ring_memory", "may_publish"]
 
 _NOT_WITH: Final = fc.O_ASYNC | fc.O_DIRECT | fc.O_PATH
 _F_ADD_SEALS: Final = 1033
@@ -65,10 +65,16 @@ class RingEnd:
         raise NotImplementedError
 
     def withdrawn(self) -> None:
-        """The stub asks from now on. If its thread is in guest code, a call of it may still move a position."""
+        """The stub asks from now on. If its thread is in guest code, a call of it may still move a position, or sleep
+        (`may_wait`)."""
 
     def watched(self) -> None:
         """An epoll watches the file from now on."""
+
+    def may_wait(self) -> bool:
+        """Whether a read that finds nothing may sleep in the stub: who puts something in wakes it, and so does
+        `withdrawn`."""
+        return False
 
     def revoke(self) -> None:
         """From now on every call asks."""
@@ -78,8 +84,11 @@ class RingEnd:
 
 def may_publish(mm: AddressSpace, file: OpenFile) -> bool:
     """Whether one thread alone can use `file`, whose call comes from a patched site of `mm`."""
-    if mm.fast is None:
-        return False
+    return mm.fast is not None and is_alone(mm, file)
+
+
+def is_alone(mm: AddressSpace, file: OpenFile) -> bool:
+    """Whether one thread alone, of `mm`, can use `file`."""
     shown = mm.published
     return (
         shown is not None

@@ -70,6 +70,7 @@ def do_exit(task: Task, status: int) -> None:
         if not shares and not context.in_guest:
             context.park()  # it waits for nothing: others may have its processor. A thread waits for its next task
         task.past_cpu_ns += context.cpu_time_ns(_CPU_PATIENCE_NS if shares else 0)
+        task.nvcsw = task.voluntary_switches()
     task.exiting = True
     task.exit_code = status
     wait = task.wait

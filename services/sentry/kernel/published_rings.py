@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from platforms.base import Op
 from platforms.systrap import file_rows
 from platforms.systrap.file_rows import RING_COUNT, UNITS
+from protocol.abi.fcntl_h import O_NONBLOCK
 from protocol.abi.limits import MAX_RW_COUNT
 from services.sentry.files.ring_end import may_publish
 from services.sentry.kernel.published_files import MADV_DONTFORK, NR_MADVISE, NR_MMAP, SHARED_FIXED, UNIT
@@ -56,7 +57,8 @@ class RingWindow:
         inode.shown[0] = None
         owner.rings[fd] = self
         polled = not owner.asks_polls()
-        owner[fd] = owner.rows.set_rings(fd, entry, unit, end.read, end.written, end.socket, polled)
+        waits = not file.flags & O_NONBLOCK and end.may_wait()
+        owner[fd] = owner.rows.set_rings(fd, entry, unit, end.read, end.written, end.socket, polled, waits)
 
     def revoke(self) -> None:
         """From now on every call asks."""

@@ -271,6 +271,19 @@ class Task(WaitEntry):
         context: Any = self.context  # None at its end
         return self.past_cpu_ns + (context.cpu_time_ns() if context is not None else 0)
 
+    # --- sleep in its stub (a ring without a byte to read): nobody told us of it ---
+    def current_state(self) -> str:
+        """`state`, or S while the stub sleeps."""
+        context: Any = self.context
+        if self.state == "R" and context is not None and context.in_guest and context.sleeps() & 1:
+            return "S"
+        return self.state
+
+    def voluntary_switches(self) -> int:
+        """`nvcsw`, and how often the stub slept."""
+        context: Any = self.context
+        return self.nvcsw + ((context.sleeps() + 1) // 2 if context is not None else 0)
+
     # --- what its stub may be told (set_robust_list(2), set_tid_address(2)), for it only matters later ---
     def let_tell(self, traps: int = 0) -> None:
         """From now on the stub may be told, and answer `traps` calls that trap. The thread must be held, and has a

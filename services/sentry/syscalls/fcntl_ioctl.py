@@ -351,6 +351,8 @@ def _fionclex(task: Task, fd: int, file: OpenFile, arg: int) -> Outcome:
 
 def _flag(task: Task, file: OpenFile, arg: int, flag: int) -> Outcome:
     on = task.mm.read_u32(arg)
+    if file.inode.published:
+        revoke(file.inode)
     file.set_flags(file.flags | flag if on else file.flags & ~flag)
     return 0
 

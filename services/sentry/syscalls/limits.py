@@ -93,9 +93,9 @@ def sys_getrusage(task: Task, who: int, addr: int) -> int:
     who = s32(who)
     group = task.group
     if who == rh.RUSAGE_SELF:
-        cpu_ns, switches = group.cpu_time_ns(), sum(other.nvcsw for other in group.tasks.values())
+        cpu_ns, switches = group.cpu_time_ns(), sum(other.voluntary_switches() for other in group.tasks.values())
     elif who == rh.RUSAGE_THREAD:
-        cpu_ns, switches = task.cpu_time_ns(), task.nvcsw
+        cpu_ns, switches = task.cpu_time_ns(), task.voluntary_switches()
     elif who == rh.RUSAGE_CHILDREN:
         raw = rh.pack_rusage(group.children_cpu_ns, 0, group.children_maxrss_kib, 0, 0, 0, 0, 0, 0)
         task.mm.write(addr, raw)

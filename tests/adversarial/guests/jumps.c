@@ -124,6 +124,11 @@ static void futex_wait_wrong_value(void) {
 }
 static void futex_wait_for_ever(void) { u32 w = 0; jump(IP_futex_ip, 0, SYS_futex, (long)&w, 0, 0, 0, 0, 0); }
 
+static void wait_wake(void) { u32 w = 0; jump(IP_ring_wait_ip, 0, SYS_futex, (long)&w, 1, 1, 0, 0, 0); }
+static void wait_private(void) { u32 w = 0; jump(IP_ring_wait_ip, 0, SYS_futex, (long)&w, 128, 1, 0, 0, 0); }
+static void wait_other_call(void) { jump(IP_ring_wait_ip, 0, SYS_restart_syscall, 0, 0, 0, 0, 0, 0); }
+static void wait_for_ever(void) { u32 w = 0; jump(IP_ring_wait_ip, 0, SYS_futex, (long)&w, 0, 0, 0, 0, 0); }
+
 static void ring_other_fd(void) { jump(IP_ring_ip, 0, SYS_write, 1, (long)"GAINED it", 8, 0, 0, 0); }
 static void ring_arena(void) { jump(IP_ring_ip, 0, SYS_write, ARENA_FD, (long)"GAINED it", 8, 0, 0, 0); }
 static void ring_longer(void) { char b[16] = {1}; jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)b, 16, 0, 0, 0); }
@@ -221,7 +226,7 @@ const struct attack attacks[] = {
     A(op_openat), A(op_x32), A(op_high_bits), A(clone_fork), A(clone_thread), A(clone_untrace), A(clone_clone3),
     A(child_region), A(child_region_elsewhere), A(child_region_own), A(hello), A(hello_thread), A(futex_wake),
     A(futex_requeue), A(futex_lock_pi), A(futex_private), A(futex_other_call), A(futex_wait_wrong_value),
-    A(futex_wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
+    A(futex_wait_for_ever), A(wait_wake), A(wait_private), A(wait_other_call), A(wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
     A(close_doorbell), A(close_arena), A(close_files), A(close_other_call), A(map_stub), A(map_other_call), A(map_shared_arena), A(unmap_there),
     A(unmap_other_call), A(advise_stub), A(advise_remove), A(advise_other_call),
     A(exit_alone), A(exit_group_there),

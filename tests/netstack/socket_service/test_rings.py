@@ -11,18 +11,20 @@ import random
 import select
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from protocol.rings import DATA, HEAD, MAX_RING_BYTES, TAIL, Consumer, Producer, mapping_bytes
+from protocol.rings import CONSUMER_WAITS, DATA, HEAD, MAX_RING_BYTES, SLEEPS, TAIL, Consumer, Producer, mapping_bytes
 from protocol.rpc.codec import Fd
-from services.netstackd.socket_service import streams
+from services.netstackd.socket_service import answers, streams
 from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import states
+from tests.futex_waiter import FutexWaiter
 from tests.netstack.socket_service.client import Client, Refused, World
 from tests.netstack.socket_service.test_streams import STREAM, Pair
 
@@ -267,6 +269,133 @@ def test_an_acknowledgement_has_the_ring_looked_at(pair: Pair, monkeypatch: pyte
     for count in range(1, 200):
         here.write(bytes(6000))
         assert len(there.read(6000)) == 6000, count
+
+
+# --- a reader that sleeps on the ring itself ---
+def asleep(end: Ringed, armed: int = 0) -> FutexWaiter:
+    """A thread of the client's sleeps for what comes."""
+    end.memory[:256].cast("I")[CONSUMER_WAITS // 4] = SLEEPS | armed
+    return FutexWaiter(end.memory, CONSUMER_WAITS, SLEEPS | armed)
+
+
+def turned_until(world: World, condition: Callable[[], Any]) -> None:
+    """As `World.until`, but no turn waits, so that an answer may be looked for as long as it takes."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        world.turn()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is looked for until it is there."""
+    monkeypatch.setattr(answers, "LOOK_NS", 1 << 60)
+
+
+@pytest.mark.parametrize("armed", [0, 1])
+def test_a_reader_that_sleeps_on_the_ring_is_woken_there_and_rung_for_only_if_it_is_armed(
+    pair: Pair, armed: int
+) -> None:
+    here, there = upgraded(pair)
+    pair.world.turn(5)
+    waiter = asleep(there, armed)
+    here.write(b"x")
+    pair.world.until(waiter.woken.is_set)
+    pair.world.turn(3)
+    there.look()
+    assert there.rung == armed and there.read(1) == b"x"
+
+
+def test_its_answer_is_looked_for_without_a_doorbell(pair: Pair, patient: None) -> None:
+    here, there = upgraded(pair)
+    world = pair.world
+    world.turn(5)
+    stream = stream_of(pair)
+    for _ in range(5):
+        waiter = asleep(here)
+        there.write(b"?")
+        turned_until(world, waiter.woken.is_set)
+        assert stream._expected and here.rx.used() == 1
+        assert here.read(1) == b"?"
+        here.tx.write(b"!")
+        assert not here.tx.take_waiting(), "nobody is to ring"
+        turned_until(world, lambda: there.rx.used())
+        assert there.read(1) == b"!"
+        assert not stream._expected
+    world.turn(5)
+    here.tx.write(b"!")
+    assert here.tx.take_waiting(), "who has answered and says more is waited for as ever"
+
+
+def test_an_answer_that_takes_long_is_told_of_and_soon_nobody_looks_any_more(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "LOOK_NS", 0)
+    here, there = upgraded(pair)
+    world = pair.world
+    world.turn(5)
+    stream = stream_of(pair)
+    looked = 0
+    for _ in range(6):
+        waiter = asleep(here)
+        there.write(b"?")
+        turned_until(world, waiter.woken.is_set)
+        looked += stream._expected
+        world.until(lambda: not stream._expected)
+        world.offset += 10_000_000
+        world.turn(5)
+        assert world.router.loop._timeout() != 0 and world.router.loop.poll == world.router.loop._epoll.poll
+        assert here.read(1) == b"?"
+        here.tx.write(b"!")
+        assert here.tx.take_waiting()
+        here.ring()
+        turned_until(world, lambda: there.rx.used())
+        assert there.read(1) == b"!"
+    assert looked == answers.PATIENCE
+
+
+def test_a_stream_that_ends_while_its_answer_is_looked_for_leaves_nothing(pair: Pair, patient: None) -> None:
+    here, there = upgraded(pair)
+    world = pair.world
+    world.turn(5)
+    stream = stream_of(pair)
+    waiter = asleep(here)
+    there.write(b"?")
+    turned_until(world, waiter.woken.is_set)
+    assert stream._expected
+    pair.client.notify("abort", 7)
+    turned_until(world, lambda: stream.state == streams.GONE)
+    world.turn(3)
+    assert not world.router.sockets.answers._expected and not stream._expected
+
+
+def test_nonsense_instead_of_an_answer_costs_the_stream_alone(pair: Pair, patient: None) -> None:
+    here, there = upgraded(pair)
+    world = pair.world
+    world.turn(5)
+    stream = stream_of(pair)
+    waiter = asleep(here)
+    there.write(b"?")
+    turned_until(world, waiter.woken.is_set)
+    assert stream._expected
+    here.memory.cast("Q")[(256 + TAIL) // 8] = 1 << 40
+    turned_until(world, lambda: stream.state == streams.DEAD)
+    world.turn(3)
+    assert not world.router.sockets.answers._expected
+
+
+def test_words_that_say_that_somebody_sleeps_where_nobody_does_harm_nobody(pair: Pair) -> None:
+    here, there = upgraded(pair)
+    world = pair.world
+    for said in (SLEEPS, 0xFFFFFFFF, SLEEPS | 1, 0x7FFFFFFF):
+        for end in (here, there):
+            words = end.memory.cast("I")
+            words[CONSUMER_WAITS // 4] = words[(256 + CONSUMER_WAITS) // 4] = said
+        here.tx.write(b"x")
+        here.ring()
+        world.until(lambda: there.rx.used())
+        assert there.read(1) == b"x"
+        world.turn(5)
 
 
 def test_doorbells_for_nothing_and_far_too_many_do_no_harm(pair: Pair) -> None:

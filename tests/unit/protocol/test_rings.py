@@ -8,7 +8,7 @@ import random
 import pytest
 
 from protocol.errors import ProtocolViolation
-from protocol.rings import CONSUMER_WAITS, DATA, HEAD, TAIL, Consumer, Producer, is_ring_size, mapping_bytes
+from protocol.rings import CONSUMER_WAITS, DATA, HEAD, SLEEPS, TAIL, Consumer, Producer, is_ring_size, mapping_bytes
 
 SIZE = 4096
 WRAP = 0xFFFFFFFFFFFFFFFF
@@ -130,3 +130,22 @@ def test_a_consumer_that_has_seen_some_is_woken_also_when_it_consumes_them_meanw
     waits = memory[:256].cast("I")[CONSUMER_WAITS // 4]
     assert 0 < waits <= words[TAIL // 8] - words[HEAD // 8]
     assert producer.take_waiting()
+
+
+def test_who_sleeps_on_the_word_is_told_apart_from_who_is_rung_for() -> None:
+    producer, consumer, memory = pair()
+    words = memory[:256].cast("I")
+    for said in (SLEEPS, SLEEPS | 1, 1):
+        words[CONSUMER_WAITS // 4] = said
+        assert producer.take_waiting() == said and producer.take_waiting() == 0
+    words[CONSUMER_WAITS // 4] = SLEEPS | 1
+    assert consumer.take_sleeping() and not consumer.take_sleeping()
+    assert producer.take_waiting() == 1, "who is rung for still is"
+
+
+def test_a_consumer_that_looks_by_itself_is_not_told() -> None:
+    producer, consumer, _ = pair()
+    assert consumer.arm()
+    consumer.disarm()
+    producer.write(b"x")
+    assert not producer.take_waiting() and consumer.used() == 1

@@ -24,6 +24,9 @@ class Platform:
     def reserve(self, processor: int) -> None:
         self.reserved = processor
 
+    def call_in(self) -> None:
+        pass
+
     def set_spin(self, pauses: int, yields: int) -> None:
         self.spins.append((pauses, yields))
 

@@ -152,6 +152,9 @@ class FakeContext:
     def cpu_time_ns(self, patience_ns: int = 0) -> int:
         return self.cpu_ns
 
+    def sleeps(self) -> int:
+        return 0
+
 
 class Config:
     hostname = "box"

@@ -43,8 +43,10 @@ class RingRows(Rows):
         written: RingPlace | None,
         socket: bool,
         polled: bool,
+        waits: bool = False,
     ) -> int:
         row = (RING_IN if read else 0) | (RING_OUT if written else 0) | entry << layout.FILE_UNIT_SHIFT
+        row |= waits << layout.FILE_RING_WAITS
         row |= POLL_KNOWN if polled else 0
         self.rows[fd] = row
         return row
@@ -65,6 +67,19 @@ def opened(machine: Machine, **facts: Any) -> tuple[int, Any, End]:
 
 def row(machine: Machine, fd: int) -> int:
     return int(machine.mm.published.rows.rows.get(fd, 0))
+
+
+@pytest.mark.parametrize("end_waits", [False, True])
+@pytest.mark.parametrize("flags", [fc.O_RDWR, fc.O_RDWR | fc.O_NONBLOCK])
+def test_who_reads_may_sleep_in_the_stub_where_both_allow_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, end_waits: bool, flags: int
+) -> None:
+    fd, file, end = opened(machine)
+    file.flags = flags
+    monkeypatch.setattr(End, "may_wait", lambda self: end_waits)
+    assert offer_ring(machine.task, fd, file, 77) == 77
+    assert end.window is not None
+    assert row(machine, fd) >> layout.FILE_RING_WAITS & 1 == (end_waits and not flags & fc.O_NONBLOCK)
 
 
 def test_a_call_of_one_thread_publishes(machine: Machine) -> None:

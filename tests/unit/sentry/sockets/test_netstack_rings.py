@@ -10,13 +10,15 @@ import pytest
 
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
-from protocol.rings import DATA, HEAD, TAIL
+from protocol.rings import CONSUMER_WAITS, DATA, HEAD, SLEEPS, TAIL
 from services.sentry.files.epoll import EpollFile
 from services.sentry.kernel.waiter import WaitEntry
-from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, RX_BYTES, TX_BYTES
+from services.sentry.sockets.inet.netstack import streams
+from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, BUSY_READS, RX_BYTES, TX_BYTES
 from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.read_write import sys_read, sys_write
 from services.sentry.vfs.anonymous import anon_inode
+from tests.futex_waiter import FutexWaiter
 from tests.unit.sentry.sockets.fake_service import FarGuest, Rings
 
 CHUNK = 32768
@@ -83,6 +85,28 @@ def _took(ours: socket.socket) -> bool:
         return bool(ours.recv(CHUNK))
     except BlockingIOError:
         return False
+
+
+@pytest.mark.parametrize(("alone", "watched"), [(True, False), (False, False), (True, True)])
+def test_a_connection_that_is_read_often_gets_them_if_its_program_can_use_them(
+    monkeypatch: pytest.MonkeyPatch, alone: bool, watched: bool
+) -> None:
+    monkeypatch.setattr(streams, "is_alone", lambda mm, file: alone)
+    guest = FarGuest()
+    fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
+    if watched:
+        EpollFile(anon_inode(guest.kernel)).add(fd, guest.file(fd), po.POLLIN, 7)
+    for turn in range(BUSY_READS + 3):
+        assert (number in guest.service.rings) == (turn >= BUSY_READS and alone and not watched)
+        if number in guest.service.rings:
+            deliver(guest, ours, guest.service.rings[number], b"x")
+        else:
+            guest.service.delivered = turn + 1
+            ours.send(b"x")
+            guest.news()
+        addr = guest.alloc(8)
+        assert sys_read(guest.task, fd, addr, 8) == 1 and guest.get(addr, 1) == b"x"
+    assert len(guest.service.asked("rings")) == (alone and not watched)
 
 
 def test_a_service_without_them_is_not_asked() -> None:
@@ -406,3 +430,25 @@ def test_whatever_is_special_takes_the_rings_from_the_stub(what: str) -> None:
         assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVLOWAT, 2) == 0
     assert guest.file(fd).ring_end is None
     assert guest.receive(fd, 100) == b"cdef"
+
+
+# --- a stub that sleeps for what comes ---
+def test_a_stub_may_sleep_unless_a_read_has_a_time_limit() -> None:
+    guest = FarGuest()
+    fd, _, _, _ = shared(guest)
+    end = guest.file(fd).ring_end
+    assert end.may_wait()
+    assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVTIMEO_NEW, (1).to_bytes(8, "little") + bytes(8)) == 0
+    assert guest.file(fd).ring_end is None and not end.may_wait()
+
+
+@pytest.mark.parametrize("armed", [0, 1])
+def test_a_sleeping_stub_is_woken_when_the_rings_are_taken_from_it(armed: int) -> None:
+    guest = FarGuest()
+    fd, _, _, rings = shared(guest)
+    words = rings.memory[:256].cast("I")
+    words[CONSUMER_WAITS // 4] = SLEEPS | armed
+    waiter = FutexWaiter(rings.memory, CONSUMER_WAITS, SLEEPS | armed)
+    guest.file(fd).ring_end.withdrawn()
+    assert waiter.woken.wait(30)
+    assert words[CONSUMER_WAITS // 4] == armed

@@ -22,7 +22,7 @@ def busy_ns(kernel: Kernel) -> int:
 
 def running(kernel: Kernel) -> int:
     """Tasks that run or could (state R)."""
-    return sum(task.state == "R" for task in kernel.tasks.values())
+    return sum(task.current_state() == "R" for task in kernel.tasks.values())
 
 
 def stat(reader: Task) -> bytes:
@@ -35,7 +35,7 @@ def stat(reader: Task) -> bytes:
     lines = [f"cpu  {used} 0 0 {idle} 0 0 0 0 0 0"]
     lines += [f"cpu{number} {used // count} 0 0 {idle // count} 0 0 0 0 0 0" for number in range(count)]
     blocked = sum(task.state == "D" for task in kernel.tasks.values())
-    switches = sum(task.nvcsw for task in kernel.tasks.values())
+    switches = sum(task.voluntary_switches() for task in kernel.tasks.values())
     lines += [
         "intr 0",
         f"ctxt {switches}",

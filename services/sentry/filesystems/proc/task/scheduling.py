@@ -14,7 +14,7 @@ __all__ = ["sched", "schedstat", "syscall", "timens_offsets", "timers", "wchan"]
 
 def schedstat(reader: Task, target: Task) -> bytes:
     """ns on a processor, ns waiting for one (unknown), time slices."""
-    return b"%d 0 %d\n" % (target.cpu_time_ns(), target.nvcsw)
+    return b"%d 0 %d\n" % (target.cpu_time_ns(), target.voluntary_switches())
 
 
 def sched(reader: Task, target: Task) -> bytes:
@@ -25,8 +25,8 @@ def sched(reader: Task, target: Task) -> bytes:
         ("se.vruntime", f"{used / 1e6:.6f}"),
         ("se.sum_exec_runtime", f"{used / 1e6:.6f}"),
         ("se.nr_migrations", "0"),
-        ("nr_switches", str(target.nvcsw)),
-        ("nr_voluntary_switches", str(target.nvcsw)),
+        ("nr_switches", str(target.voluntary_switches())),
+        ("nr_voluntary_switches", str(target.voluntary_switches())),
         ("nr_involuntary_switches", "0"),
         ("se.load.weight", "1048576"),
         ("policy", str(target.sched_policy)),
@@ -39,7 +39,7 @@ def sched(reader: Task, target: Task) -> bytes:
 
 def wchan(reader: Task, target: Task) -> bytes:
     """The kernel function it sleeps in: only whether it sleeps is told."""
-    return b"0" if target.wait is None else b"do_wait"
+    return b"do_wait" if target.wait is not None or target.current_state() == "S" else b"0"
 
 
 def syscall(reader: Task, target: Task) -> bytes:

@@ -33,7 +33,7 @@ def state_letter(target: Task) -> str:
     """R, S, D, T or Z; a leader whose other threads live on is Z as well."""
     if target.group.is_dead or (target.exiting and mm_of(target) is None):
         return "Z"
-    return target.state
+    return target.current_state()
 
 
 def encode_device(number: int) -> int:

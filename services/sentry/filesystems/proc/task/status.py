@@ -84,7 +84,7 @@ def render(reader: Task, target: Task) -> bytes:
         f"Cpus_allowed_list:\t{cpu_list(mask)}",
         "Mems_allowed:\t00000000,00000001",
         "Mems_allowed_list:\t0",
-        f"voluntary_ctxt_switches:\t{target.nvcsw}",
+        f"voluntary_ctxt_switches:\t{target.voluntary_switches()}",
         "nonvoluntary_ctxt_switches:\t0",
     ]
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")

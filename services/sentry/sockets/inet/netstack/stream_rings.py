@@ -14,20 +14,23 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from platforms._host import ffi, lib
 from platforms.systrap.file_rows import RingPlace
 from platforms.systrap.layout import IN_SIZE
 from protocol.abi import poll_h as po
-from protocol.rings import DATA, WORDS_BYTES, Consumer, Producer, mapping_bytes
+from protocol.rings import CONSUMER_WAITS, DATA, WORDS_BYTES, Consumer, Producer, mapping_bytes
 from services.sentry.errors import LinuxError
 from services.sentry.files.ring_end import make_ring_memory
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["BUSY_BYTES", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
+__all__ = ["BUSY_BYTES", "BUSY_READS", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
 
-#: So much passes by the host socket before rings are worth their making.
+#: So much passes by the host socket before rings are worth their making, or so often does a guest that could use them
+#: by itself ask for what came: they cost about as much as ten reads that wait.
 BUSY_BYTES: Final = 131_072
+BUSY_READS: Final = 32
 #: What comes is also the window: large enough that the sender, the service and the guest each have some segments to
 #: work on while the others do. What goes is held until it is acknowledged, so it limits what may be in flight (as
 #: tcp_wmem does); and half of it is written at a time, and a guest that waits for room costs as much as 128 KB.
@@ -46,13 +49,14 @@ class StreamRings:
     positions. OSError: the host gives no memory file.
     """
 
-    __slots__ = ("delivered", "fd", "rx", "shared", "tx")
+    __slots__ = ("_sleeping", "delivered", "fd", "rx", "shared", "tx")
 
     def __init__(self) -> None:
         self.delivered = 0
         self.shared = False
         self.fd, mapping = make_ring_memory(MAPPING_BYTES)
         memory = memoryview(mapping)
+        self._sleeping = ffi.from_buffer(memory[CONSUMER_WAITS:WORDS_BYTES])
         self.rx = Consumer(memory, 0, DATA, RX_BYTES)
         self.tx = Producer(memory, 1, DATA + RX_BYTES, TX_BYTES)
 
@@ -67,6 +71,11 @@ class StreamRings:
         rx.adopt()
         tx.adopt()
         return (rx.position - head) & _MASK, (tx.position - tail) & _MASK
+
+    def wake_sleeper(self) -> None:
+        """A guest's stub that sleeps until something comes (its row is gone) is to look again."""
+        if self.rx.take_sleeping():
+            lib.sentrio_futex_wake(self._sleeping)
 
     # --- what comes ---
     def has_arrived(self) -> bool:

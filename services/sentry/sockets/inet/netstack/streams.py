@@ -25,7 +25,7 @@ from protocol.abi import tcp_h as tcp
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_OFFSET
 from services.sentry.errors import LinuxError, WouldBlock
-from services.sentry.files.ring_end import RingEnd
+from services.sentry.files.ring_end import RingEnd, is_alone
 from services.sentry.sockets.base import READABLE, SEND_SHUT
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
     shut_down_writing,
@@ -36,6 +36,7 @@ from services.sentry.sockets.inet.netstack.channel_unsafe import (
 from services.sentry.sockets.inet.netstack.options import forward_all, forward_group, forward_option
 from services.sentry.sockets.inet.netstack.stream_rings import (
     BUSY_BYTES,
+    BUSY_READS,
     MAPPING_BYTES,
     RX_BYTES,
     RX_PLACE,
@@ -81,17 +82,22 @@ def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, fami
 class FarEnd(RingEnd):
     """What a guest's stub may do by itself with the rings of a connection."""
 
-    __slots__ = ("far",)
+    __slots__ = ("far", "rings")
 
     def __init__(self, far: FarStream, rings: StreamRings) -> None:
         super().__init__(rings.fd, MAPPING_BYTES, RX_PLACE, TX_PLACE, True)
         self.far = far
+        self.rings = rings
 
     def moved(self) -> None:
         self.far.stub_moved()
 
     def withdrawn(self) -> None:
-        pass  # whoever uses the rings takes the positions over first
+        """Whoever uses the rings takes the positions over first."""
+        self.rings.wake_sleeper()
+
+    def may_wait(self) -> bool:
+        return not self.far.socket.receive_timeout_ns
 
     def watched(self) -> None:
         self.far.socket.dissolve()  # an edge is due for all that comes, and a stub that reads asks for none
@@ -105,6 +111,7 @@ class FarStream:
 
     __slots__ = (
         "alive",
+        "asked",
         "blocked",
         "closed",
         "end",
@@ -132,6 +139,7 @@ class FarStream:
         self.unsure = self.ending = self.blocked = self.closed = False
         self.rings: StreamRings | None = None
         self.tried = False  # to get rings
+        self.asked = 0  # how many reads of a program that could use them itself came here
         self.end: FarEnd | None = None
         self.offers = _OFFERS
         self.received = self.sent = self.unasked = 0
@@ -358,6 +366,8 @@ class FarStream:
                     self.socket.inbox.append(data)  # bytes leave only once they reached guest memory
                     self.socket.inbox_bytes += len(data)
                     raise
+                if rings is None and not self.tried:
+                    self._count_read(mm)
                 return len(data)
         data = self.socket.read(count)
         if data:
@@ -521,6 +531,12 @@ class FarStream:
         return found if isinstance(found, dict) else None
 
     # --- rings ---
+    def _count_read(self, mm: AddressSpace) -> None:
+        """One more read came here. When these are many, rings spare them the way, if the guest's stub may use them."""
+        self.asked += 1
+        if self.asked >= BUSY_READS and not self.socket.epoll_links and is_alone(mm, self.socket):
+            self._ask_for_rings()
+
     def _ask_for_rings(self) -> None:
         """The connection is busy: have its bytes move through shared memory from here on, if the service agrees."""
         self.tried = True
