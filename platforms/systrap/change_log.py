@@ -1,13 +1,16 @@
 """The log of changes of mappings that a stub made for calls that trapped (stub/trapped.c), of one address space.
 
 These are mprotect that takes write permission away; private mappings over part of what was mapped of a file last, while
-that file is still handed in (the *window*); new anonymous memory, from the upper end of a *gap*; and munmap of what was
-named as *removable*. The log lies in memory that the guest may write: entries are read once, and whoever takes them
-checks what they say.
+that file is still handed in (the *window*); new anonymous memory, from the upper end of a *gap*, or there a mapping of
+the file that was *opened* last, if that was handed in ahead; and munmap of what was named as *removable*. The log lies
+in memory that the guest may write: entries are read once, and whoever takes them checks what they say. So does what the
+stub knows of the file that was opened last.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from platforms.systrap import layout
@@ -15,13 +18,28 @@ from platforms.systrap import layout
 if TYPE_CHECKING:
     from platforms.systrap.arena import Arena
 
-__all__ = ["ANONYMOUS", "FILE", "NEW", "PROTECTION", "REMOVED", "Change", "ChangeLog"]
+__all__ = [
+    "AHEAD_MOST",
+    "ANONYMOUS",
+    "FILE",
+    "HEAD_SIZE",
+    "NEW",
+    "NEW_FILE",
+    "PROTECTION",
+    "REMOVED",
+    "Change",
+    "ChangeLog",
+]
 
 PROTECTION: Final = layout.CHANGE_PROTECTION
 ANONYMOUS: Final = layout.CHANGE_ANONYMOUS
 FILE: Final = layout.CHANGE_FILE
 NEW: Final = layout.CHANGE_NEW
 REMOVED: Final = layout.CHANGE_REMOVED
+NEW_FILE: Final = layout.CHANGE_NEW_FILE
+AHEAD_MOST: Final = layout.AHEAD_MOST
+HEAD_SIZE: Final = layout.OPENED_HEAD_SIZE  # of what a file begins with
+_OFFER: Final = struct.Struct("<9Q")
 MAX_LENGTH: Final = layout.MAP_MAX  # bytes of new memory
 
 
@@ -38,10 +56,16 @@ class Change(NamedTuple):
 class ChangeLog:
     """`header_offset`: where the address space's first region lies in the arena."""
 
-    __slots__ = ("_count", "_entries", "_gap_high", "_gap_low", "_high", "_open", "_removable", "_window", "_words")
+    __slots__ = (
+        "_ahead", "_count", "_entries", "_gap_high", "_gap_low", "_high", "_map", "_open", "_opened", "_removable",
+        "_window", "_words",
+    )  # fmt: skip
 
     def __init__(self, arena: Arena, header_offset: int) -> None:
         self._words = arena.u64
+        self._map = arena.map
+        self._opened = (header_offset + layout.OPENED) // 8
+        self._ahead = (header_offset + layout.AHEAD) // 8
         self._open = (header_offset + layout.CHANGES_OPEN) // 8
         self._count = (header_offset + layout.CHANGES_COUNT) // 8
         self._window = (header_offset + layout.WINDOW_LOW) // 8
@@ -58,6 +82,7 @@ class ChangeLog:
         words = self._words
         words[self._high] = words[self._gap_high] = words[self._count] = 0
         words[self._gap_low + 3] = program_break
+        words[self._opened] = words[self._opened + 3] = 0
         for k in range(layout.REMOVABLE_COUNT):
             words[self._removable + 2 * k + 1] = 0
         words[self._open] = 1
@@ -119,6 +144,50 @@ class ChangeLog:
         words[first + 5] = prot
         words[first] = low
         words[first + 1] = high  # last, for the thread may run
+
+    def offer(
+        self, fd: int, number: int, base: int, prot: int, removable: bool, status: bytes, head: bytes | None
+    ) -> int:
+        """The guest's descriptor `fd` was opened for reading: it may be closed; mapped with `prot` if it is handed in
+        under `number` (else 0; see `open_window`), where it is `removable`; and begins with `head`, at most HEAD_SIZE
+        bytes, and has the struct stat `status` (no `head`: that is to be asked for). Until `end_offer`; the thread is
+        held. What it begins with holds until 0 is stored in the arena's u64 whose index is the answer.
+        """
+        at = self._opened
+        known = 0
+        if head is not None:
+            known = len(head) + 1
+            where = 8 * at - layout.OPENED
+            start = where + layout.OPENED_STAT
+            self._map[start : start + layout.OPENED_STAT_SIZE] = status
+            start = where + layout.OPENED_HEAD
+            self._map[start : start + len(head)] = head
+        _OFFER.pack_into(self._map, 8 * at, fd + 1, 0, 0, known, 0, number, base, prot, removable)
+        return at + 3
+
+    def offered(self) -> tuple[bool, int]:
+        """Whether the stub closed what `offer` named, and how far it has read."""
+        words, at = self._words, self._opened
+        return words[at + 1] != 0, words[at + 2]
+
+    def forget_number(self) -> None:
+        """What was opened last is no longer what was handed in."""
+        self._words[self._opened + 5] = 0
+
+    def end_offer(self) -> None:
+        """The descriptor is to be asked for. The thread is held."""
+        words, at = self._words, self._opened
+        words[at] = words[at + 3] = words[self._high] = 0
+
+    def name_ahead(self, numbers: Sequence[int]) -> None:
+        """Files that were handed in under these numbers stay until the stub closes them (stub_drop_ahead)."""
+        for k, number in enumerate(numbers):
+            self._words[self._ahead + k] = number
+
+    def drop_ahead(self) -> None:
+        """The thread, which must be held, is to close them before it goes on."""
+        if self._words[self._ahead]:
+            self._words[self._ahead + layout.AHEAD_MOST] = 1
 
     @property
     def count(self) -> int:

@@ -470,6 +470,26 @@ class SystrapContext:
             platform.note_progress()
         self._go()
 
+    def await_event(self, done: Callable[[list[int] | None], None]) -> None:
+        """This thread, whose call is being served, is going to be answered as any: `done(None)` with its next event."""
+        self._done = done
+        self._leaving = True
+        self._expected = []
+        self.awaiting = layout.OPS_DONE
+
+    def hand_ahead(self, host_fds: Sequence[int]) -> list[int]:
+        """Hand in host files that its program is likely to map, at most AHEAD_MOST; their numbers, which are nobody
+        else's until the program is over: the stub closes them (`ChangeLog.name_ahead`). None are if its new process
+        does not wait in its first call. (Where the host refuses there is nothing to be mapped, and the stub asks.)
+        """
+        if not self.entry or self.dead:
+            return []
+        numbers = [self.space.take_number() for _ in host_fds[: layout.AHEAD_MOST]]
+        if numbers and min(numbers) >= 0:
+            self.platform.hand_in(self.entry, [*zip(host_fds, numbers, strict=False)])
+            return numbers
+        return []
+
     def left(self, kind: int) -> bool:
         """Whether the event tells that operations posted by `resume_with_ops` have all been carried out."""
         if not self._leaving or kind == layout.OPS_DONE:

@@ -121,7 +121,8 @@ CHANGE_PROTECTION: Final = 1  # kinds: mprotect that takes write permission away
 CHANGE_ANONYMOUS: Final = 2  # in the window private memory,
 CHANGE_FILE: Final = 3  # or a private mapping of the file;
 CHANGE_NEW: Final = 4  # private memory in the gap;
-CHANGE_REMOVED: Final = 5  # and munmap
+CHANGE_REMOVED: Final = 5  # munmap;
+CHANGE_NEW_FILE: Final = 6  # a private mapping of the file that was opened last, in the gap: then it is the window
 
 MAX_RW: Final = 0x7FFF_F000  # MAX_RW_COUNT of Linux
 USER_END: Final = 0x7FFF_FFFF_F000  # TASK_SIZE_MAX: no buffer reaches beyond
@@ -150,6 +151,28 @@ ANSWER_WORDS: Final = ANSWER + 16  # u64, how many u32 of data
 ANSWER_DATA: Final = ANSWER + 24
 ANSWER_MAX: Final = 0x1E0  # bytes of data
 EPOLL_EVENTS_MAX: Final = 0x7FFF_FFFF // 12  # EP_MAX_EVENTS of Linux
+
+# --- the file that was opened last by a call that trapped (stub/trapped.c), in the header: until the next event ---
+OPENED: Final = 0x2400
+OPENED_FD: Final = OPENED  # u64, the guest's descriptor and 1; 0: ask
+OPENED_CLOSED: Final = OPENED + 8  # u64, the stub closed it
+OPENED_POSITION: Final = OPENED + 16  # u64, where the next read begins
+OPENED_KNOWN: Final = (
+    OPENED + 24
+)  # u64, of so many bytes less 1 it is known what they are, and of the struct stat; 0: ask
+OPENED_SINCE: Final = OPENED + 32  # u64, the processor's counter when it was opened
+OPENED_NUMBER: Final = OPENED + 40  # u64, the number under which it is handed in, 0: it is not
+OPENED_BASE: Final = OPENED + 48  # u64, where byte 0 lies there
+OPENED_PROT: Final = OPENED + 56  # u64, with no more than this may it be mapped
+OPENED_REMOVABLE: Final = OPENED + 64  # u64, whether nobody notices when such a mapping goes
+OPENED_STAT: Final = OPENED + 0x80  # its struct stat,
+OPENED_STAT_SIZE: Final = 144
+OPENED_HEAD: Final = OPENED + 0x180  # and what it begins with
+OPENED_HEAD_SIZE: Final = 0x400
+# Files that a program's start will map, handed in with its own:
+AHEAD: Final = OPENED + 0x600  # u64 each, their numbers, one after the other; 0: there is none
+AHEAD_MOST: Final = 4
+AHEAD_END: Final = AHEAD + 8 * AHEAD_MOST  # u64, they are to be closed
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61

@@ -18,14 +18,19 @@ extern i64 stub_yield(void);
 extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
 extern int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs); /* trapped.c */
+extern void stub_drop_ahead(u64 slot, u32 nr), stub_note_opened(void);
+extern char stub_user_copy_begin[], stub_user_copy_end[], stub_user_copy_fault[];
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 extern void stub_recycle(void) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
-enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15 };
-#define UC_GREGS 40 /* offset of gregs in struct ucontext (x86-64) */
+enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15, NO_NR = -1 };
+enum { SIGNAL_BUS = 7, SIGNAL_SEGV = 11, SIGNAL_SYS = 31 };
+#define BIT(signo) (1ul << ((signo) - 1))
+#define UC_GREGS 40 /* offsets in struct ucontext (x86-64): gregs, */
+#define UC_MASK 296 /* and the signal mask of what was interrupted */
 
 extern char stub_text_end[];
 extern char stub_recycle_begin[] __attribute__((visibility("hidden"))), stub_recycle_end[] __attribute__((visibility("hidden")));
@@ -146,6 +151,7 @@ u32 stub_serve(u64 slot) {
       SLOT32(slot, DROP) = 0;
       stub_close(drop);
     }
+    if (HEAD64(AHEAD_END)) stub_drop_ahead(slot, NO_NR);
     u32 command = state == RETURN_NOW ? COMMAND_RETURN : state == COPY_NOW ? COMMAND_COPY_OUT : SLOT32(slot, COMMAND);
     switch (command) {
       case COMMAND_OPS:
@@ -208,7 +214,7 @@ u64 stub_parked(u64 slot) {
 }
 
 /* Every host signal: SIGSYS (a system call), faults, and the Sentry's kick. Runs on the slot's own signal stack, with
- * everything else blocked. */
+ * everything else blocked but the faults of its own copies from and to the guest (stub_user_copy). */
 void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
   u64 slot = (u64)__builtin_frame_address(0) & ~(u64)(SLOT_SIZE - 1);
   volatile u64 *gregs = (volatile u64 *)(uc + UC_GREGS);
@@ -229,6 +235,14 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
       gregs[G_RAX] = 0;
     }
     rip = gregs[G_RIP] = gregs[G_RCX];
+  }
+  if (signo == SIGNAL_SEGV || signo == SIGNAL_BUS) {
+    if (rip >= (u64)stub_user_copy_begin && rip < (u64)stub_user_copy_end) {
+      gregs[G_RIP] = (u64)stub_user_copy_fault;
+      return;
+    }
+    /* A fault in this very handler, anywhere else: end the process, by a signal that is held back. */
+    if (*(volatile u64 *)(uc + UC_MASK) & BIT(KICK_SIGNAL)) __builtin_trap();
   }
   if (rip >= STUB_BASE && rip < (u64)stub_text_end) {
     if (signo == KICK_SIGNAL) return; /* already on its way to the Sentry */
@@ -270,6 +284,7 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
     return;
   } else if (signo == 31) {
     kind = SYSCALL;
+    if (HEAD64(AHEAD)) stub_drop_ahead(slot, info->arch == ARCH ? info->nr_low : (u32)NO_NR);
     SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != ARCH) << 32;
     SLOT64(slot, ARGS + 0) = gregs[8];   /* rdi */
     SLOT64(slot, ARGS + 8) = gregs[9];   /* rsi */
@@ -292,6 +307,7 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
   SLOT64(slot, UCONTEXT) = uc;
   post(slot, kind);
   stub_resume(slot, uc);
+  if (HEAD64(OPENED_KNOWN)) stub_note_opened();
 }
 
 /* The first process's own entry, called once by the Sentry's forked child before anything is sealed: leave the old address
@@ -323,7 +339,7 @@ void stub_main(u64 slot, u64 uc) {
         action[0] = (u64)stub_signal_entry;
         action[1] = 4 | 0x08000000 | 0x10000000 | 0x04000000; /* SIGINFO ONSTACK RESTART RESTORER */
         action[2] = (u64)stub_restorer;
-        action[3] = ~0ul;
+        action[3] = ~(BIT(SIGNAL_SEGV) | BIT(SIGNAL_BUS)); /* the handler's own copies may fault */
       }
     stub_setup_call(13, n, (u64)action, 0, 8, 0, 0);
   }

@@ -2,24 +2,44 @@
  * starts, when none of its call sites is patched. The thread gets so many of them (TRAPS_LEFT); afterwards all are asked,
  * are counted, and their sites are patched when they are hot.
  *
- * Signals are held back here, so each call is done or is not when a kick finds the thread. A fault would end the process:
- * the guest's memory is not touched.
+ * Signals are held back here, so each call is done or is not when a kick finds the thread. The guest's memory is touched by
+ * stub_user_copy alone: a fault there makes an ordinary call of it, anywhere else it would end the process.
  *
- * Two kinds of calls. What only matters later is kept in the slot, where the Sentry looks when it does (`Task.robust_list`).
- * Changes of mappings are host calls that the filter lets through by their arguments alone (filter.py, is_direct), each
- * an entry of a log that the Sentry reads before it looks at the areas (services/sentry/mm/local_changes.py): its grant is
- * one thread's, as that of local_maps.S. Both concern nobody but this guest, whatever it writes there. */
+ * Three kinds of calls. What only matters later is kept in the slot, where the Sentry looks when it does
+ * (`Task.robust_list`). Changes of mappings are host calls that the filter lets through by their arguments alone (filter.py,
+ * is_direct), each an entry of a log that the Sentry reads before it looks at the areas (services/sentry/mm/
+ * local_changes.py): its grant is one thread's, as that of local_maps.S. And of the file that was opened last, by a call
+ * that trapped, what it begins with and its struct stat are known for a moment, and it may be mapped and closed (mm/
+ * opened_file.py). All concern nobody but this guest, whatever it writes there. */
 #include "stub.h"
 
-#define HEAD64(off) (*(volatile u64 *)(STUB_BASE + HEADER + (off)))
-
-enum { NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_SET_ROBUST_LIST = 273 };
+enum { NR_READ = 0, NR_CLOSE = 3, NR_STAT = 4, NR_FSTAT = 5, NR_LSTAT = 6, NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_PREAD = 17, NR_ACCESS = 21, NR_EXIT = 60, NR_READLINK = 89, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_EXIT_GROUP = 231, NR_OPENAT = 257, NR_NEWFSTATAT = 262, NR_SET_ROBUST_LIST = 273, NR_PRLIMIT = 302, NR_GETRANDOM = 318, NR_RSEQ = 334 };
 enum { ARCH_SET_FS = 0x1002, ROBUST_LIST_SIZE = 24 };
 enum { PRIVATE_FIXED = 0x12, PRIVATE_ANONYMOUS = 0x22, ANONYMOUS = 0x20, NO_MEANING = 0x1800 /* DENYWRITE, EXECUTABLE */, HINTS = 0x24000 /* NORESERVE, STACK */ };
+enum { PRIVATE = 2, AT_EMPTY_PATH = 0x1000 };
 #define PAGE_MASK 0xffful
 #define MOST_BYTES (1ul << 31)
+#define RECENT (1ul << 20) /* cycles, some hundreds of microseconds: what a file holds changes on the host, too */
 
 extern const volatile u64 stub_vdso[2]; /* recycle.S */
+extern i64 stub_close(u64 fd);
+
+/* Copy from or to the guest's memory: 0, or 1 when it faults (stub_handler). */
+extern int stub_user_copy(u64 to, u64 from, u64 length);
+__asm__(
+    "  .text\n"
+    "  .globl stub_user_copy, stub_user_copy_begin, stub_user_copy_end, stub_user_copy_fault\n"
+    "  .hidden stub_user_copy, stub_user_copy_begin, stub_user_copy_end, stub_user_copy_fault\n"
+    "stub_user_copy:\n"
+    "  mov %rdx, %rcx\n"
+    "stub_user_copy_begin:\n"
+    "  rep movsb\n"
+    "stub_user_copy_end:\n"
+    "  xor %eax, %eax\n"
+    "  ret\n"
+    "stub_user_copy_fault:\n"
+    "  mov $1, %eax\n"
+    "  ret\n");
 
 static u64 pages(u64 length) { return (length + PAGE_MASK) & ~PAGE_MASK; }
 
@@ -107,6 +127,87 @@ static int protect(const volatile u64 *gregs, i64 *result) {
   return 1;
 }
 
+/* mmap(2) of the file that was opened last, anywhere. What comes next may be mapped over it. */
+static int map_opened(const volatile u64 *gregs, i64 *result) {
+  u64 length = pages(gregs[G_RSI]), prot = gregs[G_RDX], fd = (u32)gregs[G_R8], offset = gregs[G_R9];
+  u64 high = HEAD64(GAP_HIGH), addr = high - length, number = HEAD64(OPENED_NUMBER), base = HEAD64(OPENED_BASE);
+  if ((gregs[G_R10] & ~(u64)NO_MEANING) != PRIVATE || prot & ~HEAD64(OPENED_PROT) || HEAD64(OPENED_FD) != fd + 1) return 0;
+  if ((offset & PAGE_MASK) || offset >> 62 || number - DONATED_FD >= DONATED_FDS || !has_room()) return 0;
+  if (length - 1 >= MAP_MAX || length < HEAD64(GAP_LEAST) || length > high || addr < HEAD64(GAP_LOW)) return 0;
+  if (!is_guests(addr, length)) return 0;
+  u64 op[7] = {NR_MMAP, addr, length, prot, PRIVATE_FIXED, number, base + offset};
+  if ((u64)stub_op(op) != addr) return 0;
+  note(CHANGE_NEW_FILE, addr, length, prot, offset);
+  HEAD64(GAP_HIGH) = addr;
+  HEAD64(WINDOW_FD) = fd;
+  HEAD64(WINDOW_NUMBER) = number;
+  HEAD64(WINDOW_BASE) = base;
+  HEAD64(WINDOW_PROT) = HEAD64(OPENED_PROT);
+  HEAD64(WINDOW_LOW) = addr;
+  HEAD64(WINDOW_HIGH) = high;
+  for (u64 at = REMOVABLE; HEAD64(OPENED_REMOVABLE) && at < REMOVABLE + 16 * REMOVABLE_COUNT; at += 16) {
+    if (HEAD64(at + 8)) continue;
+    HEAD64(at) = addr;
+    HEAD64(at + 8) = high;
+    break;
+  }
+  *result = (i64)addr;
+  return 1;
+}
+
+static u64 counter(void) { return __builtin_ia32_rdtsc(); }
+
+/* The answer to a call that opened a file is there. */
+void stub_note_opened(void) { HEAD64(OPENED_SINCE) = counter(); }
+
+static int is_known(u64 fd) {
+  return HEAD64(OPENED_FD) == (u32)fd + 1ul && HEAD64(OPENED_KNOWN) && counter() - HEAD64(OPENED_SINCE) < RECENT;
+}
+
+/* fstat(2). */
+static int status(u64 fd, u64 to) {
+  return is_known(fd) && !stub_user_copy(to, STUB_BASE + HEADER + OPENED_STAT, OPENED_STAT_SIZE);
+}
+
+/* fstat(2) as C libraries spell it: with an empty path. */
+static int status_at(const volatile u64 *gregs) {
+  volatile char first = 1;
+  if ((u32)gregs[G_R10] != AT_EMPTY_PATH || !is_known(gregs[G_RDI])) return 0;
+  return !stub_user_copy((u64)&first, gregs[G_RSI], 1) && !first && status(gregs[G_RDI], gregs[G_RDX]);
+}
+
+/* read(2) and pread64(2) of what the file begins with. */
+static int read_at(const volatile u64 *gregs, u64 position, i64 *result) {
+  u64 count = gregs[G_RDX], known = HEAD64(OPENED_KNOWN) - 1;
+  if (!is_known(gregs[G_RDI]) || known > OPENED_HEAD_SIZE || position > known || count - 1 >= known - position) return 0;
+  if (stub_user_copy(gregs[G_RSI], STUB_BASE + HEADER + OPENED_HEAD + position, count)) return 0;
+  *result = (i64)count;
+  return 1;
+}
+
+/* close(2). What was handed in stays so until another kind of call (stub_drop_ahead). */
+static int close_opened(u64 fd) {
+  if (HEAD64(OPENED_FD) != (u32)fd + 1ul) return 0;
+  HEAD64(OPENED_FD) = 0;
+  HEAD64(OPENED_CLOSED) = 1;
+  HEAD64(WINDOW_HIGH) = 0;
+  return 1;
+}
+
+/* The Sentry is going to be asked for call `nr`. Files that were handed in ahead go before any call that could take from the
+ * program what it was allowed when they came, or give another thread or process what this one has. */
+void stub_drop_ahead(u64 slot, u32 nr) {
+  static const unsigned short harmless[] = {NR_OPENAT, NR_ACCESS, NR_NEWFSTATAT, NR_READ, NR_PREAD, NR_FSTAT, NR_CLOSE, NR_MMAP, NR_MPROTECT, NR_MUNMAP, NR_BRK, NR_RSEQ, NR_PRLIMIT, NR_GETRANDOM, NR_STAT, NR_LSTAT, NR_READLINK, NR_EXIT_GROUP, NR_EXIT};
+  for (unsigned k = 0; SLOT32(slot, TRAPS_LEFT) && k < sizeof harmless / sizeof *harmless; k++)
+    if (harmless[k] == nr) return;
+  HEAD64(AHEAD_END) = HEAD64(OPENED_NUMBER) = HEAD64(WINDOW_HIGH) = 0;
+  for (u64 at = AHEAD; at < AHEAD + 8 * AHEAD_MOST; at += 8) {
+    u64 number = HEAD64(at);
+    HEAD64(at) = 0;
+    if (number) stub_close(number);
+  }
+}
+
 static int tell(u64 slot, u32 what, u64 word, u64 value) {
   u32 told = SLOT32(slot, TOLD);
   if (!(told & TOLD_ALLOWED)) return 0;
@@ -121,7 +222,23 @@ int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs) {
   u64 first = gregs[G_RDI], second = gregs[G_RSI];
   switch (nr) {
     case NR_MMAP:
-      if (first ? !map(gregs, &result) : !map_new(gregs, &result)) return 0;
+      if (first ? !map(gregs, &result) : gregs[G_R10] & ANONYMOUS ? !map_new(gregs, &result) : !map_opened(gregs, &result)) return 0;
+      break;
+    case NR_READ:
+      if (!read_at(gregs, HEAD64(OPENED_POSITION), &result)) return 0;
+      HEAD64(OPENED_POSITION) += result;
+      break;
+    case NR_PREAD:
+      if (!read_at(gregs, gregs[G_R10], &result)) return 0;
+      break;
+    case NR_FSTAT:
+      if (!status(first, second)) return 0;
+      break;
+    case NR_NEWFSTATAT:
+      if (!status_at(gregs)) return 0;
+      break;
+    case NR_CLOSE:
+      if (!close_opened(first)) return 0;
       break;
     case NR_MUNMAP:
       if (!unmap(gregs, &result)) return 0;

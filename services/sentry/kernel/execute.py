@@ -251,6 +251,7 @@ class _Loader:
         self.zero: list[tuple[int, int]] = []
         self.entry = 0
         self.failed = False
+        self.ahead: dict[int, tuple[object, int, bytes]] = {}
 
     def begin(self) -> None:
         program, mm = self.program, self.mm
@@ -282,9 +283,20 @@ class _Loader:
                 low = self.interpreter_base + program.interpreter.low
                 self.lowest = low, low + PAGE
         mm.brk_start = mm.brk = self.bias + image.high + _pages(entropy >> 60, 13)
+        self._hand_ahead()
         self._step(0)
         if not self.failed:
             self._describe()
+
+    def _hand_ahead(self) -> None:
+        """What the program will map by itself goes in with what is mapped here."""
+        task = self.task
+        if task.kernel.tracing or self.program.cred is not task.cred:
+            return
+        files = task.kernel.start_maps.find(task, self.program.name)
+        if files:
+            numbers = self.context.hand_ahead([host.fd for host, _ in files])
+            self.ahead = {host.fd: (host, number, name) for (host, name), number in zip(files, numbers, strict=False)}
 
     def _add(self, image: elf.ElfImage, file: OpenFile, bias: int) -> None:
         ops, records, zero = _segment_ops(image, file, bias)
@@ -348,7 +360,7 @@ class _Loader:
         complete_exec(task, program.cred, comm, secure=program.secure, readable=readable)
         task.group.exec_path = program.path
         publish(task)
-        let_start(task, self.lowest)
+        let_start(task, self.lowest, program.name, self.ahead)
         context.enter_program(self.entry, stack.sp)
 
         def leave() -> None:

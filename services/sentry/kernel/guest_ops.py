@@ -42,10 +42,11 @@ def publish(task: Task) -> None:
     published_files.admit(task)
 
 
-def let_start(task: Task, lowest: tuple[int, int]) -> None:
-    """A new program is about to run in `task`, alone: what its start does again and again is its stub's.
+def let_start(task: Task, lowest: tuple[int, int], name: bytes, ahead: dict[int, tuple[object, int, bytes]]) -> None:
+    """A new program, called `name`, is about to run in `task`, alone: what each start does is its stub's.
 
     `lowest`: start and end of what lies lowest of all that was placed from above; an empty range: there is nothing.
+    `ahead`: files that it is likely to map, as in LocalChanges.
     """
     task.let_tell(_START_TRAPS)
     if not task.kernel.tracing:
@@ -53,6 +54,7 @@ def let_start(task: Task, lowest: tuple[int, int]) -> None:
         log = context.change_log()
         if log is not None:
             changes = LocalChanges(task.mm, context, log)
+            changes.foresee(task.kernel.start_maps.names(name), ahead)
             start, end = lowest
             if start < end:
                 changes.open_gap(start, end, task.group.rlimits)

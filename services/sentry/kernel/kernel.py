@@ -26,6 +26,7 @@ from services.sentry.kernel.limits import default_limits
 from services.sentry.kernel.sessions import new_session
 from services.sentry.kernel.signals import SigInfo, SignalHandlers
 from services.sentry.kernel.standing_answers import StandingAnswers
+from services.sentry.kernel.start_maps import StartMaps
 from services.sentry.kernel.task import Task
 from services.sentry.kernel.thread_group import ThreadGroup
 from services.sentry.kernel.timers import Timers
@@ -84,6 +85,7 @@ class Kernel:
         self.uts = UtsNamespace(config.hostname.encode()[:UTS_LEN])
         self.answer: Callable[[Task, int], bool] = _not_now  # the dispatcher's `answer`
         self.standing = StandingAnswers()
+        self.start_maps = StartMaps()
         self.boot_id = uuid_text(os.urandom(16))
         self.boot_monotonic_ns = clock.monotonic_ns()
         self.boot_realtime_ns = clock.realtime_ns()

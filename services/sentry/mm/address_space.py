@@ -198,6 +198,8 @@ class AddressSpace(UserMemory):
             self.executable = None
         if self.space is not None:
             self.space.release()  # first: the host is at it while the rest is done
+        if self.changes is not None:
+            self.changes.drop()
         self.granted = self.local_maps = self.changes = None
         self.areas_now.before_change = None
         self.areas_now.clear()

@@ -5,10 +5,13 @@ write permission from what it has relocated. The stub carries these out and note
 (platforms/systrap/change_log.py, stub/trapped.c):
 
 - mprotect(2) that takes write permission away;
-- mmap(2) of new private anonymous memory, from the upper end of the gap in which Linux would put it;
+- mmap(2) of new private anonymous memory, from the upper end of the gap in which Linux would put it, or there of the
+  file that was opened last, if that was handed in ahead (opened_file.py);
 - mmap(2) with MAP_FIXED and MAP_PRIVATE, within what the call before mapped of a file, of anonymous memory or of that
   file: as long as it is still handed in (`SystrapContext.kept`), that is until the next call that is an event;
 - munmap(2) of a mapping of a file whose end nobody notices: nothing else holds that file open, no lock goes with it.
+
+So entries of the log speak of different files: of the last of `sources` that was there when they were made.
 
 The invariant is that of local_maps.py: what is in the log is recorded in the areas before anyone looks at them, for
 `AddressSpace.vmas` calls `settle`. While the thread is held, the log is emptied; while it runs, the areas are only
@@ -29,7 +32,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from platforms.systrap.change_log import ANONYMOUS, FILE, MAX_LENGTH, NEW, PROTECTION, REMOVED, Change, ChangeLog
+from platforms.systrap.change_log import (
+    AHEAD_MOST,
+    ANONYMOUS,
+    FILE,
+    MAX_LENGTH,
+    NEW,
+    NEW_FILE,
+    PROTECTION,
+    REMOVED,
+    Change,
+    ChangeLog,
+)
 from protocol.abi import mman_h as mm_h
 from protocol.abi import resource_h as rh
 from protocol.abi.fcntl_h import O_ACCMODE
@@ -37,26 +51,73 @@ from services.sentry.mm.vma_set import ADDRESS_END, LOWEST
 
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.mm.opened_file import OpenedFile
     from services.sentry.vfs.open_file import Backing, OpenFile
 
-__all__ = ["LocalChanges"]
+__all__ = ["LocalChanges", "Source"]
 
 _PAGE_MASK: Final = 0xFFF
 _INFINITY: Final = 0xFFFF_FFFF_FFFF_FFFF
 _READ_WRITE: Final = mm_h.PROT_READ | mm_h.PROT_WRITE
 
 
+class Source:
+    """Of which file entries from number `first` on are mapped: `file` at `backing`, with no more than `prot`, over the
+    window [`low`, `high`); None: there is no file any more.
+
+    `is_new`: it may also be mapped in the gap, whence that is the window; `removable`: that may be unmapped. `held`: a
+    reference on the file is held, for it was closed and nothing of it has been recorded.
+    """
+
+    __slots__ = ("backing", "file", "first", "held", "high", "is_new", "low", "prot", "removable")
+
+    def __init__(
+        self,
+        first: int,
+        file: OpenFile | None = None,
+        backing: Backing | None = None,
+        prot: int = 0,
+        low: int = 0,
+        high: int = 0,
+        is_new: bool = False,
+        removable: bool = False,
+    ) -> None:
+        self.first = first
+        self.file = file
+        self.backing = backing
+        self.prot = prot
+        self.low = low
+        self.high = high
+        self.is_new = is_new
+        self.removable = removable
+        self.held = False
+
+    def hold(self) -> None:
+        """Keep the file."""
+        if self.file is not None and not self.held:
+            self.held = True
+            self.file.refs += 1
+
+    def release(self) -> None:
+        """It is no longer needed."""
+        if self.held and self.file is not None:
+            self.held = False
+            self.file.close_reference()
+
+
 class LocalChanges:
     """The grant of an address space (`mm.changes` is this while there is one).
 
-    `applied`: how many entries of the log have been recorded. [`low`, `high`): the last window, which `file` and
-    `backing` are mapped over; `prot`: with no more than that; `is_window`: it has not ended. [`gap_low`, `gap_high`):
-    what is left of the gap, as far as recorded. `removable`: start and end of mappings that may go.
+    `applied`: how many entries of the log have been recorded. `is_window`: the last source has a window that has not
+    ended. [`gap_low`, `gap_high`): what is left of the gap, as far as recorded. `removable`: start and end of mappings
+    that may go. `opened`: see opened_file.py, None: nothing; `last_opened`: that, or what it was. `ahead`: what was
+    handed in ahead, by host descriptor: the file, its number in the process, and its name; `unused`: the names of those
+    that were not opened. `names`: of files that this program's start maps, which are handed in ahead the next time.
     """
 
     __slots__ = (
-        "applied", "backing", "context", "file", "gap_high", "gap_low", "high", "is_open", "is_window", "log", "low",
-        "mm", "prot", "removable",
+        "ahead", "applied", "context", "gap_high", "gap_low", "is_open", "is_window", "last_opened", "log", "mm",
+        "names", "opened", "removable", "sources", "unused",
     )  # fmt: skip
 
     def __init__(self, mm: AddressSpace, context: Any, log: ChangeLog) -> None:
@@ -65,11 +126,14 @@ class LocalChanges:
         self.context = context
         self.log = log
         self.applied = 0
-        self.low = self.high = self.prot = 0
         self.gap_low = self.gap_high = 0
         self.removable: list[tuple[int, int]] = []
-        self.file: OpenFile | None = None
-        self.backing: Backing | None = None
+        self.sources: list[Source] = []
+        self.opened: OpenedFile | None = None
+        self.last_opened: OpenedFile | None = None
+        self.ahead: dict[int, tuple[object, int, bytes]] = {}
+        self.unused: set[bytes] = set()
+        self.names: list[bytes] = []
         self.is_open = True
         self.is_window = False
         log.open(mm.brk)
@@ -86,6 +150,13 @@ class LocalChanges:
         below, largest = mm.areas_now.gaps_around(start, end, mm.mmap_top)
         self.gap_low, self.gap_high = max(below, LOWEST), start
         self.log.open_gap(self.gap_low, start, largest + _PAGE_MASK + 1)
+
+    def foresee(self, names: list[bytes], ahead: dict[int, tuple[object, int, bytes]]) -> None:
+        """Say what `names` and `ahead` are."""
+        self.names = names
+        self.ahead = ahead
+        self.unused = {name for _, _, name in ahead.values()}
+        self.log.name_ahead([number for _, number, _ in ahead.values()])
 
     def _may_grow(self, rlimits: Any) -> bool:
         """Whether no limit has to be looked at."""
@@ -125,10 +196,12 @@ class LocalChanges:
             if anywhere:
                 self.open_gap(low, high, rlimits)
             number = self.context.kept
-            if not number or (self.file is file and self.low <= low and high <= self.high):
+            last = self.sources[-1] if self.sources else None
+            if not number or (last is not None and last.file is file and last.low <= low and high <= last.high):
                 return  # a part of a window: the larger one stays as it is
-            self.backing = backing = file.mmap_backing()
-            self.low, self.high, self.file, self.prot = low, high, file, prot
+            self._note_name(file)
+            backing = file.mmap_backing()
+            self.add_source(Source(self.log.count, file, backing, prot, low, high))
             self.is_window = True
             self.log.open_window(low, high, fd, number, backing.base, prot)
 
@@ -138,8 +211,13 @@ class LocalChanges:
         """The file of the window is no longer handed in, and an event has been served: before anything else is, record
         what was mapped over it if nothing of it may be left. And if it is left as it was, its end is nobody's concern.
         """
-        file, low, high = self.file, self.low, self.high
-        if file is None or not self.is_window:
+        source = self.sources[-1] if self.sources else Source(0)
+        file, low, high = source.file, source.low, source.high
+        if file is None or source.is_new:
+            return
+        if not self.context.kept:
+            self.add_source(Source(self.log.count))
+        if not self.is_window:
             return
         self.is_window = False
         changes = self.log.read_untrusted(self.applied, self.log.count) or ()
@@ -151,6 +229,32 @@ class LocalChanges:
         if area is not None and (area.start, area.end, area.file) == (low, high, file):
             if self.log.name_removable(low, high):
                 self.removable.append((low, high))
+
+    def _note_name(self, file: OpenFile) -> None:
+        """`file` was mapped, and is likely to be mapped at the next start of this program."""
+        opened = self.last_opened
+        if opened is not None and opened.file is file and len(self.names) < AHEAD_MOST:
+            name = opened.name
+            if name[:1] == b"/" and name not in self.names:
+                self.names.append(name)
+
+    def add_source(self, source: Source) -> None:
+        """What is mapped from now on is of `source`."""
+        if self.sources and self.sources[-1].first == source.first:
+            self.sources.pop().release()  # nothing was mapped of it
+        self.sources.append(source)
+
+    def drop(self) -> None:
+        """The memory is no more: what is not recorded never will be."""
+        for source in self.sources:
+            source.release()
+        self.sources.clear()
+        self.opened = self.last_opened = None
+        for name in self.unused:
+            if name in self.names:
+                self.names.remove(name)
+        self.unused.clear()
+        self.ahead.clear()
 
     def keep(self, start: int, end: int) -> None:
         """[start, end) is going to be unmapped, or something else mapped there: what was removable is no more."""
@@ -171,21 +275,34 @@ class LocalChanges:
         mm = self.mm
         changes = self.log.read_untrusted(self.applied, count)
         mm.changes = None  # what is called here looks at the areas
-        file = self.file
-        if file is not None:
-            file.add_reference()
+        sources = self.sources
+        for source in sources:  # an entry may be the end of all that was mapped
+            source.hold()
         try:
-            honest = changes is not None and all(self._record(change) for change in changes)
+            honest = changes is not None and self._record_all(changes)
         finally:
             mm.changes = self
-            if file is not None:
-                file.close_reference()
+            self.sources = sources[-1:]
+            for source in sources:
+                source.release()
         self.applied = count
         if not honest:
             self.close()
             self.context.destroy("its log of changes is none that the stub can have written")
 
-    def _record(self, change: Change) -> bool:
+    def _record_all(self, changes: list[Change]) -> bool:
+        """`_record` of those from number `applied` on."""
+        sources = self.sources
+        k, source = 0, None
+        for index, change in enumerate(changes, self.applied):
+            while k < len(sources) and sources[k].first <= index:
+                source = sources[k]
+                k += 1
+            if not self._record(change, source):
+                return False
+        return True
+
+    def _record(self, change: Change, source: Source | None) -> bool:
         """Whether it could be true; then it is in the areas."""
         mm = self.mm
         kind, addr, length, prot, offset = change
@@ -218,13 +335,22 @@ class LocalChanges:
             mm.record(addr, length, prot, False, None, None, 0, met=met)
             self.gap_high = addr
             return True
-        file, backing = self.file, self.backing
-        if not self.low <= addr < end <= self.high or prot & ~self.prot or file is None or backing is None:
+        if source is None or source.file is None or source.backing is None or prot & ~source.prot:
+            return False
+        file, backing = source.file, source.backing
+        if kind == NEW_FILE and source.is_new:
+            if not self.gap_low <= addr < end == self.gap_high or length > MAX_LENGTH:
+                return False
+            self.gap_high = source.low = addr
+            source.high = end
+            if source.removable:
+                self.removable.append((addr, end))
+        elif not source.low <= addr < end <= source.high:
             return False
         if kind == ANONYMOUS:
             mm.record(addr, length, prot, False, None, None, 0, met=met)
             return True
-        if kind != FILE or offset & _PAGE_MASK or offset >> 62:
+        if kind not in (FILE, NEW_FILE) or offset & _PAGE_MASK or offset >> 62:
             return False
         mm.record(addr, length, prot, False, file.add_reference(), backing, offset, met=met)
         return True
@@ -240,13 +366,17 @@ class LocalChanges:
         if self.applied:
             self.applied = 0
             self.log.clear()
-        if not self.is_open:
+            for source in self.sources:
+                source.first = 0
+        if not self.is_open and self.opened is None:
+            self.drop()
             self.mm.changes = None
 
     def close(self) -> None:
         """The stub is to ask."""
         self.is_open = False
         self.log.close()
+        self.log.drop_ahead()
 
     def revoke(self) -> None:
         """End the grant."""

@@ -12,6 +12,7 @@ from protocol.abi import mount_h as mt
 from protocol.abi.capability_h import CAP_SYS_ADMIN
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.registry import make_superblock
+from services.sentry.mm.opened_file import settle_files
 from services.sentry.syscalls.arguments import s32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.mounts import MOUNT_FLAGS, Mount
@@ -119,6 +120,7 @@ def _written_through(task: Task, mount: Mount, flags: int) -> bool:
     """Whether a file is open for writing through this mount (on the whole superblock without MS_BIND)."""
     whole = not flags & mt.MS_BIND
     for other in task.kernel.tasks.values():
+        settle_files(other)
         for file in other.files.files.values():
             path = file.path
             if path is not None and file.writable and file.inode.is_regular:
@@ -133,6 +135,7 @@ def _in_use(task: Task, mount: Mount) -> bool:
         fs = other.fs
         if fs.root.mount is mount or fs.cwd.mount is mount:
             return True
+        settle_files(other)
         if any(file.path is not None and file.path.mount is mount for file in other.files.files.values()):
             return True
         program = getattr(other.group, "exec_path", None)

@@ -11,8 +11,10 @@ from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.filesystems.tmpfs import make_memfd
 from services.sentry.kernel.published_files import take_away
 from services.sentry.kernel.waiter import ANY, Wait
+from services.sentry.mm.opened_file import offer
 from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
+from services.sentry.vfs.attributes import pack_inode
 from services.sentry.vfs.opening import open_name
 from services.sentry.vfs.path_walk import start_of
 from services.sentry.vfs.permissions import allowed
@@ -71,7 +73,11 @@ def sys_openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> Outc
                         file = inode.open(dentry, flags | 0o100000, task)
                         if file.path is None:
                             file.path = place
-                        return table.allocate(file, flags & 0o2000000 != 0)
+                        fd = table.allocate(file, flags & 0o2000000 != 0)
+                        mm = task.mm
+                        if mm.trapped is not None and mm.changes is not None and kind == 0o100000:
+                            offer(task, fd, file, name, inode.shown[0] or pack_inode(inode))
+                        return fd
     return _open(task, s32(dirfd), name, u32(flags) & _KNOWN | fc.O_LARGEFILE, mode)
 
 

@@ -23,6 +23,7 @@ from services.sentry.kernel.exits import do_exit, exit_group
 from services.sentry.kernel.signals import SigInfo, check_kill_permission, send_signal_group
 from services.sentry.kernel.waiter import NO_RETURN
 from services.sentry.kernel.waiting import wait_for_child
+from services.sentry.mm.opened_file import settle_files
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 
@@ -224,6 +225,7 @@ def sys_pidfd_getfd(task: Task, pidfd: int, fd: int, flags: int) -> int:
     if target is None:
         raise LinuxError(errno.ESRCH)
     check_trace_access(task, target)
+    settle_files(target)
     return task.files.allocate(target.files.get(s32(fd)), cloexec=True)
 
 
@@ -330,6 +332,8 @@ def sys_kcmp(task: Task, pid1: int, pid2: int, kind: int, index1: int, index2: i
     }
     kind = s32(kind)
     if kind == _KCMP_FILE:
+        settle_files(first)
+        settle_files(second)
         pair: tuple[object, object] = (first.files.get(s32(index1)), second.files.get(s32(index2)))
     elif kind in pairs:
         pair = pairs[kind]

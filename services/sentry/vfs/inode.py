@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import stat as stat_mod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from services.sentry.errors import LinuxError
 
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from services.sentry.vfs.published import Published
     from services.sentry.vfs.superblock import Superblock
 
-__all__ = ["NOT_SHOWN", "DirectoryEntry", "Inode"]
+__all__ = ["NOT_SHOWN", "DirectoryEntry", "Donated", "Inode"]
 
 DirectoryEntry = tuple[bytes, int, int]  # name, inode number, DT_* type
 
 NOT_SHOWN: Final[list[bytes | None]] = [None]
 """What `Inode.shown` is as long as nothing is kept there. It always holds None, so that anybody may "void" it."""
+
+
+class Donated(Protocol):
+    """A host file: `fd` is its descriptor as long as this object lives."""
+
+    fd: int
 
 
 class Inode:
@@ -115,6 +121,12 @@ class Inode:
 
     def stat_cell(self) -> list[bytes | None] | None:
         """`shown`, made fit to keep a struct stat. None: attributes may change without a store to their slots."""
+        return None
+
+    def donated(self) -> Donated | None:
+        """The host's file that a description which is opened for reading now reads and maps, if that is all that
+        reading does. None: it is not at hand, or times move, or others change it.
+        """
         return None
 
     def own_cell(self) -> list[bytes | None]:

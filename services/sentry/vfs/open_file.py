@@ -122,6 +122,9 @@ class OpenFile:
         self.epoll_links: dict[EpollItem, None] | None = None  # the epoll items that watch this description
 
     # --- life ---
+    def when_moved(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the data goes to another host file than `Inode.donated` said. Mostly it never does."""
+
     def add_reference(self) -> OpenFile:
         self.refs += 1
         return self

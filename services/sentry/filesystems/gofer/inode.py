@@ -31,7 +31,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.filesystems.gofer.open_regular import GoferFile, HostFile, RemoteData
 from services.sentry.filesystems.special_file import open_special
 from services.sentry.vfs.directory_file import DirectoryFile, Listing
-from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Inode
+from services.sentry.vfs.inode import NOT_SHOWN, DirectoryEntry, Donated, Inode
 from services.sentry.vfs.published import revoke
 
 if TYPE_CHECKING:
@@ -221,6 +221,11 @@ class GoferInode(Inode):
         return True
 
     # --- attributes ---
+    def donated(self) -> Donated | None:
+        """Its times on the host are not this sandbox's concern."""
+        host = self.host
+        return None if host is None or host.fd < 0 or self.gofer.revalidates else host
+
     def stat_cell(self) -> list[bytes | None] | None:
         """None: the host file is asked at every stat, or the Gofer is."""
         return None if self.dirty or self.published or self.gofer.revalidates else self.own_cell()

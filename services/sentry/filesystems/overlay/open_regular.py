@@ -14,6 +14,8 @@ from services.sentry.vfs.open_file import KEPT_FLAGS, OpenFile, WindowSource
 from services.sentry.vfs.published import revoke
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from services.sentry.filesystems.overlay.regular import OverlayRegular
 
 __all__ = ["OverlayFile"]
@@ -41,7 +43,7 @@ _BOUND = (
 class OverlayFile(OpenFile):
     """See the module docstring. Owns one reference on the inner file."""
 
-    __slots__ = ("_inner", "_mapped", *_BOUND)
+    __slots__ = ("_inner", "_mapped", "_moved", *_BOUND)
 
     seekable = True
 
@@ -50,6 +52,7 @@ class OverlayFile(OpenFile):
         inner.refs += 1
         self._inner = inner
         self._mapped: list[OpenFile] | None = None
+        self._moved: Callable[[], None] | None = None
         self.inode = inode
         self.flags = flags & KEPT_FLAGS
         mode = flags & 3
@@ -83,8 +86,14 @@ class OverlayFile(OpenFile):
     def offset(self, value: int) -> None:
         self._inner.offset = value
 
+    def when_moved(self, call: Callable[[], None]) -> None:
+        self._moved = call
+
     def switch(self, inner: OpenFile) -> None:
         """Go on with `inner`, at the same position. A file that gave a backing stays open: mappings use its host fd."""
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved()
         if self.inode.published:
             revoke(self.inode)
         old = self._inner

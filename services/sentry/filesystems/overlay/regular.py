@@ -18,7 +18,7 @@ from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.overlay.node import OverlayInode
 from services.sentry.filesystems.overlay.open_regular import OverlayFile
-from services.sentry.vfs.inode import NOT_SHOWN, Inode
+from services.sentry.vfs.inode import NOT_SHOWN, Donated, Inode
 
 if TYPE_CHECKING:
     from services.sentry.filesystems.overlay.superblock import OverlaySuperblock
@@ -54,6 +54,10 @@ class OverlayRegular(OverlayInode):
                 self.release_last_link()
 
     # --- attributes ---
+    def donated(self) -> Donated | None:
+        """The lower's, as long as the data lies there."""
+        return self.lower.donated() if self.upper is None and self.lower is not None else None
+
     @property
     def size(self) -> int:
         """Bytes; always that of the data, since writes go past this inode and appending needs it."""

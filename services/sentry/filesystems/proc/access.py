@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.access import may_trace
+from services.sentry.mm.opened_file import settle_files
 
 if TYPE_CHECKING:
     from services.sentry.kernel.fd_table import FdTable
@@ -41,6 +42,7 @@ def mm_of(target: Task) -> AddressSpace | None:
 
 
 def files_of(target: Task) -> FdTable | None:
+    settle_files(target)
     return target.files
 
 

@@ -1,0 +1,57 @@
+"""What programs map when they start: the same files each time (a dynamic linker's cache, libraries).
+
+So their names are remembered, by the program's, and execve(2) hands these files in together with those that it maps
+itself (mm/opened_file.py): one at a time later costs several times as much. Names alone, and but a guess: whoever
+starts a program gets what these names lead to for him, if he may read it, and opens it himself before he knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from services.sentry.vfs.permissions import READ, allowed
+
+if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
+    from services.sentry.vfs.inode import Donated
+
+__all__ = ["StartMaps"]
+
+_MOST_PROGRAMS: Final = 256
+
+
+class StartMaps:
+    """The names that programs of a sandbox map, as far as is known."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, list[bytes]] = {}
+
+    def names(self, program: bytes) -> list[bytes]:
+        """Of the files that `program` maps: to be added to, and taken from."""
+        names = self._names.get(program)
+        if names is None:
+            if len(self._names) >= _MOST_PROGRAMS:
+                self._names.clear()
+            names = self._names[program] = []
+        return names
+
+    def find(self, task: Task, program: bytes) -> list[tuple[Donated, bytes]]:
+        """Host files, with their names, that are at hand and that `task` could open for reading now."""
+        names, fs, cred = self._names.get(program), task.fs, task.cred
+        if not names or fs.cache_cred is not cred:
+            return []
+        found = []
+        for name in names:
+            entry = fs.followed.get(name)
+            if entry is None:
+                continue
+            _, dentry, seq = entry
+            inode = dentry.inode
+            if dentry.seq != seq or inode is None or not inode.is_regular or not allowed(inode, cred, READ):
+                continue
+            host = inode.donated()
+            if host is not None:
+                found.append((host, name))
+        return found
