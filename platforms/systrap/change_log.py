@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from platforms.systrap import layout
@@ -40,6 +41,7 @@ NEW_FILE: Final = layout.CHANGE_NEW_FILE
 AHEAD_MOST: Final = layout.AHEAD_MOST
 HEAD_SIZE: Final = layout.OPENED_HEAD_SIZE  # of what a file begins with
 _OFFER: Final = struct.Struct("<9Q")
+_LIMITS: Final = struct.Struct(f"<{2 * layout.LIMITS_COUNT + 2}Q")
 MAX_LENGTH: Final = layout.MAP_MAX  # bytes of new memory
 
 
@@ -57,8 +59,8 @@ class ChangeLog:
     """`header_offset`: where the address space's first region lies in the arena."""
 
     __slots__ = (
-        "_ahead", "_count", "_entries", "_gap_high", "_gap_low", "_high", "_map", "_open", "_opened", "_removable",
-        "_window", "_words",
+        "_ahead", "_count", "_entries", "_gap_high", "_gap_low", "_high", "_limits", "_map", "_open", "_opened",
+        "_removable", "_window", "_words",
     )  # fmt: skip
 
     def __init__(self, arena: Arena, header_offset: int) -> None:
@@ -66,6 +68,7 @@ class ChangeLog:
         self._map = arena.map
         self._opened = (header_offset + layout.OPENED) // 8
         self._ahead = (header_offset + layout.AHEAD) // 8
+        self._limits = (header_offset + layout.LIMITS) // 8
         self._open = (header_offset + layout.CHANGES_OPEN) // 8
         self._count = (header_offset + layout.CHANGES_COUNT) // 8
         self._window = (header_offset + layout.WINDOW_LOW) // 8
@@ -178,6 +181,21 @@ class ChangeLog:
         """The descriptor is to be asked for. The thread is held."""
         words, at = self._words, self._opened
         words[at] = words[at + 3] = words[self._high] = 0
+
+    def tell_limits(self, limits: Sequence[tuple[int, int]], missed_rseq: bool) -> None:
+        """What the program may ask about itself: its resource limits; `missed_rseq`: that there is no rseq(2)."""
+        _LIMITS.pack_into(self._map, 8 * self._limits, *chain.from_iterable(limits), 1, missed_rseq)
+
+    def forget_limits(self) -> None:
+        """They are to be asked for."""
+        self._words[self._limits + 2 * layout.LIMITS_COUNT] = 0
+
+    def end_missed_rseq(self) -> int:
+        """How often the stub said so, says the guest; from now on it asks."""
+        at = self._limits + 2 * layout.LIMITS_COUNT + 1
+        count: int = self._words[at]
+        self._words[at] = 0
+        return max(count - 1, 0)
 
     def name_ahead(self, numbers: Sequence[int]) -> None:
         """Files that were handed in under these numbers stay until the stub closes them (stub_drop_ahead)."""

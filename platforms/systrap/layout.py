@@ -173,6 +173,11 @@ OPENED_HEAD_SIZE: Final = 0x400
 AHEAD: Final = OPENED + 0x600  # u64 each, their numbers, one after the other; 0: there is none
 AHEAD_MOST: Final = 4
 AHEAD_END: Final = AHEAD + 8 * AHEAD_MOST  # u64, they are to be closed
+# What a new program asks about itself (stub/trapped.c):
+LIMITS: Final = OPENED + 0x700  # 2 * u64 each, its resource limits by number, soft and hard,
+LIMITS_COUNT: Final = 16
+LIMITS_KNOWN: Final = LIMITS + 16 * LIMITS_COUNT  # u64, if this is not 0
+MISSED_RSEQ: Final = LIMITS_KNOWN + 8  # u64, how often it asked for rseq(2), which is not there, and 1; 0: ask
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61

@@ -18,7 +18,7 @@ extern i64 stub_yield(void);
 extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
 extern int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs); /* trapped.c */
-extern void stub_drop_ahead(u64 slot, u32 nr), stub_note_opened(void);
+extern void stub_drop_ahead(u64 slot, u32 nr, int changes_limits), stub_note_opened(void);
 extern char stub_user_copy_begin[], stub_user_copy_end[], stub_user_copy_fault[];
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
@@ -151,7 +151,7 @@ u32 stub_serve(u64 slot) {
       SLOT32(slot, DROP) = 0;
       stub_close(drop);
     }
-    if (HEAD64(AHEAD_END)) stub_drop_ahead(slot, NO_NR);
+    if (HEAD64(AHEAD_END)) stub_drop_ahead(slot, NO_NR, 0);
     u32 command = state == RETURN_NOW ? COMMAND_RETURN : state == COPY_NOW ? COMMAND_COPY_OUT : SLOT32(slot, COMMAND);
     switch (command) {
       case COMMAND_OPS:
@@ -284,7 +284,7 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
     return;
   } else if (signo == 31) {
     kind = SYSCALL;
-    if (HEAD64(AHEAD)) stub_drop_ahead(slot, info->arch == ARCH ? info->nr_low : (u32)NO_NR);
+    if (HEAD64(AHEAD)) stub_drop_ahead(slot, info->arch == ARCH ? info->nr_low : (u32)NO_NR, gregs[G_RDX] != 0);
     SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != ARCH) << 32;
     SLOT64(slot, ARGS + 0) = gregs[8];   /* rdi */
     SLOT64(slot, ARGS + 8) = gregs[9];   /* rsi */

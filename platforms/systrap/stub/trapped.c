@@ -5,15 +5,15 @@
  * Signals are held back here, so each call is done or is not when a kick finds the thread. The guest's memory is touched by
  * stub_user_copy alone: a fault there makes an ordinary call of it, anywhere else it would end the process.
  *
- * Three kinds of calls. What only matters later is kept in the slot, where the Sentry looks when it does
+ * Four kinds of calls. What only matters later is kept in the slot, where the Sentry looks when it does
  * (`Task.robust_list`). Changes of mappings are host calls that the filter lets through by their arguments alone (filter.py,
  * is_direct), each an entry of a log that the Sentry reads before it looks at the areas (services/sentry/mm/
  * local_changes.py): its grant is one thread's, as that of local_maps.S. And of the file that was opened last, by a call
  * that trapped, what it begins with and its struct stat are known for a moment, and it may be mapped and closed (mm/
- * opened_file.py). All concern nobody but this guest, whatever it writes there. */
+ * opened_file.py). What it asks about itself (its limits; a call that is not there) is known beforehand. All concern nobody but this guest, whatever it writes there. */
 #include "stub.h"
 
-enum { NR_READ = 0, NR_CLOSE = 3, NR_STAT = 4, NR_FSTAT = 5, NR_LSTAT = 6, NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_PREAD = 17, NR_ACCESS = 21, NR_EXIT = 60, NR_READLINK = 89, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_EXIT_GROUP = 231, NR_OPENAT = 257, NR_NEWFSTATAT = 262, NR_SET_ROBUST_LIST = 273, NR_PRLIMIT = 302, NR_GETRANDOM = 318, NR_RSEQ = 334 };
+enum { NR_READ = 0, NR_CLOSE = 3, NR_FSTAT = 5, NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_PREAD = 17, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_NEWFSTATAT = 262, NR_SET_ROBUST_LIST = 273, NR_PRLIMIT = 302, NR_RSEQ = 334, NO_NR = -1 };
 enum { ARCH_SET_FS = 0x1002, ROBUST_LIST_SIZE = 24 };
 enum { PRIVATE_FIXED = 0x12, PRIVATE_ANONYMOUS = 0x22, ANONYMOUS = 0x20, NO_MEANING = 0x1800 /* DENYWRITE, EXECUTABLE */, HINTS = 0x24000 /* NORESERVE, STACK */ };
 enum { PRIVATE = 2, AT_EMPTY_PATH = 0x1000 };
@@ -194,10 +194,29 @@ static int close_opened(u64 fd) {
   return 1;
 }
 
-/* The Sentry is going to be asked for call `nr`. Files that were handed in ahead go before any call that could take from the
- * program what it was allowed when they came, or give another thread or process what this one has. */
-void stub_drop_ahead(u64 slot, u32 nr) {
-  static const unsigned short harmless[] = {NR_OPENAT, NR_ACCESS, NR_NEWFSTATAT, NR_READ, NR_PREAD, NR_FSTAT, NR_CLOSE, NR_MMAP, NR_MPROTECT, NR_MUNMAP, NR_BRK, NR_RSEQ, NR_PRLIMIT, NR_GETRANDOM, NR_STAT, NR_LSTAT, NR_READLINK, NR_EXIT_GROUP, NR_EXIT};
+/* prlimit64(2) that only asks, of the program itself. */
+static int limit(const volatile u64 *gregs) {
+  u64 resource = (u32)gregs[G_RSI];
+  if ((u32)gregs[G_RDI] || gregs[G_RDX] || !gregs[G_R10] || resource >= LIMITS_COUNT || !HEAD64(LIMITS_KNOWN)) return 0;
+  return !stub_user_copy(gregs[G_R10], STUB_BASE + HEADER + LIMITS + 16 * resource, 16);
+}
+
+/* The Sentry is going to be asked for call `nr`; `changes_limits`: if that is prlimit64, by more than a question. Files that
+ * were handed in ahead go before any call that could take from the program what it was allowed when they came, or give
+ * another thread or process what this one has. */
+void stub_drop_ahead(u64 slot, u32 nr, int changes_limits) {
+  static const unsigned short harmless[] = {
+      0 /* read */, 1 /* write */, 2 /* open */, 3 /* close */, 4 /* stat */, 5 /* fstat */, 6 /* lstat */, 7 /* poll */,
+      8 /* lseek */, 9 /* mmap */, 10 /* mprotect */, 11 /* munmap */, 12 /* brk */, 13 /* rt_sigaction */,
+      14 /* rt_sigprocmask */, 15 /* rt_sigreturn */, 16 /* ioctl */, 17 /* pread64 */, 19 /* readv */, 20 /* writev */,
+      21 /* access */, 25 /* mremap */, 28 /* madvise */, 39 /* getpid */, 60 /* exit */, 63 /* uname */, 72 /* fcntl */,
+      79 /* getcwd */, 89 /* readlink */, 96 /* gettimeofday */, 97 /* getrlimit */, 99 /* sysinfo */, 102 /* getuid */,
+      104 /* getgid */, 107 /* geteuid */, 108 /* getegid */, 110 /* getppid */, 131 /* sigaltstack */, 137 /* statfs */,
+      138 /* fstatfs */, 158 /* arch_prctl */, 186 /* gettid */, 202 /* futex */, 204 /* sched_getaffinity */,
+      217 /* getdents64 */, 218 /* set_tid_address */, 228 /* clock_gettime */, 231 /* exit_group */, 257 /* openat */,
+      262 /* newfstatat */, 267 /* readlinkat */, 269 /* faccessat */, 273 /* set_robust_list */, 302 /* prlimit64 */,
+      318 /* getrandom */, 332 /* statx */, 334 /* rseq */, 439 /* faccessat2 */};
+  if (nr == NR_PRLIMIT && changes_limits) nr = NO_NR;
   for (unsigned k = 0; SLOT32(slot, TRAPS_LEFT) && k < sizeof harmless / sizeof *harmless; k++)
     if (harmless[k] == nr) return;
   HEAD64(AHEAD_END) = HEAD64(OPENED_NUMBER) = HEAD64(WINDOW_HIGH) = 0;
@@ -236,6 +255,14 @@ int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs) {
       break;
     case NR_NEWFSTATAT:
       if (!status_at(gregs)) return 0;
+      break;
+    case NR_PRLIMIT:
+      if (!limit(gregs)) return 0;
+      break;
+    case NR_RSEQ:
+      if (!HEAD64(MISSED_RSEQ)) return 0;
+      HEAD64(MISSED_RSEQ)++;
+      result = -38; /* ENOSYS */
       break;
     case NR_CLOSE:
       if (!close_opened(first)) return 0;

@@ -54,7 +54,8 @@ def let_start(task: Task, lowest: tuple[int, int], name: bytes, ahead: dict[int,
         log = context.change_log()
         if log is not None:
             changes = LocalChanges(task.mm, context, log)
-            changes.foresee(task.kernel.start_maps.names(name), ahead)
+            kernel, limits = task.kernel, task.group.rlimits
+            changes.foresee(kernel.start_maps.names(name), ahead, limits, kernel.missed)
             start, end = lowest
             if start < end:
                 changes.open_gap(start, end, task.group.rlimits)

@@ -29,7 +29,8 @@ its own affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms.systrap.change_log import (
@@ -58,6 +59,7 @@ __all__ = ["LocalChanges", "Source"]
 
 _PAGE_MASK: Final = 0xFFF
 _INFINITY: Final = 0xFFFF_FFFF_FFFF_FFFF
+_MOST_MISSED: Final = 64
 _READ_WRITE: Final = mm_h.PROT_READ | mm_h.PROT_WRITE
 
 
@@ -116,8 +118,8 @@ class LocalChanges:
     """
 
     __slots__ = (
-        "ahead", "applied", "context", "gap_high", "gap_low", "is_open", "is_window", "last_opened", "log", "mm",
-        "names", "opened", "removable", "sources", "unused",
+        "ahead", "applied", "context", "gap_high", "gap_low", "is_open", "is_window", "last_opened", "log",
+        "missed", "mm", "names", "opened", "removable", "sources", "unused",
     )  # fmt: skip
 
     def __init__(self, mm: AddressSpace, context: Any, log: ChangeLog) -> None:
@@ -134,6 +136,7 @@ class LocalChanges:
         self.ahead: dict[int, tuple[object, int, bytes]] = {}
         self.unused: set[bytes] = set()
         self.names: list[bytes] = []
+        self.missed: Counter[str] | None = None
         self.is_open = True
         self.is_window = False
         log.open(mm.brk)
@@ -151,8 +154,18 @@ class LocalChanges:
         self.gap_low, self.gap_high = max(below, LOWEST), start
         self.log.open_gap(self.gap_low, start, largest + _PAGE_MASK + 1)
 
-    def foresee(self, names: list[bytes], ahead: dict[int, tuple[object, int, bytes]]) -> None:
-        """Say what `names` and `ahead` are."""
+    def foresee(
+        self,
+        names: list[bytes],
+        ahead: dict[int, tuple[object, int, bytes]],
+        limits: Sequence[tuple[int, int]],
+        missed: Counter[str],
+    ) -> None:
+        """What the program will need, and ask about itself: see `names` and `ahead`; its resource limits; `missed`: how
+        often programs asked for what is not there, by name.
+        """
+        self.missed = missed
+        self.log.tell_limits(limits, missed["rseq"] > 0)
         self.names = names
         self.ahead = ahead
         self.unused = {name for _, _, name in ahead.values()}
@@ -250,6 +263,10 @@ class LocalChanges:
             source.release()
         self.sources.clear()
         self.opened = self.last_opened = None
+        rseq = self.log.end_missed_rseq()
+        if self.missed is not None and 0 < rseq <= _MOST_MISSED:
+            self.missed["rseq"] += rseq
+        self.missed = None
         for name in self.unused:
             if name in self.names:
                 self.names.remove(name)
@@ -376,6 +393,7 @@ class LocalChanges:
         """The stub is to ask."""
         self.is_open = False
         self.log.close()
+        self.log.forget_limits()
         self.log.drop_ahead()
 
     def revoke(self) -> None:

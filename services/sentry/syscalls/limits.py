@@ -38,6 +38,9 @@ def _set(task: Task, target: Task, resource: int, new: Limit) -> None:
     if hard > limits[resource][1] and not task.cred.has_cap(ch.CAP_SYS_RESOURCE):
         raise LinuxError(errno.EPERM)
     limits[resource] = new
+    for thread in target.group.tasks.values():
+        if not thread.exiting and thread.mm.changes is not None:
+            thread.mm.changes.log.forget_limits()
     if resource == rh.RLIMIT_NOFILE:
         for thread in target.group.tasks.values():
             thread.files.limit = soft

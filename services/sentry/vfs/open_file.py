@@ -123,7 +123,7 @@ class OpenFile:
 
     # --- life ---
     def when_moved(self, call: Callable[[], None]) -> None:
-        """Have `call` called when the data goes to another host file than `Inode.donated` said. Mostly it never does."""
+        """Have `call` called if the data goes to another host file than `Inode.donated` said. Mostly it never does."""
 
     def add_reference(self) -> OpenFile:
         self.refs += 1
