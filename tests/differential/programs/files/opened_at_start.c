@@ -146,11 +146,19 @@ static void mapped(void) {
     IS(data == whole + P && zero == whole + 3 * P);
     IS(!memcmp(whole, head, P) && !memcmp(data, head + 2 * P, P) && !memcmp(whole + 2 * P, head + 2 * P, P) && !*zero);
     *data = *zero = 'x';
+    int other = program();
+    char *far = mmap(NULL, 64 * P, PROT_READ, MAP_PRIVATE, other, P);  // too large for any hole that was left above
+    IS(far + 64 * P == whole);
+    IS(!memcmp(far, head + P, P));
+    IS(mmap(far + 2 * P, P, PROT_READ, MAP_PRIVATE | MAP_FIXED, other, 0) == far + 2 * P);
+    IS(!memcmp(far + 2 * P, head, P));
+    SAY(close(other));
+    show(far, 4);
     show(whole, 4);
     SAY(fcntl(fd, F_GETFD));
     fd = program();
     char *next = mmap(NULL, 2 * P, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_DENYWRITE, fd, P);
-    IS(next + 2 * P == whole);
+    IS(next + 2 * P == far);
     IS(!memcmp(next, head + P, P));
     SAY(close(fd));
     char *fresh = mmap(NULL, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
