@@ -139,7 +139,7 @@ static void mapped(void) {
     int fd = program();
     NEED(pread(fd, head, sizeof head, 0));
     fd = program();
-    char *whole = mmap(NULL, 4 * P, PROT_READ, MAP_PRIVATE, fd, 0);
+    char *whole = mmap(NULL, 64 * P, PROT_READ, MAP_PRIVATE, fd, 0);
     char *data = mmap(whole + P, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 2 * P);
     char *zero = mmap(whole + 3 * P, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
     SAY(close(fd));
@@ -147,7 +147,7 @@ static void mapped(void) {
     IS(!memcmp(whole, head, P) && !memcmp(data, head + 2 * P, P) && !memcmp(whole + 2 * P, head + 2 * P, P) && !*zero);
     *data = *zero = 'x';
     int other = program();
-    char *far = mmap(NULL, 64 * P, PROT_READ, MAP_PRIVATE, other, P);  // too large for any hole that was left above
+    char *far = mmap(NULL, 64 * P, PROT_READ, MAP_PRIVATE, other, P);  // both are too large for any hole that was left above
     IS(far + 64 * P == whole);
     IS(!memcmp(far, head + P, P));
     IS(mmap(far + 2 * P, P, PROT_READ, MAP_PRIVATE | MAP_FIXED, other, 0) == far + 2 * P);
