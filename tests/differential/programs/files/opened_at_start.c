@@ -136,6 +136,7 @@ static void show(const char *from, size_t pages) {  // the areas in a range, as 
 
 static void mapped(void) {
     static char head[4 * P];
+    printf("what printing needs is there\n");
     int fd = program();
     NEED(pread(fd, head, sizeof head, 0));
     fd = program();
