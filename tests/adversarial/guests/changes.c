@@ -29,6 +29,12 @@ static void entry_outside(void) { note(CHANGE_FILE, (u64)map_file(8192) + 4096, 
 static void entry_offset(void) { note(CHANGE_FILE, (u64)map_file(8192), 4096, 1, -4096ul); look_at_areas(); }
 static void entry_new(void) { note(CHANGE_NEW, 0x20000000, 4096, 3, 0); look_at_areas(); }
 static void entry_removed(void) { note(CHANGE_REMOVED, (u64)map_file(8192), 8192, 0, 0); look_at_areas(); }
+static void entry_new_file(void) { note(CHANGE_NEW_FILE, 0x20000000, 4096, 1, 0); look_at_areas(); }
+static void entry_opened(void) { /* the file was not handed in */
+  open("/proc/self/exe", O_RDONLY);
+  note(CHANGE_NEW_FILE, HEAD(GAP_HIGH) - 4096, 4096, 1, 0);
+  look_at_areas();
+}
 static void own_window(void) {
   char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, ANON, -1, 0);
   HEAD(WINDOW_LOW) = (u64)p, HEAD(WINDOW_PROT) = 7, HEAD(WINDOW_HIGH) = (u64)p + 8192;
@@ -65,6 +71,34 @@ static void arena_in_window(void) { /* a number that the filter would ask for go
   if (trap(SYS_mmap, (long)p, 4096, 1, MAP_PRIVATE | MAP_FIXED, HEAD(WINDOW_FD), 0) != (long)p) _exit(5);
   if (memcmp(p, "\177ELF", 4)) gained("another file");
   look_at_areas();
+}
+static void own_opened(void) { /* what the stub knows of a file that was opened, forged */
+  char text[64] = {0};
+  map_file(8192);
+  int fd = open("/etc/passwd", O_RDONLY);
+  for (int k = 0; k < 3; k++) {
+    HEAD(OPENED_FD) = fd + 1, HEAD(OPENED_NUMBER) = k ? DONATED_FD + 700 : ARENA_FD, HEAD(OPENED_PROT) = 7;
+    HEAD(OPENED_BASE) = k == 2 ? -4096ul : 0;
+    char *p = (char *)trap(SYS_mmap, 0, 8192, 1, MAP_PRIVATE, fd, 0);
+    if ((u64)p < -4096ul && memcmp(p, "root", 4)) gained("another file");
+  }
+  HEAD(OPENED_FD) = fd + 1, HEAD(OPENED_KNOWN) = -1ul, HEAD(OPENED_SINCE) = __builtin_ia32_rdtsc();
+  HEAD(OPENED_POSITION) = 1ul << 62;
+  trap(SYS_read, fd, (long)text, 64, 0, 0, 0);
+  trap(SYS_pread64, fd, (long)text, 64, -4096, 0, 0);
+  trap(SYS_read, fd, STUB_BASE, 64, 0, 0, 0);
+  trap(SYS_fstat, fd, STUB_BASE, 0, 0, 0, 0);
+  trap(SYS_prlimit64, 0, 3, 0, STUB_BASE, 0, 0);
+  if (pread(fd, text, 4, 0) != 4 || memcmp(text, "root", 4)) gained("another file");
+  HEAD(OPENED_CLOSED) = 1;
+  look_at_areas();
+}
+static void own_ahead(void) { /* whatever is named as handed in is closed */
+  for (u64 k = 0; k < AHEAD_MOST; k++) HEAD(AHEAD + 8 * k) = k & 1 ? 1ul << 63 : DONATED_FD + 5;
+  HEAD(AHEAD_END) = 1;
+  for (int k = 0; k < 10; k++) trap(SYS_setuid, getuid(), 0, 0, 0, 0, 0);
+  if (!fork()) _exit(0);
+  wait(0);
 }
 static void removed_stub(void) {
   HEAD(REMOVABLE) = STUB_BASE, HEAD(REMOVABLE + 8) = STUB_BASE + 65536;
@@ -117,8 +151,9 @@ static void race_reader(void) { /* another process looks while we scribble */
 static const struct attack inner[] = {
     {"too_many", too_many}, {"entry_on_stub", entry_on_stub}, {"entry_kernel", entry_kernel}, {"entry_wraps", entry_wraps},
     {"entry_gives", entry_gives}, {"entry_odd", entry_odd}, {"entry_outside", entry_outside}, {"entry_offset", entry_offset},
-    {"entry_new", entry_new}, {"entry_removed", entry_removed}, {"own_window", own_window}, {"own_gap", own_gap},
-    {"own_removable", own_removable}, {"window_on_stub", window_on_stub}, {"arena_in_window", arena_in_window},
+    {"entry_new", entry_new}, {"entry_removed", entry_removed}, {"entry_new_file", entry_new_file},
+    {"entry_opened", entry_opened}, {"own_window", own_window}, {"own_gap", own_gap}, {"own_removable", own_removable},
+    {"own_opened", own_opened}, {"own_ahead", own_ahead}, {"window_on_stub", window_on_stub}, {"arena_in_window", arena_in_window},
     {"removed_stub", removed_stub}, {"never_done", never_done}, {"told_nonsense", told_nonsense}, {"endless", endless},
     {"race_reader", race_reader}, {0, 0}};
 
@@ -141,7 +176,8 @@ static void again(const char *name) {
 AGAIN(too_many) AGAIN(entry_on_stub) AGAIN(entry_kernel) AGAIN(entry_wraps) AGAIN(entry_gives) AGAIN(entry_odd)
 AGAIN(entry_outside) AGAIN(entry_offset) AGAIN(entry_new) AGAIN(entry_removed) AGAIN(own_window) AGAIN(own_gap)
 AGAIN(own_removable) AGAIN(window_on_stub) AGAIN(arena_in_window) AGAIN(removed_stub) AGAIN(never_done)
-AGAIN(told_nonsense) AGAIN(endless) AGAIN(race_reader)
+AGAIN(told_nonsense) AGAIN(endless) AGAIN(race_reader) AGAIN(entry_new_file) AGAIN(entry_opened) AGAIN(own_opened)
+AGAIN(own_ahead)
 
 const struct attack attacks[] = {
     {"too_many", again_too_many}, {"entry_on_stub", again_entry_on_stub}, {"entry_kernel", again_entry_kernel},
@@ -150,4 +186,6 @@ const struct attack attacks[] = {
     {"entry_removed", again_entry_removed}, {"own_window", again_own_window}, {"own_gap", again_own_gap},
     {"own_removable", again_own_removable}, {"window_on_stub", again_window_on_stub},
     {"arena_in_window", again_arena_in_window}, {"removed_stub", again_removed_stub}, {"never_done", again_never_done},
-    {"told_nonsense", again_told_nonsense}, {"endless", again_endless}, {"race_reader", again_race_reader}, {0, 0}};
+    {"told_nonsense", again_told_nonsense}, {"endless", again_endless}, {"race_reader", again_race_reader},
+    {"entry_new_file", again_entry_new_file}, {"entry_opened", again_entry_opened}, {"own_opened", again_own_opened},
+    {"own_ahead", again_own_ahead}, {0, 0}};

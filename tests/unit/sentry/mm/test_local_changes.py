@@ -50,7 +50,8 @@ class Program:
     """A new program: [TOP - 4 P, TOP) is what lies lowest of what was placed from above; the gap is below."""
 
     def __init__(self, limits: dict[int, int] | None = None) -> None:
-        self.words = memoryview(bytearray(layout.SLOT_SIZE)).cast("Q")
+        memory = bytearray(layout.SLOT_SIZE)
+        self.words = memoryview(memory).cast("Q")
         self.killed: list[str] = []
         self.context: Any = SimpleNamespace(in_guest=False, dead=False, kept=0, destroy=self.killed.append)
         self.mm = AddressSpace()
@@ -60,7 +61,7 @@ class Program:
         self.group = SimpleNamespace(rlimits=default_limits())
         for resource, limit in (limits or {}).items():
             self.group.rlimits[resource] = (limit, rh.RLIM_INFINITY)
-        self.log = ChangeLog(SimpleNamespace(u64=self.words), 0)  # type: ignore[arg-type]
+        self.log = ChangeLog(SimpleNamespace(u64=self.words, map=memory), 0)  # type: ignore[arg-type]
         self.changes = LocalChanges(self.mm, self.context, self.log)
         self.changes.open_gap(TOP - 4 * P, TOP - 3 * P, self.group.rlimits)
         self.file = File()
