@@ -44,6 +44,7 @@ class Memory:
     """Guest memory [BASE, BASE + size), one flat bytearray; `here` hands out room."""
 
     BASE = 0x10000
+    trapped = changes = None  # no stub answers anything
 
     def __init__(self, size: int = 8 << 20) -> None:
         self.data = bytearray(size)
