@@ -26,6 +26,8 @@ MAX_FDS: Final = 64  # of one message
 MAX_MSGID: Final = 0xFFFFFFFF
 FD_EXT: Final = 0x46  # application extension type of a donated fd
 
+_PLACES: Final = tuple(msgpack.ExtType(FD_EXT, bytes([index])) for index in range(MAX_FDS))
+
 # nested lists, dicts with string keys, str, bytes, int, float, bool, None and Fd
 Value: TypeAlias = Any
 
@@ -84,7 +86,7 @@ class Encoder:
         if len(fds) >= MAX_FDS:
             raise ValueError(f"more than {MAX_FDS} fds in one message")
         fds.append(value.number)
-        return msgpack.ExtType(FD_EXT, bytes([len(fds) - 1]))
+        return _PLACES[len(fds) - 1]
 
     def request(self, msgid: int, method: str, params: Sequence[Value]) -> tuple[bytes, list[int]]:
         """A Request."""
@@ -181,7 +183,19 @@ class Decoder:
                 raise
             except Exception as error:  # msgpack's own errors share no base: FormatError, StackError, ValueError, ...
                 raise ProtocolViolation(f"not MessagePack: {type(error).__name__}") from None
-            yield self._message(body)
+            if (
+                not self._slots
+                and type(body) is list
+                and len(body) == 3
+                and body[0] == 2
+                and type(body[0]) is int
+                and type(body[1]) is str
+                and 0 < len(body[1]) <= MAX_METHOD_BYTES >> 2
+                and type(body[2]) is list
+            ):  # as _message has it, for what comes most
+                yield Notification(body[1], body[2])
+            else:
+                yield self._message(body)
 
     def _message(self, body: object) -> Message:
         if not isinstance(body, list) or not body:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from protocol.errors import ProtocolViolation
-from protocol.rpc.codec import Decoder, Encoder, Message, Request, Response, Value
+from protocol.rpc.codec import Decoder, Encoder, Message, Notification, Request, Response, Value
 
 MAX_UNANSWERED: Final = 1024  # of each side
 
@@ -102,7 +102,9 @@ class RpcConnection:
         """
         self._decoder.feed(data, fds)
         for message in self._decoder.messages_untrusted():
-            if isinstance(message, Request):
+            if type(message) is Notification:
+                pass
+            elif isinstance(message, Request):
                 if message.msgid in self._theirs:
                     raise ProtocolViolation(f"request {message.msgid} came twice")
                 if len(self._theirs) >= MAX_UNANSWERED:

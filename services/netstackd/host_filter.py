@@ -15,6 +15,7 @@ from protocol.sealing.rows import NOT_EXECUTABLE, Argument, Compare, Row
 MAX_DISTINCT_CALLS: Final = 30
 
 _FIONBIO: Final = 0x5421
+_FIONREAD: Final = 0x541B
 _SIOCGIFNAME: Final = 0x8910
 _SIOCOUTQ: Final = 0x5411
 _F_GET_SEALS: Final = 1034
@@ -34,6 +35,7 @@ SEALED: Final = (
     Row("epoll_ctl", "what is waited for"),
     Row("accept4", "clients of the control socket, peers of listening unix links, of published ports"),
     Row("ioctl", "making an accepted socket non-blocking", (Argument(1, Compare.EQ, _FIONBIO),)),
+    Row("ioctl", "whether a packet socket has one more frame", (Argument(1, Compare.EQ, _FIONREAD),)),
     Row("ioctl", "whether a client left data unread when it closed", (Argument(1, Compare.EQ, _SIOCOUTQ),)),
     Row("ioctl", "the interpreter names the interface of each tagged frame", (Argument(1, Compare.EQ, _SIOCGIFNAME),)),
     Row(

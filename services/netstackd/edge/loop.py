@@ -58,7 +58,7 @@ class Capture(Protocol):
 class _Feed:
     """A link that is watched: where its frames go, and what epoll knows about it."""
 
-    __slots__ = ("bridge", "dead", "fd", "iface", "link", "mask", "stack")
+    __slots__ = ("bridge", "dead", "fd", "iface", "keeps_backlog", "link", "mask", "stack")
 
     def __init__(self, link: Link, iface: Interface, bridge: Bridge | None, stack: Stack) -> None:
         self.link = link
@@ -68,6 +68,7 @@ class _Feed:
         self.fd = -1
         self.mask = 0
         self.dead = False
+        self.keeps_backlog = type(link).wants_write is Link.wants_write  # what waits to be written is its `backlog`
 
 
 class Loop:
@@ -167,6 +168,10 @@ class Loop:
         else:
             self._epoll.register(fd, events)
         self._watchers[fd] = watcher
+
+    def forget(self, fd: int) -> None:
+        """Before `fd` is closed, when no other descriptor is of the same open file: the host takes it out then."""
+        self._watchers.pop(fd, None)
 
     def unwatch(self, fd: int) -> None:
         """Before `fd` is closed."""
@@ -273,21 +278,24 @@ class Loop:
         for _ in range(ROUNDS):
             touched, self._touched = self._touched, {}
             for stack in touched:
-                if stack.has_to_flush():
-                    stack.flush(now)
+                stack.flush(now)
             # What is for readers on this host goes first: they run while we send, which can take as long as all before,
             # for a host's link receives at the other end within the call.
             if self.on_flushed is not None:
                 self.on_flushed(now)
             for stack in touched:
-                self._send(stack, now)
+                if stack.sending:
+                    self._send(stack, now)
+                if stack is not self._stack and stack in self._queued:
+                    if stack.timers.moved_up or self._queued[stack] is None or stack.has_to_flush():
+                        self._note_deadline(stack)
             if self._arrived:
                 self._receive_inside(now)
             if not self._touched and not self._arrived:
                 return
 
     def _send(self, stack: Stack, now: int) -> None:
-        """One stack that was flushed: its packets go out, and its next deadline into the heap."""
+        """The packets of one stack that was flushed go out."""
         for iface in stack.take_sending():
             packets = iface.tx
             if packets:
@@ -303,9 +311,6 @@ class Loop:
                     counters = link.counters
                     iface.tx_packets, iface.tx_bytes = counters.tx_packets, counters.tx_bytes
                 packets.clear()
-        if stack is not self._stack and stack in self._queued:
-            if stack.timers.moved_up or self._queued[stack] is None or stack.has_to_flush():
-                self._note_deadline(stack)
 
     def is_holding(self) -> bool:
         """Whether a link has frames that wait for the host, for their time, or for the stack at the other end."""
@@ -361,8 +366,17 @@ class Loop:
     # -- turns --
 
     def _timeout(self) -> float:
-        """Seconds to sleep at most; notes the earliest deadline."""
-        self._due = deadline = self._next_due()
+        """Seconds to sleep at most; notes the earliest deadline, of all stacks and links."""
+        deadline = self._stack.next_deadline()
+        if self._alarms:
+            alarm = self._next_alarm()
+            if alarm is not None and (deadline is None or alarm < deadline):
+                deadline = alarm
+        for feed in self._feeds:
+            at = feed.link.deadline
+            if at is not None and (deadline is None or at < deadline):
+                deadline = at
+        self._due = deadline
         if self._touched or self._arrived:
             return 0
         if deadline is None:
@@ -372,18 +386,6 @@ class Loop:
             return 0
         # epoll counts milliseconds, and Python rounds up
         return min(wait, MAX_SLEEP_NS) / 1e9
-
-    def _next_due(self) -> int | None:
-        """The earliest deadline of all stacks and links."""
-        deadline = self._stack.next_deadline()
-        alarm = self._next_alarm()
-        if alarm is not None and (deadline is None or alarm < deadline):
-            deadline = alarm
-        for feed in self._feeds:
-            at = feed.link.deadline
-            if at is not None and (deadline is None or at < deadline):
-                deadline = at
-        return deadline
 
     def turn(self, timeout: float | None = None) -> None:
         """Wait, at most `timeout` seconds (None: until there is something to do), and do it."""
@@ -403,7 +405,9 @@ class Loop:
             self._advance(now)
         self.flush(now)
         for feed in self._feeds:
-            if feed.link.wants_write or feed.mask & _OUT or feed.link.broken is not None:
+            link = feed.link
+            waits = link.backlog if feed.keeps_backlog else link.wants_write
+            if waits or feed.mask & _OUT or link.broken is not None:
                 self._look_after(feed)
 
     def run(self) -> None:

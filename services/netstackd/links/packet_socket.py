@@ -25,7 +25,7 @@ from services.netstackd.links.host_unsafe import device_mac, device_mtu, entered
 from services.netstackd.network.interface import ETHERNET
 from services.netstackd.storage.packet import Packet
 
-HOST_SYSCALLS: Final = ("socket", "bind", "setsockopt", "readv", "writev", "recvmsg", "close")
+HOST_SYSCALLS: Final = ("socket", "bind", "setsockopt", "readv", "writev", "recvmsg", "ioctl", "close")
 
 _SOL_PACKET: Final = 263
 _PACKET_ADD_MEMBERSHIP: Final = 1
@@ -61,6 +61,8 @@ class PacketLink(VnetLink):
     """A VnetLink whose frames may be looked at before they are read."""
 
     __slots__ = ("_sock", "placement")
+
+    tells_waiting = True
 
     def __init__(self, name: str, sock: socket.socket, *, mac: bytes, mtu: int, offload: int) -> None:
         super().__init__(name, "packet", fd=sock.fileno(), mac=mac, mtu=mtu, offload=offload, framing=ETHERNET)

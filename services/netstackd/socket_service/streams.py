@@ -21,6 +21,7 @@ emptied and then our FIN waits for its acknowledgement; DEAD after an error, unt
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import select
@@ -94,7 +95,7 @@ class Stream:
         self._patience = Patience()
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
-        self._data: socket.socket | None = None
+        self._data: _socket.socket | None = None
         self._fd = -1
         self._endpoint: Endpoint | None = None
         self._readable = False
@@ -268,7 +269,8 @@ class Stream:
         """Make the data socket and tell the client; False (and told) when the process has no descriptor left."""
         session = self.session
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            # Not socket.socketpair, which asks the host for the names of both ends.
+            ours, theirs = _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK, 0)
         except OSError as error:
             session.service.count("DataSocketsRefused")
             session.tell("error", [front[0], error.errno or errno.ENFILE])
@@ -290,9 +292,9 @@ class Stream:
             child = self.tcp.accept()
             endpoint = child.endpoint
             assert endpoint is not None
-            session.touch()
             if session.is_full():
                 endpoint.abort(session.now)
+                session.touch()
                 continue
             stream = Stream(session, session.next_number(), child)
             stream.accept_into(endpoint)
@@ -756,7 +758,7 @@ class Stream:
         if self._expected:
             self._expect_no_more()
         if data is not None:
-            self.session.service.loop.unwatch(self._fd)
+            self.session.service.loop.forget(self._fd)
             data.close()
 
     def close(self) -> None:
@@ -792,7 +794,8 @@ class Stream:
         endpoint = self._endpoint or self.tcp.endpoint
         self._close_data()
         self.tcp.close()
-        self.session.touch()
+        if self.session.stack.has_to_flush():
+            self.session.touch()
         if endpoint is None or _ACKED >> endpoint.state & 1:
             self._gone()
             return
