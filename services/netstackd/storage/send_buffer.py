@@ -33,6 +33,10 @@ class SendBuffer:
     def __len__(self) -> int:
         return self.end - self.first
 
+    def begin(self, first: int) -> None:
+        """Number what follows from `first` on. Nothing was taken yet."""
+        self.first = self.end = self._tail_start = first
+
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Take all of `data`. Whoever limits the buffer's size does so before."""
         size = len(data)
@@ -41,6 +45,11 @@ class SendBuffer:
         if size < SMALL_WRITE:
             tail = self._tail
             if tail is None:
+                if size and self.first == self.end and not self._starts and type(data) is bytes:
+                    self._starts.append(self.end)  # most often it is sent before another write comes
+                    self._chunks.append(data)
+                    self.end += size
+                    return
                 self._tail = bytearray(data)
                 self._tail_start = self.end
             else:

@@ -19,6 +19,7 @@ from services.netstackd.network.routes import BROADCAST, MULTICAST
 from services.netstackd.storage.packet import Packet, Payload
 from services.netstackd.transport.base import (
     AF_INET6,
+    MAPPED,
     MSG_OOB,
     MSG_PEEK,
     SHUT_RD,
@@ -370,10 +371,15 @@ class TcpSocket(Socket):
         child._adopt(endpoint)
         child._announced = True
         version, local, local_port, remote, remote_port = flow_of(endpoint.flow)
-        child.local, child.local_port = child.from_wire(version, local), local_port
-        path = endpoint.route
-        device = path.device if isinstance(path, TcpPath) and is_link_local_v6(remote) and version == 6 else None
-        child.remote = (child.from_wire(version, remote), remote_port, device.index if device is not None else 0)
+        scope = 0
+        if version == 6:
+            path = endpoint.route
+            if is_link_local_v6(remote) and isinstance(path, TcpPath) and path.device is not None:
+                scope = path.device.index
+        elif family == AF_INET6:
+            local, remote = MAPPED | local, MAPPED | remote
+        child.local, child.local_port = local, local_port
+        child.remote = (remote, remote_port, scope)
         return child
 
     # -- data --

@@ -163,6 +163,7 @@ def test_idle_namespaces_cost_a_turn_nothing(world: World) -> None:
     for namespace in world.router.namespaces.all.values():
         stack = namespace.stack
         stack.has_to_flush = lambda name=namespace.name: bool(asked.add(name))  # type: ignore[method-assign,misc]
+        stack.flush = lambda now, name=namespace.name: asked.add(name)  # type: ignore[method-assign,misc]
     loop.turn(0)
     assert asked == {"root"}
     loop.touch(world.router.namespaces.find("n7").stack)

@@ -11,7 +11,6 @@ from select import POLLIN, POLLOUT
 from typing import TYPE_CHECKING, Final
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import fast_open, path_mtu, sack, scoreboard, states, timers, window
 from services.netstackd.transport.tcp import input as incoming
 from services.netstackd.transport.tcp.isn import initial_sequence, timestamp_offset
@@ -73,7 +72,7 @@ def begin_sending(endpoint: Endpoint, iss: int, ts_offset: int, now: int) -> Non
     endpoint.high_seq = endpoint.highest_sacked = endpoint.lost_hint = iss
     endpoint.nagle_small_end = iss
     endpoint.cwnd_limited_end = iss
-    endpoint.send = SendBuffer(iss + 1)
+    endpoint.send.begin(iss + 1)
     endpoint.sent = [Sent(iss, iss + 1, now, 0, SYN_BIT)]
     endpoint.transmissions = 1
     endpoint.ts_offset = ts_offset
@@ -150,23 +149,30 @@ def _again(endpoint: Endpoint, now: int) -> None:
 
 def take_syn(endpoint: Endpoint, segment: Segment, now: int) -> None:
     """IRS, the window and the options of the peer's SYN or SYN-ACK."""
-    p = endpoint.p
     syn = segment.syn or SynOptions()
-    endpoint.irs = segment.seq
-    begin_receiving(endpoint, segment.seq + 1, now)
-    endpoint.peer_mss = max(syn.mss, MIN_MSS) if syn.mss else DEFAULT_MSS
-    endpoint.wscale_ok = p.window_scaling and syn.wscale >= 0
+    agree(endpoint, segment.seq, segment.window, segment.ts_val, syn.mss, syn.wscale, syn.sack_permitted, now)
+
+
+def agree(
+    endpoint: Endpoint, irs: int, window_field: int, ts_val: int, mss: int, wscale: int, sack_permitted: bool, now: int
+) -> None:
+    """As `take_syn`, of a SYN with these fields: those of Segment and SynOptions."""
+    p = endpoint.p
+    endpoint.irs = irs
+    begin_receiving(endpoint, irs + 1, now)
+    endpoint.peer_mss = DEFAULT_MSS if not mss else mss if mss > MIN_MSS else MIN_MSS
+    endpoint.wscale_ok = p.window_scaling and wscale >= 0
     if endpoint.wscale_ok:
-        endpoint.snd_wscale = syn.wscale
+        endpoint.snd_wscale = wscale
     else:
         endpoint.snd_wscale = endpoint.rcv_wscale = 0  # RFC 7323 2.2: both or neither
-    endpoint.sack_ok = p.sack and syn.sack_permitted
-    endpoint.ts_ok = p.timestamps and segment.ts_val >= 0
+    endpoint.sack_ok = p.sack and sack_permitted
+    endpoint.ts_ok = p.timestamps and ts_val >= 0
     if endpoint.ts_ok:
-        endpoint.ts_recent = segment.ts_val
+        endpoint.ts_recent = ts_val
         endpoint.ts_recent_at = now
-    endpoint.snd_wnd = endpoint.max_window = segment.window  # a SYN's window is never scaled (RFC 7323 2.2)
-    endpoint.snd_wl1 = segment.seq
+    endpoint.snd_wnd = endpoint.max_window = window_field  # a SYN's window is never scaled (RFC 7323 2.2)
+    endpoint.snd_wl1 = irs
     after_options(endpoint, now)
 
 

@@ -380,9 +380,8 @@ class Listener:
         endpoint.started_at = now
         handshake.begin_sending(endpoint, request.iss, request.ts_offset, now)
         endpoint.rcv_wscale = request.rcv_wscale
-        syn = SynOptions(request.mss, request.wscale, request.sack)
-        seen = Segment(request.irs, 0, SYN, request.window, b"", request.ts_recent if request.ts_ok else -1, syn=syn)
-        handshake.take_syn(endpoint, seen, now)
+        ts_val = request.ts_recent if request.ts_ok else -1
+        handshake.agree(endpoint, request.irs, request.window, ts_val, request.mss, request.wscale, request.sack, now)
         endpoint.ecn_ok = request.ecn
         return endpoint
 

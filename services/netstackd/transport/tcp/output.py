@@ -78,7 +78,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     if not endpoint.sent:
         _after_idle(endpoint, now)
     mss = endpoint.mss if endpoint.assembler is None and endpoint.dsack is None else effective_mss(endpoint)
-    limit = _large_limit(endpoint, mss)
+    limit = mss if end - endpoint.snd_nxt <= mss else _large_limit(endpoint, mss)
     window_end = una + endpoint.snd_wnd
     in_flight = (  # scoreboard.pipe, spelled out
         endpoint.snd_nxt - una - endpoint.sacked_bytes - endpoint.lost_bytes + endpoint.retrans_bytes
@@ -124,7 +124,8 @@ def send_new(endpoint: Endpoint, now: int) -> None:
                     break
         elif size < mss or size % mss:
             held = size % mss
-            if _nagle(endpoint, nxt, end):
+            # _nagle is asked when it may say yes.
+            if (endpoint.nagle_small_end > una or endpoint.options.cork) and _nagle(endpoint, nxt, end):
                 size -= held
                 if not size:
                     break

@@ -17,7 +17,7 @@ class ProportionalReduction:
         """`flight`: SND.NXT - SND.UNA (less what is sacked already) when recovery begins (RFC 9937 6.1)."""
         self.delivered = 0
         self.out = 0
-        self.recover_flight = max(flight, 1)
+        self.recover_flight = flight if flight > 1 else 1
 
     def window(self, newly_delivered: int, in_flight: int, ssthresh: int, mss: int, safe: bool) -> int:
         """cwnd after an ack that delivered so many bytes.

@@ -78,7 +78,10 @@ def rearm(endpoint: Endpoint, now: int) -> None:
         pto = tail_probe.timeout(endpoint)
         if pto < after:
             kind, after = TAIL_PROBE, pto
-    _set(endpoint, kind, now + after)
+    endpoint.timer = kind
+    endpoint.timer_at = at = now + after
+    if at < endpoint.deadline:
+        endpoint.arm(at)
 
 
 def start_retransmit(endpoint: Endpoint, now: int) -> None:
