@@ -138,6 +138,14 @@ class RingData:
             done += count
         return done
 
+    def put(self, data: bytes | memoryview) -> bool:
+        """Put all of it in. False: there is not room enough."""
+        rx = self._rx
+        if rx.room() < len(data):
+            return False
+        rx.write(data)
+        return True
+
     def place(self) -> tuple[int, memoryview, int]:
         """How many bytes there is room for in rx, all of rx, and where in it they begin."""
         rx = self._rx

@@ -198,7 +198,7 @@ class Stream:
         assert endpoint is not None
         endpoint.sndbuf = max(endpoint.sndbuf, tx_size)  # room is told by it
         endpoint.user_space = rx_size
-        endpoint.taker = None
+        endpoint.taker = self._put_at_once
         endpoint.before_flush = self._exchange
         path: Any = endpoint.route
         if path.way.out is not None:
@@ -557,6 +557,29 @@ class Stream:
             self._moved = True
         return count
 
+    def _put_at_once(self, payload: Payload) -> int:
+        """As `_take_at_once`, into the ring."""
+        rings = self._rings
+        if rings is None or self._data is None or self.state != CONNECTED or self._hung_up or self._ring_broken:
+            return 0
+        try:
+            if rings.put(payload):
+                self._delivered += len(payload)
+                self._tell(rings)
+                return len(payload)
+        except ProtocolViolation:
+            self._ring_broken = True
+            self.session.service.note(self)
+        return 0
+
+    def _tell(self, rings: RingData) -> None:
+        """Bytes were put into the ring: wake who waits for them."""
+        flag = rings.reader_waits()
+        if flag & SLEEPS:
+            self._wake(rings)
+        if flag & ~SLEEPS:
+            self._ring()
+
     def place(self) -> tuple[int, memoryview, int]:
         """See placement.Reader."""
         rings = self._rings
@@ -679,10 +702,7 @@ class Stream:
                 self.session.touch()
         if self._moved:
             self._moved = False
-            flag = rings.reader_waits()
-            if flag & SLEEPS:
-                self._wake(rings)
-            self._room |= flag & ~SLEEPS != 0
+            self._tell(rings)
         if self._room:
             self._room = False
             self._ring()
