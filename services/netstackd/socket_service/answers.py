@@ -5,8 +5,10 @@ answer, some tens of microseconds later. Looking for that costs less than what e
 which takes it a host call and perhaps another process, and we are woken. So the stream's tx is not armed meanwhile, and
 the loop polls this object instead of its epoll, which is looked at in between, so nothing else waits for it.
 
-It is done only where it pays. Each stream has patience: a late answer costs some, an answer in time gives some back,
-also one that came by the doorbell. So a stream whose answers take long costs a look or two, and idle ones nothing.
+When an answer was given, whoever got it mostly asks again, as soon: that is looked for in the same way.
+
+It is done only where it pays (`Patience`): a look in vain costs some, what comes in time gives some back, also when
+nobody looked for it. So a stream whose answers take long costs a look or two, and what is idle nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from services.netstackd.edge.loop import Loop
 
-LOOK_NS: Final = 80_000  # for one answer; about what a doorbell costs everybody
-SOON_NS: Final = 200_000  # one that came by the doorbell would have come in time
+LOOK_NS: Final = 80_000  # at a time; about what a doorbell costs everybody
+SOON_NS: Final = 200_000  # an answer that came by the doorbell would have come in time
 MOST: Final = 8  # answers that are looked for at a time
 PATIENCE: Final = 2  # at first
 MOST_PATIENCE: Final = 4
+
+Events = list[tuple[int, int]]
 
 
 class Answering(Protocol):
@@ -38,29 +42,64 @@ class Answering(Protocol):
         """Nobody looks any more. False: there is something now."""
 
 
+class Patience:
+    """Whether it pays to look for something. soon: nanoseconds in which it must come for that."""
+
+    __slots__ = ("_asked_at", "_left", "_soon")
+
+    def __init__(self, soon: int) -> None:
+        self._soon = soon
+        self._left = PATIENCE
+        self._asked_at = 0
+
+    def __bool__(self) -> bool:
+        return self._left > 0
+
+    def asked(self, now: int) -> None:
+        """It is to come, whether somebody looks for it or not."""
+        self._asked_at = now
+
+    def answered(self, clock: Callable[[], int]) -> None:
+        """Something came."""
+        if self._asked_at:
+            if self._left < MOST_PATIENCE and clock() - self._asked_at < self._soon:
+                self._left += 1
+            self._asked_at = 0
+
+    def vain(self) -> None:
+        """Nothing came while somebody looked; it may still."""
+        self._left -= 1
+
+
 class Answers:
     """See the module docstring."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._sleep = loop.poll
+        self._sleep: Callable[[float], Events] = loop.poll
         self._expected: dict[Answering, int] = {}  # until when
+        self._given = False  # an answer, since the loop slept last
+        self._next = Patience(LOOK_NS)  # for who got it
 
     def expect(self, stream: Answering) -> bool:
         """Look for its answer from now on; the stream is not armed. False: too many are looked for."""
         expected = self._expected
         if len(expected) >= MOST:
             return False
-        if not expected:
-            self._loop.poll = self._poll
+        self._loop.poll = self._poll
         expected[stream] = self._loop.clock() + LOOK_NS
         return True
+
+    def answered(self, stream: Answering) -> None:
+        """It has."""
+        self._given = True
+        self.forget(stream)
 
     def forget(self, stream: Answering) -> None:
         """It has answered, or has ended."""
         self._expected.pop(stream, None)
 
-    def _poll(self, wait: float) -> list[tuple[int, int]]:
+    def _poll(self, wait: float) -> Events:
         """In place of epoll's."""
         expected, sleep, clock = self._expected, self._sleep, self._loop.clock
         while expected:
@@ -77,32 +116,25 @@ class Answers:
             if ready:
                 return ready
         self._loop.poll = sleep
-        return sleep(wait)
+        if not self._given or not wait:
+            return sleep(wait)
+        self._given = False
+        return self._await_next(wait)
 
-
-class Patience:
-    """Whether it pays to look for a stream's answers."""
-
-    __slots__ = ("_asked_at", "_left")
-
-    def __init__(self) -> None:
-        self._left = PATIENCE
-        self._asked_at = 0
-
-    def __bool__(self) -> bool:
-        return self._left > 0
-
-    def asked(self, now: int) -> None:
-        """An answer is to come, whether somebody looks for it or not."""
-        self._asked_at = now
-
-    def answered(self, clock: Callable[[], int]) -> None:
-        """Something came."""
-        if self._asked_at:
-            if self._left < MOST_PATIENCE and clock() - self._asked_at < SOON_NS:
-                self._left += 1
-            self._asked_at = 0
-
-    def vain(self) -> None:
-        """Nothing came while somebody looked; it may still."""
-        self._left -= 1
+    def _await_next(self, wait: float) -> Events:
+        """As epoll's; who got an answer may ask again."""
+        sleep, clock, patience = self._sleep, self._loop.clock, self._next
+        now = clock()
+        patience.asked(now)
+        if patience:
+            until = now + LOOK_NS
+            while now < until:
+                ready = sleep(0)
+                if ready:
+                    patience.answered(clock)
+                    return ready
+                now = clock()
+            patience.vain()
+        ready = sleep(wait)
+        patience.answered(clock)
+        return ready

@@ -35,7 +35,7 @@ from protocol.rpc.codec import Fd
 from services.netstackd.edge.placement import Placement, placement_of
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.socket_service.addresses import to_client, to_stack
-from services.netstackd.socket_service.answers import Patience
+from services.netstackd.socket_service.answers import SOON_NS, Patience
 from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
 from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
@@ -92,7 +92,7 @@ class Stream:
         self._fresh = False  # something was taken since we last dozed off
         self._look_at = 0  # no dozing behind it
         self._expected = False  # `answers` looks whether there is
-        self._patience = Patience()
+        self._patience = Patience(SOON_NS)
         self._moved = False  # bytes came into rx that the client was not told of
         self._room = False  # the client waits for room in tx, which there is
         self._data: _socket.socket | None = None
@@ -546,7 +546,8 @@ class Stream:
             self._fresh = True
             self._patience.answered(self.session.service.loop.clock)
             if self._expected:
-                self._expect_no_more()
+                self._expected = False
+                self.session.service.answers.answered(self)
         return taken
 
     def _give(self, rings: RingData, endpoint: Endpoint) -> int:
@@ -744,10 +745,6 @@ class Stream:
         self._asleep = True
         return True
 
-    def _expect_no_more(self) -> None:
-        self._expected = False
-        self.session.service.answers.forget(self)
-
     def _ring(self) -> None:
         """Wake the client."""
         assert self._data is not None
@@ -776,7 +773,8 @@ class Stream:
         if self._endpoint is not None:
             self._endpoint.taker = None
         if self._expected:
-            self._expect_no_more()
+            self._expected = False
+            self.session.service.answers.forget(self)
         if data is not None:
             self.session.service.loop.forget(self._fd)
             data.close()
