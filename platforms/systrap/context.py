@@ -21,7 +21,7 @@ from platforms.systrap.filter import is_direct
 from platforms.systrap.map_log import MapLog
 
 if TYPE_CHECKING:
-    from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
+    from platforms.systrap.systrap_platform import HostFile, SystrapAddressSpace, SystrapPlatform
 
 __all__ = ["HAND_IN", "Frame", "Registers", "SystrapContext"]
 
@@ -109,6 +109,7 @@ class SystrapContext:
     __slots__ = (
         "arena_map",
         "args_i",
+        "_ahead",
         "_command_i",
         "_done",
         "_drop_i",
@@ -127,6 +128,7 @@ class SystrapContext:
         "_position",
         "_regs",
         "_repeated",
+        "_stale",
         "_told_i",
         "args",
         "at",
@@ -218,6 +220,8 @@ class SystrapContext:
         self._regs: Registers | None = None
         self._expected: list[_Expected] = []
         self._numbers: list[int] = []  # descriptors that this post's files become
+        self._ahead: dict[int, int] = {}  # numbers of files that are there for a new program, by host descriptor,
+        self._stale: list[int] = []  # and of those that it is not to have
         self.kept = 0  # the descriptor of a file that stays handed in until the next call, see `_post`
         self._kept_file = -1  # the host file that it is
         self._position = 0
@@ -477,18 +481,39 @@ class SystrapContext:
         self._expected = []
         self.awaiting = layout.OPS_DONE
 
-    def hand_ahead(self, host_fds: Sequence[int]) -> list[int]:
-        """Hand in host files that its program is likely to map, at most AHEAD_MOST; their numbers, which are nobody
-        else's until the program is over: the stub closes them (`ChangeLog.name_ahead`). None are if its new process
-        does not wait in its first call. (Where the host refuses there is nothing to be mapped, and the stub asks.)
+    def hand_ahead(self, files: Sequence[HostFile], anew: bool = False) -> list[int]:
+        """Have these host files, at most AHEAD_MOST, ready for a new program, which may read them: their numbers.
+
+        They are the program's until it is over; its stub closes them (`ChangeLog.name_ahead`). What the next operations
+        map of them needs no more. Those that its process has had before are not handed in again (unless `anew`), and
+        all others that it has are closed. Only while the new process waits in its first call, else there are none.
         """
+        space = self.space
+        had, space.handed = space.handed, {}
+        self._stale = list(had) if not self.entry else []
         if not self.entry or self.dead:
             return []
-        numbers = [self.space.take_number() for _ in host_fds[: layout.AHEAD_MOST]]
-        if numbers and min(numbers) >= 0:
-            self.platform.hand_in(self.entry, [*zip(host_fds, numbers, strict=False)])
-            return numbers
-        return []
+        had_by_file = {} if anew else {id(host): number for number, host in had.items()}
+        numbers = []
+        missing = []
+        for host in files[: layout.AHEAD_MOST]:
+            number = had_by_file.pop(id(host), 0)
+            if not number:
+                number = space.take_number()
+                if number < 0:
+                    break
+                missing.append((host.fd, number))
+            numbers.append(number)
+            space.handed[number] = host
+            self._ahead[host.fd] = number
+        self._stale = [number for number in had if number not in space.handed]
+        if missing:  # where the host refuses there is nothing to be mapped
+            self.platform.hand_in(self.entry, missing)
+        return numbers
+
+    def forget_ahead(self) -> None:
+        """Operations from now on are not the new program's own: what they map is handed in as ever."""
+        self._ahead = {}
 
     def left(self, kind: int) -> bool:
         """Whether the event tells that operations posted by `resume_with_ops` have all been carried out."""
@@ -526,9 +551,13 @@ class SystrapContext:
         rows: list[int] = []
         expected: list[_Expected] = []
         files: dict[int, int] = {}
+        ahead = self._ahead
         first = 0
         for nr, args, host_fd in ops:
-            if host_fd >= 0:
+            if host_fd in ahead:
+                args = (args[0], args[1], args[2], args[3], ahead[host_fd], args[5])
+                host_fd = -1
+            elif host_fd >= 0:
                 number = files.get(host_fd, 0)
                 if not number:
                     number = files[host_fd] = self.space.take_number()
@@ -553,6 +582,8 @@ class SystrapContext:
         numbers = list(files.values())
         if keep and first and len(ops) == 1 and len(self.space.contexts) == 1:
             self.kept, self._kept_file = numbers.pop(), ops[0].host_fd
+        if self._stale:
+            numbers, self._stale = numbers + self._stale, []
         for number in numbers:
             rows += (_NR_CLOSE, number, 0, 0, 0, 0, 0, 0)
         count = len(rows) // 8

@@ -171,7 +171,7 @@ OPENED_HEAD: Final = OPENED + 0x180  # and what it begins with
 OPENED_HEAD_SIZE: Final = 0x400
 # Files that a program's start will map, handed in with its own:
 AHEAD: Final = OPENED + 0x600  # u64 each, their numbers, one after the other; 0: there is none
-AHEAD_MOST: Final = 4
+AHEAD_MOST: Final = 6
 AHEAD_END: Final = AHEAD + 8 * AHEAD_MOST  # u64, they are to be closed
 # What a new program asks about itself (stub/trapped.c):
 LIMITS: Final = OPENED + 0x700  # 2 * u64 each, its resource limits by number, soft and hard,

@@ -10,7 +10,10 @@ What a guest could have left behind, and why it is gone then:
 - Registers, floating-point state, protection keys, flags, signal mask and signal stack: set by one rt_sigreturn from a
   frame in that region; segment registers, their bases and the remaining flags by the code behind it.
 - A trap flag or a signal stack of the guest's, before that: whatever signal comes, its handler ends the process.
-- Descriptors: those under which files can have been handed in are closed. Doorbell and arena cannot be.
+- Descriptors: those under which files can have been handed in are closed. Doorbell and arena cannot be. But those that
+  its stub was to close and has not (`AHEAD`) stay: the next program, mostly of the same kind, needs the same files. A
+  guest can close such a number, never make it another file's. What the next program may not read is closed by its stub
+  before it runs (`SystrapContext.hand_ahead`); if a file turns out not to be there, execve(2) begins anew.
 - All else that a process or thread has on the host needs calls that a guest has not (HOST_CALLS in filter.py).
 
 That holds if nobody else can write to what the thread uses meanwhile. So a process is recycled only if it has one
@@ -107,10 +110,11 @@ class Recycler:
         platform, old = self.platform, self.pending
         assert old is not None
         former = old.space
+        held = former.still_handed()
         region = former.regions.pop(0)
         former.pids.discard(old.tgid)
         platform.arena.clear(region, former.used_slots)
-        space = former.successor(region)
+        space = former.successor(region, held)
         space.vm_pid = old.tgid
         space.pids.add(old.tgid)
         platform.spaces_by_pid[old.tgid] = space
@@ -123,7 +127,8 @@ class Recycler:
             arena.map, context.at + _AT_RSP, context.slot_addr + Frame.UCONTEXT - 256, platform.image.recycled_entry
         )
         arena.u64[(context.at + _AT_MASK) // 8] = _ALL_SIGNALS  # until it goes to its program, as a new process has it
-        arena.u32[(context.at + layout.BUFFER) // 4] = former.first_number
+        arena.u32[(context.at + layout.BUFFER) // 4] = layout.DONATED_FD
+        arena.u32[(context.at + layout.BUFFER) // 4 + 1] = sum(1 << number - layout.DONATED_FD for number in held)
         arena.u32[(context.at + layout.COMMAND) // 4] = layout.COMMAND_RETURN
         arena.u32[context.state_i] = layout.READY
         self.pending, self._wiping = context, True

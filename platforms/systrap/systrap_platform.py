@@ -16,7 +16,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from platforms._host import ffi, lib
 from platforms.base import Kind, Op
@@ -74,6 +74,12 @@ _MAX_IDLE: Final = 16  # host threads of an address space that wait for another 
 _log = Log("platform")
 
 
+class HostFile(Protocol):
+    """A file of the Sentry's: `fd` is its descriptor as long as this object lives."""
+
+    fd: int
+
+
 class SystrapAddressSpace:
     """The memory of one host process, and the slots of its threads.
 
@@ -89,8 +95,8 @@ class SystrapAddressSpace:
         "_numbers",
         "contexts",
         "cpu_seen_ns",
-        "first_number",
         "growing",
+        "handed",
         "multiplied",
         "pids",
         "platform",
@@ -114,14 +120,13 @@ class SystrapAddressSpace:
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
         self.shares = False  # whether another process may have some of its memory too,
         self.multiplied = False  # and whether it ever made another process or thread (recycling.py)
-        # Descriptors for files to be handed in begin here: a guest may have kept those before from being closed.
-        self.first_number = layout.DONATED_FD
-        self._numbers: list[int] = []  # those given back,
+        self.handed: dict[int, HostFile] = {}  # files that were handed in ahead, or are there still, by descriptor
+        self._numbers: list[int] = []  # descriptors for others: those given back,
         self._next_number = layout.DONATED_FD  # and the first that never was in use
         if parent is not None:
             self.shares = parent.shares or len(parent.regions) > 1
-            self.first_number, self._next_number = parent.first_number, parent._next_number
-            self._numbers = [*range(self.first_number, self._next_number)]
+            self._next_number = parent._next_number
+            self._numbers = [*range(layout.DONATED_FD, self._next_number)]
         self._cpu_looked_ns = 0  # when a thread began or ended and this was brought up to date
         self.cpu_seen_ns: dict[int, int] = {}  # by host process: how much of its CPU time its contexts were given
 
@@ -187,15 +192,23 @@ class SystrapAddressSpace:
         return numbers.pop() if numbers else -1
 
     def numbers_used(self) -> int:
-        """How many descriptors, from `first_number` on, a file may have been handed in under."""
-        return self._next_number - self.first_number
+        """How many descriptors, from DONATED_FD on, a file may have been handed in under."""
+        return self._next_number - layout.DONATED_FD
 
-    def successor(self, region: int) -> SystrapAddressSpace:
-        """An empty one, to be had by the same host process when that is recycled."""
+    def successor(self, region: int, held: dict[int, HostFile]) -> SystrapAddressSpace:
+        """An empty one, to be had by the same host process when that is recycled, with the files `held` by number."""
         space = SystrapAddressSpace(self.platform, region)
-        if self.first_number == layout.DONATED_FD:
-            space.first_number = space._next_number = layout.DONATED_FD + layout.RECYCLED_FDS
+        space.handed = held
+        space._next_number = layout.DONATED_FD + layout.RECYCLED_FDS
+        space._numbers = [n for n in range(layout.DONATED_FD, space._next_number) if n not in held]
         return space
+
+    def still_handed(self) -> dict[int, HostFile]:
+        """Of `handed`, what the stub has not closed, says the guest."""
+        words, at = self.platform.u64, (self.header_offset + layout.AHEAD) // 8
+        named = set(words[at : at + layout.AHEAD_MOST])
+        few = layout.DONATED_FD + layout.RECYCLED_FDS
+        return {number: host for number, host in self.handed.items() if number in named and number < few}
 
     def threads(self) -> list[SystrapContext]:
         """Whose host threads are there: of tasks, and those that wait for another."""

@@ -313,6 +313,13 @@ class ScriptedContext:
     def change_log(self) -> None:
         """Nor change what is mapped."""
 
+    def hand_ahead(self, files: Sequence[Any], anew: bool = False) -> list[int]:
+        """Nor map files that are there already."""
+        return []
+
+    def forget_ahead(self) -> None:
+        """There are none."""
+
     def let_tell(self, traps: int | None = None) -> bool:
         """Nor be told anything."""
         return False

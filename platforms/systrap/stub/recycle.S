@@ -36,13 +36,17 @@ stub_recycle_ip:
   jmp wipe                    /* and now it surely is */
 2:
   movabs $(STUB_BASE + SLOTS), %rbx
-  mov BUFFER(%rbx), %ebp      /* the numbers under which files may have been handed in */
+  mov BUFFER(%rbx), %ebp      /* the numbers under which files may have been handed in, */
+  mov BUFFER+4(%rbx), %r13d   /* and a bit for each whose file the next program may have as well */
   lea RECYCLED_FDS(%rbp), %r12d
 3:
+  shr %r13d
+  jc 4f
   mov $3, %eax
   mov %ebp, %edi
   syscall
 stub_recycle_close_ip:
+4:
   inc %ebp
   cmp %r12d, %ebp
   jb 3b

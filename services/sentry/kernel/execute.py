@@ -30,6 +30,7 @@ from services.sentry.vfs.path_walk import find
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.task import Task
+    from services.sentry.vfs.inode import Donated
     from services.sentry.vfs.open_file import OpenFile
     from services.sentry.vfs.path_walk import Path
 
@@ -238,7 +239,7 @@ def _place(mm: AddressSpace, image: elf.ElfImage, wanted: int = 0) -> int:
 class _Loader:
     """Fills a new address space step by step."""
 
-    def __init__(self, task: Task, program: _Program, context: Any, complete: Complete) -> None:
+    def __init__(self, task: Task, program: _Program, context: Any, complete: Complete, anew: bool) -> None:
         self.task = task
         self.program = program
         self.context = context
@@ -252,6 +253,7 @@ class _Loader:
         self.entry = 0
         self.failed = False
         self.ahead: dict[int, tuple[object, int, bytes]] = {}
+        self.anew = anew
 
     def begin(self) -> None:
         program, mm = self.program, self.mm
@@ -290,13 +292,20 @@ class _Loader:
 
     def _hand_ahead(self) -> None:
         """What the program will map by itself goes in with what is mapped here."""
-        task = self.task
-        if task.kernel.tracing or self.program.cred is not task.cred:
-            return
-        files = task.kernel.start_maps.find(task, self.program.name)
-        if files:
-            numbers = self.context.hand_ahead([host.fd for host, _ in files])
-            self.ahead = {host.fd: (host, number, name) for (host, name), number in zip(files, numbers, strict=False)}
+        task, program = self.task, self.program
+        files: list[tuple[Donated, bytes]] = []
+        if not task.kernel.tracing and program.cred is task.cred:
+            for file in (program.file, program.interpreter_file):
+                host = file.inode.donated() if file is not None else None
+                if (
+                    file is not None
+                    and host is not None
+                    and permissions.allowed(file.inode, task.cred, permissions.READ)
+                ):
+                    files.append((host, b""))
+            files += task.kernel.start_maps.find(task, program.name)
+        numbers = self.context.hand_ahead([host for host, _ in files], self.anew)
+        self.ahead = {host.fd: (host, number, name) for (host, name), number in zip(files, numbers, strict=False)}
 
     def _add(self, image: elf.ElfImage, file: OpenFile, bias: int) -> None:
         ops, records, zero = _segment_ops(image, file, bias)
@@ -315,13 +324,20 @@ class _Loader:
         def done(results: list[int]) -> None:
             if results != [op.args[0] for op in batch]:
                 self.failed = True
-                self.complete(lambda: _fatal(self.task, self, _SIGSEGV))
+                # A file that its process was to have from the program before may be missing.
+                again = bool(self.ahead) and not self.anew
+                self.complete(lambda: self._begin_anew() if again else _fatal(self.task, self, _SIGSEGV))
             elif at + len(batch) < len(self.ops):
                 self._step(at + len(batch))
             else:
                 self.complete(self._finish)
 
         self.context.run_ops(batch, done)
+
+    def _begin_anew(self) -> Outcome:
+        self.context.owner = None
+        self.mm.release()
+        return _start(self.task, self.program, anew=True)
 
     def _describe(self) -> None:
         """What the new memory is going to be, while it is being mapped: its areas, and the first stack."""
@@ -346,6 +362,7 @@ class _Loader:
             mm.write(stack.sp, stack.data)
         except LinuxError:
             return _fatal(task, self, _SIGSEGV)
+        context.forget_ahead()
         old_mm, old_context = task.mm, task.context
         if old_mm is not None:
             begin_exec(task)
@@ -412,8 +429,8 @@ def _fatal(task: Task, loader: _Loader | None, signo: int) -> Outcome:
     return NO_RETURN
 
 
-def _start(task: Task, program: _Program) -> Outcome:
-    """The point of no return was passed: build the new address space."""
+def _start(task: Task, program: _Program, anew: bool = False) -> Outcome:
+    """The point of no return was passed: build the new address space; `anew`: with nothing from another program."""
     platform = task.kernel.platform
 
     def start(complete: Complete) -> None:
@@ -422,7 +439,7 @@ def _start(task: Task, program: _Program) -> Outcome:
                 program.close()
                 complete(lambda: _fatal(task, None, _SIGKILL))
                 return
-            loader = _Loader(task, program, context, complete)
+            loader = _Loader(task, program, context, complete, anew)
             try:
                 loader.begin()
             except LinuxError:

@@ -60,6 +60,7 @@ __all__ = ["LocalChanges", "Source"]
 _PAGE_MASK: Final = 0xFFF
 _INFINITY: Final = 0xFFFF_FFFF_FFFF_FFFF
 _MOST_MISSED: Final = 64
+MOST_NAMES: Final = AHEAD_MOST - 2  # besides the program and its interpreter
 _READ_WRITE: Final = mm_h.PROT_READ | mm_h.PROT_WRITE
 
 
@@ -168,7 +169,7 @@ class LocalChanges:
         self.log.tell_limits(limits, missed["rseq"] > 0)
         self.names = names
         self.ahead = ahead
-        self.unused = {name for _, _, name in ahead.values()}
+        self.unused = {name for _, _, name in ahead.values() if name}
         self.log.name_ahead([number for _, number, _ in ahead.values()])
 
     def _may_grow(self, rlimits: Any) -> bool:
@@ -246,7 +247,7 @@ class LocalChanges:
     def _note_name(self, file: OpenFile) -> None:
         """`file` was mapped, and is likely to be mapped at the next start of this program."""
         opened = self.last_opened
-        if opened is not None and opened.file is file and len(self.names) < AHEAD_MOST:
+        if opened is not None and opened.file is file and len(self.names) < MOST_NAMES:
             name = opened.name
             if name[:1] == b"/" and name not in self.names:
                 self.names.append(name)
