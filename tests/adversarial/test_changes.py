@@ -11,7 +11,9 @@ DIE = (
     "too_many entry_on_stub entry_kernel entry_wraps entry_gives entry_odd entry_outside entry_offset entry_new "
     "entry_removed entry_new_file entry_opened own_window own_gap own_removable endless"
 ).split()
-FINE = "window_on_stub arena_in_window removed_stub never_done told_nonsense own_opened own_ahead".split()
+FINE = (
+    "window_on_stub arena_in_window removed_stub never_done told_nonsense own_opened own_ahead robbed_process".split()
+)
 
 
 @pytest.mark.sandbox

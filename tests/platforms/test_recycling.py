@@ -5,6 +5,7 @@ Every check runs in a forked process (test_contract.py); its guests are assemble
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -451,6 +452,114 @@ def one_that_had_many_files_is_not_used_again(harness: Any) -> None:
     gone(harness, run(harness, context, "call 39"))
 
 
+class Host:
+    """A file of the Sentry's."""
+
+    def __init__(self, text: bytes) -> None:
+        self.fd = file_with(text)
+
+
+def counted(harness: Any) -> list[int]:
+    """Host descriptors that are handed in from now on."""
+    handed: list[int] = []
+    hand_in = harness.platform.hand_in
+
+    def counting(ident: int, files: Any, answer: bool = False) -> int:
+        handed.extend(fd for fd, _ in files)
+        return int(hand_in(ident, files, answer))
+
+    harness.platform.hand_in = counting
+    return handed
+
+
+def with_files(harness: Any, files: list[Host], text: str = "call 39") -> tuple[Any, list[int]]:
+    """A program that has run to its end with these files, handed in ahead; its context, and their numbers."""
+    context = fresh(harness)
+    numbers = context.hand_ahead(files)
+    mappings = [map_file(CODE + 0x100000 + k * PAGE, file.fd) for k, file in enumerate(files)]
+    assert contract.ops(harness, context, *mappings) == [op.args[0] for op in mappings]
+    context.forget_ahead()
+    context.change_log().name_ahead(numbers)
+    context.let_tell(64)
+    run(harness, context, text)
+    return context, numbers
+
+
+def maps(harness: Any, context: Any, number: int) -> list[int]:
+    """What comes of a mapping of what has this number in the process."""
+    return contract.ops(harness, context, Op(9, (CODE + 0x200000, PAGE, 1, 0x12, number, 0)))  # type: ignore[no-any-return]
+
+
+def files_stay_for_the_next_program(harness: Any) -> None:
+    one, two, three = Host(b"one"), Host(b"two"), Host(b"three")
+    first, numbers = with_files(harness, [one, two])
+    second = recycled(harness, first)
+    handed = counted(harness)
+    again = second.hand_ahead([three, two])
+    assert handed == [three.fd]
+    assert again[1] == numbers[1]
+    mappings = [map_file(CODE, three.fd), map_file(CODE + PAGE, two.fd)]
+    assert contract.ops(harness, second, *mappings) == [CODE, CODE + PAGE]
+    assert contract.read(second, CODE, 5) == (5, b"three")
+    assert contract.read(second, CODE + PAGE, 3) == (3, b"two")
+    assert maps(harness, second, numbers[0]) == [-errno.EBADF]
+    assert maps(harness, second, numbers[1]) == [CODE + 0x200000]
+    second.exit()
+
+
+def files_that_the_next_program_may_not_have_go(harness: Any) -> None:
+    files = [Host(b"one"), Host(b"two"), Host(b"three")]
+    # the first of them is gone already when all are to be closed
+    closes = f"mov $3, %eax\n mov ${layout.DONATED_FD}, %edi\n lea 5f(%rip), %rcx\n push %rcx\n"
+    closes += "movabs $IP_close, %r11\n sub $2, %r11\n jmp *%r11\n 5:\n call 39"
+    first, numbers = with_files(harness, files, closes)
+    assert numbers[0] == layout.DONATED_FD
+    second = recycled(harness, first)
+    assert second.hand_ahead([]) == []
+    assert contract.ops(harness, second, contract.mmap_op(CODE, 1)) == [CODE]
+    assert [maps(harness, second, number) for number in numbers] == [[-errno.EBADF]] * 3
+    assert harness.platform.counts()["posted"] == 0
+    second.exit()
+
+
+def file_that_is_missing_is_handed_in_anew(harness: Any) -> None:
+    one, two = Host(b"one"), Host(b"two")
+    closes = f"mov $3, %eax\n mov ${layout.DONATED_FD + 1}, %edi\n lea 5f(%rip), %rcx\n push %rcx\n"
+    closes += "movabs $IP_close, %r11\n sub $2, %r11\n jmp *%r11\n 5:\n call 39"
+    first, _ = with_files(harness, [one, two], closes)
+    second = recycled(harness, first)
+    second.hand_ahead([one, two])
+    mappings = [map_file(CODE, one.fd), map_file(CODE + PAGE, two.fd)]
+    assert contract.ops(harness, second, *mappings) == [CODE, -errno.EBADF]
+    second.exit()
+    second.space.release()
+    made_ahead(harness)
+    third = taken(harness)
+    handed = counted(harness)
+    third.hand_ahead([one, two], anew=True)
+    assert handed == [one.fd, two.fd]
+    assert contract.ops(harness, third, *mappings) == [CODE, CODE + PAGE]
+    third.exit()
+
+
+def file_that_a_program_closed_does_not_stay(harness: Any) -> None:
+    one, two = Host(b"one"), Host(b"two")
+    first, numbers = with_files(harness, [one, two])
+    words = harness.platform.u64
+    at = (first.space.header_offset + layout.AHEAD) // 8
+    words[at + 1] = 0  # as its stub does when it closes it
+    words[at + 2] = layout.DONATED_FD + 5  # never handed in
+    second = recycled(harness, first)
+    handed = counted(harness)
+    second.hand_ahead([one, two])
+    assert handed == [two.fd]
+    assert contract.ops(harness, second, map_file(CODE, two.fd)) == [CODE]
+    assert contract.read(second, CODE, 3) == (3, b"two")
+    assert maps(harness, second, layout.DONATED_FD + 5) == [-errno.EBADF]
+    assert maps(harness, second, numbers[0]) == [CODE + 0x200000]
+    second.exit()
+
+
 def they_end_with_the_sentry(harness: Any) -> None:
     """Whose listener is closed, as it is when its process ends."""
     platform = harness.platform
@@ -508,6 +617,10 @@ CHECKS = (
     one_that_was_interrupted_is_not_used_again,
     one_that_had_many_files_is_not_used_again,
     they_end_with_the_sentry,
+    files_stay_for_the_next_program,
+    files_that_the_next_program_may_not_have_go,
+    file_that_is_missing_is_handed_in_anew,
+    file_that_a_program_closed_does_not_stay,
     cpu_time_is_its_own,
     who_asks_meanwhile_gets_it,
     who_waits_for_one_that_dies_gets_another,

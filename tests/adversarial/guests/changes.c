@@ -100,6 +100,11 @@ static void own_ahead(void) { /* whatever is named as handed in is closed */
   if (!fork()) _exit(0);
   wait(0);
 }
+static void closes_ahead(void) { /* its process is to be the next program's, with these files */
+  for (u64 k = 0; k < AHEAD_MOST; k++)
+    if (HEAD(AHEAD + 8 * k)) jump(IP_close_ip, 0, SYS_close, HEAD(AHEAD + 8 * k), 0, 0, 0, 0, 0);
+  _exit(HEAD(AHEAD) ? 0 : 4);
+}
 static void removed_stub(void) {
   HEAD(REMOVABLE) = STUB_BASE, HEAD(REMOVABLE + 8) = STUB_BASE + 65536;
   if (!trap(SYS_munmap, STUB_BASE, 65536, 0, 0, 0, 0)) gained("the stub's place");
@@ -153,7 +158,7 @@ static const struct attack inner[] = {
     {"entry_gives", entry_gives}, {"entry_odd", entry_odd}, {"entry_outside", entry_outside}, {"entry_offset", entry_offset},
     {"entry_new", entry_new}, {"entry_removed", entry_removed}, {"entry_new_file", entry_new_file},
     {"entry_opened", entry_opened}, {"own_window", own_window}, {"own_gap", own_gap}, {"own_removable", own_removable},
-    {"own_opened", own_opened}, {"own_ahead", own_ahead}, {"window_on_stub", window_on_stub}, {"arena_in_window", arena_in_window},
+    {"own_opened", own_opened}, {"own_ahead", own_ahead}, {"closes_ahead", closes_ahead}, {"window_on_stub", window_on_stub}, {"arena_in_window", arena_in_window},
     {"removed_stub", removed_stub}, {"never_done", never_done}, {"told_nonsense", told_nonsense}, {"endless", endless},
     {"race_reader", race_reader}, {0, 0}};
 
@@ -179,6 +184,19 @@ AGAIN(own_removable) AGAIN(window_on_stub) AGAIN(arena_in_window) AGAIN(removed_
 AGAIN(told_nonsense) AGAIN(endless) AGAIN(race_reader) AGAIN(entry_new_file) AGAIN(entry_opened) AGAIN(own_opened)
 AGAIN(own_ahead)
 
+static void robbed_process(void) { /* programs run in a process that lacks what it should have */
+  for (int k = 0; k < 6; k++) {
+    pid_t child = vfork();
+    if (!child) {
+      if (k & 1) execl("/bin/true", "true", NULL);
+      else again("closes_ahead");
+      _exit(3);
+    }
+    int status;
+    if (waitpid(child, &status, 0) != child || status) { dprintf(1, "turn %d: %x\n", k, status); _exit(5); }
+  }
+}
+
 const struct attack attacks[] = {
     {"too_many", again_too_many}, {"entry_on_stub", again_entry_on_stub}, {"entry_kernel", again_entry_kernel},
     {"entry_wraps", again_entry_wraps}, {"entry_gives", again_entry_gives}, {"entry_odd", again_entry_odd},
@@ -188,4 +206,4 @@ const struct attack attacks[] = {
     {"arena_in_window", again_arena_in_window}, {"removed_stub", again_removed_stub}, {"never_done", again_never_done},
     {"told_nonsense", again_told_nonsense}, {"endless", again_endless}, {"race_reader", again_race_reader},
     {"entry_new_file", again_entry_new_file}, {"entry_opened", again_entry_opened}, {"own_opened", again_own_opened},
-    {"own_ahead", again_own_ahead}, {0, 0}};
+    {"own_ahead", again_own_ahead}, {"robbed_process", robbed_process}, {0, 0}};
