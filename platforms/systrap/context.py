@@ -540,7 +540,7 @@ class SystrapContext:
             if keep and self._post_kept(ops):
                 return True
             self._let_go()
-        if len(ops) == 1 and ops[0].host_fd < 0:  # by far the most
+        if len(ops) == 1 and ops[0].host_fd < 0 and not self._stale:  # by far the most
             nr, args, _ = ops[0]
             self._expected = [] if is_direct(nr, args, platform.vdso_range) else [(nr, args, ())]
             self._first_row = 0
