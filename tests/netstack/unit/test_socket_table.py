@@ -64,7 +64,7 @@ def test_queues_and_timers_show_what_waits() -> None:
 def test_ends_are_shown_until_they_are_over() -> None:
     pair, listener, client, server = connected()
     client.close()
-    pair.settle()
+    pair.run(1)
     assert [row["state"] for row in rows(pair, pair.a)] == ["FIN_WAIT_2"]
     assert [row["state"] for row in rows(pair, pair.b)] == ["LISTEN", "CLOSE_WAIT"]
     server.close()

@@ -413,12 +413,16 @@ def _on_fin(endpoint: Endpoint, now: int) -> None:
     endpoint.rcv_nxt += 1
     endpoint.fin_received = True
     endpoint.fin_seq = -1
-    endpoint.ack_now = True
     endpoint.assembler = None
     endpoint.pingpong = window.PINGPONG
     endpoint.notify(POLLIN | POLLRDHUP)
     state = endpoint.state
     endpoint.change_state(states.GOT_FIN)
+    if endpoint.state != CLOSE_WAIT:
+        endpoint.ack_now = True
+    elif not endpoint.ack_now:
+        # The user is likely to close now, and then our FIN acknowledges this one (tcp_fin enters interactive mode).
+        window.schedule_ack(endpoint, now)
     if state == FIN_WAIT_2:
         output.send_ack(endpoint, now)
         time_wait.enter(endpoint, now)
