@@ -54,7 +54,7 @@ BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
 TAKEN_BYTES: Final = 1 << 20  # at once from a ring: they stay where they are
 WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
 BUSY_BYTES: Final = 1 << 16  # of a client who has so much in flight, more is expected
-LOOK_NS: Final = 1_000_000
+LOOK_NS: Final = 3_000_000
 
 IDLE: Final = 0  # opened, bound or listening
 CONNECTING: Final = 1
