@@ -41,7 +41,7 @@ class Void:
         self.last = segment
         self.sent += 1
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
         self.last = segment
         self.sent += len(payloads)
 

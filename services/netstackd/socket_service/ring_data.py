@@ -59,14 +59,19 @@ class RingData:
 
     # -- client to network --
 
-    def take(self, endpoint: Endpoint, limit: int) -> int:
-        """Queue what was produced since, at most `limit` bytes; how many these are."""
+    def take(self, endpoint: Endpoint, limit: int, unit: int = 1) -> int:
+        """Queue what was produced since, at most `limit` bytes, and whole units, if one is there or was sent before and
+        not acknowledged; how many bytes these are."""
         size = self._tx.size
         count = self._tx.used() - (self.taken - self._freed)
         if count < 0:
             raise ProtocolViolation("a ring's tail went back")
         if count > limit:
             count = limit
+        if count >= unit:
+            count -= count % unit
+        elif unit > 1 and endpoint.send.end - endpoint.snd_una >= unit:
+            return 0
         if not count:
             return 0
         marks, end = self._marks, endpoint.send.end

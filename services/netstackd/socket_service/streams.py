@@ -40,7 +40,7 @@ from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
 from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
 from services.netstackd.transport.base import MSG_OOB, SHUT_RD
-from services.netstackd.transport.tcp import states
+from services.netstackd.transport.tcp import output, states
 from services.netstackd.transport.tcp.window import is_read_news
 from services.netstackd.transport.tcp_socket import TcpSocket
 
@@ -53,7 +53,7 @@ READ_BYTES: Final = 1 << 16  # at once from a data socket
 BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
 TAKEN_BYTES: Final = 1 << 20  # at once from a ring: they stay where they are
 WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
-BUSY_BYTES: Final = 1 << 16  # of a client who has so much in flight, more is expected
+BUSY_BYTES: Final = 1 << 15  # of a client who has so much in flight, more is expected
 LOOK_NS: Final = 3_000_000
 
 IDLE: Final = 0  # opened, bound or listening
@@ -520,7 +520,7 @@ class Stream:
         try:
             self._dozing = False
             if self._collected >= rings.sent and not self._urgent:
-                taken = self._take(rings, endpoint, TAKEN_BYTES)
+                taken = self._take(rings, endpoint, TAKEN_BYTES, self._unit(endpoint, now))
                 if not self._asleep and not self._end_read and taken < TAKEN_BYTES:
                     self._doze(endpoint, now)
             if self.state == CONNECTED and not self._hung_up and endpoint.receive.size and not endpoint.urgent_state:
@@ -533,13 +533,21 @@ class Stream:
         elif endpoint.send.first != endpoint.send.end:
             endpoint.write_blocked = True  # be told of acknowledgements
 
-    def _take(self, rings: RingData, endpoint: Endpoint, limit: int) -> int:
+    def _unit(self, endpoint: Endpoint, now: int) -> int:
+        """Of a busy stream whole large segments are taken: more comes before the rest of one would have been sent, and
+        a short one costs as much. With TCP_NODELAY nothing waits."""
+        if now >= self._look_at or endpoint.options.nodelay:
+            return 1
+        unit = output.large_limit(endpoint, endpoint.mss)
+        return unit if unit >= BUSY_BYTES else 1
+
+    def _take(self, rings: RingData, endpoint: Endpoint, limit: int, unit: int = 1) -> int:
         """Queue what the client has produced; give it the place of what is acknowledged."""
         if rings.release(endpoint.send.first):
             self._room = True
         if endpoint.send_shutdown or self._collected_all:
             return 0
-        taken = rings.take(endpoint, limit)
+        taken = rings.take(endpoint, limit, unit)
         if taken:
             self._collected += taken
             self._asleep = False

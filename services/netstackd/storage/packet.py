@@ -52,6 +52,7 @@ LOOPED: Final = 5  # our own, to a group or to everybody, and back again
 Payload = bytes | bytearray | memoryview  # what `body` may be
 
 _SEQ: Final = Struct("!I")  # of a TCP header, from its byte 4 on
+_PSH: Final = 0x08  # in its byte 13
 
 
 class Packet:
@@ -176,14 +177,17 @@ class PacketRun(Packet):
     """TCP segments that follow each other, with bodies of one size and else the same headers, checksums partial: what a
     busy sender sends at once. It is the first of them until `step` makes it the next.
 
-    following: the bodies of those behind, the last one first
+    following: the bodies of those behind, the last one first; pushed: the last has PSH
     """
 
-    __slots__ = ("_seq", "_size", "following")
+    __slots__ = ("_pushed", "_seq", "_size", "following")
 
-    def __init__(self, head: bytearray, end: int, following: list[Payload], seq: int, size: int) -> None:
+    def __init__(
+        self, head: bytearray, end: int, following: list[Payload], seq: int, size: int, pushed: bool = False
+    ) -> None:
         super().__init__(head, end)
         self.following = following
+        self._pushed = pushed
         self._seq = seq
         self._size = size
 
@@ -193,7 +197,11 @@ class PacketRun(Packet):
             return None
         self.body = body = self.following.pop()
         self._seq = seq = (self._seq + self._size) & 0xFFFFFFFF
-        _SEQ.pack_into(self.writable(), self.l4 + 4, seq)
+        head, l4 = self.writable(), self.l4
+        _SEQ.pack_into(head, l4 + 4, seq)
+        if self._pushed and not self.following:
+            head[l4 + 13] |= _PSH
+            self.tcp_flags |= _PSH
         return body
 
 

@@ -161,20 +161,22 @@ class TcpPath:
             return
         (stack.neighbours4 if self.version == 4 else stack.neighbours6).confirm(neighbour)
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
         """See Route. One packet stands for all of them where nobody looks at packets on their way."""
         stack = self._stack
         hooks = stack.hooks
         if not self.pmtu_discover or stack.taps or hooks.output is not None or hooks.postrouting is not None:
-            for each in separate(segment, payloads):
+            for each in separate(segment, payloads, pushed):
                 self.send(endpoint, each)
             return
         following: list[Body] = list(payloads[:0:-1])
-        self.send(endpoint, segment, following)
+        self.send(endpoint, segment, following, pushed)
         (stack.ipv4 if self.version == 4 else stack.ipv6).count_sent(len(following))
 
-    def send(self, endpoint: object, segment: Segment, following: list[Body] | None = None) -> None:
-        """See Route. `following`: of a run, the payloads behind the segment's, the last one first."""
+    def send(
+        self, endpoint: object, segment: Segment, following: list[Body] | None = None, pushed: bool = False
+    ) -> None:
+        """See Route. Of a run, `following` are the payloads behind the segment's, the last one first."""
         way = self.way if self._generation == self._routing.generation else self.refresh()
         out = way.out
         if way.error or out is None:
@@ -239,7 +241,10 @@ class TcpPath:
         if options:
             head += options
         end = len(head)
-        packet = Packet(head, end) if following is None else PacketRun(head, end, following, segment.seq, size)
+        if following is None:
+            packet = Packet(head, end)
+        else:
+            packet = PacketRun(head, end, following, segment.seq, size, pushed)
         packet.version = self.version
         packet.l2 = packet.l3 = HEADROOM
         packet.l4 = l4

@@ -153,9 +153,12 @@ class PathRoute:
             assert len(segment.payload) <= self.path.rules.mss, "segment larger than the path takes"
         self.path.carry(segment)
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
         assert len({len(payload) for payload in payloads}) == 1 and payloads[0] is segment.payload
-        for each in separate(segment, payloads):
+        assert isinstance(endpoint, Endpoint)
+        end = segment.seq + len(payloads) * len(segment.payload)
+        assert pushed is ((end - endpoint.send.end) & MASK == 0), "PSH says that no more is queued (RFC 9293 3.9.1.2)"
+        for each in separate(segment, payloads, pushed):
             self.send(endpoint, each)
 
     def confirm(self) -> None:

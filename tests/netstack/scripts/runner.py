@@ -87,8 +87,8 @@ class ScriptRoute:
         if segment.ts_val >= 0:
             self.machine.our_ts = segment.ts_val
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
-        for each in separate(segment, payloads):
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
+        for each in separate(segment, payloads, pushed):
             self.send(endpoint, each)
 
     def confirm(self) -> None:

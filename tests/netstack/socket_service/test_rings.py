@@ -724,18 +724,76 @@ def test_descriptors_where_none_belong_are_closed(pair: Pair) -> None:
     os.close(fd)
 
 
+class Sink:
+    """What takes the bytes of a ring: as much of an Endpoint as that needs."""
+
+    def __init__(self) -> None:
+        self.snd_una = 1000
+        self.send = SendBuffer(1000)
+
+    def share(self, memory: memoryview, start: int, count: int) -> None:
+        self.send.share(memory[start:], count)
+
+
+def test_whole_units_are_taken_while_one_is_there_or_on_its_way() -> None:
+    memory = memoryview(bytearray(SIZE))
+    producer = Producer(memory, 1, DATA + RX, TX)
+    rings, sink = RingData(memory, RX, TX, 0), Sink()
+    taken = []
+    for count in (99, 0, 250, 49, 1):
+        producer.write(bytes(count))
+        taken.append(rings.take(sink, 1000, 100))  # type: ignore[arg-type]
+    assert taken == [99, 0, 200, 0, 100]
+    producer.write(bytes(350))
+    assert rings.take(sink, 250, 100) == 200  # type: ignore[arg-type]
+    sink.snd_una = sink.send.end - 99
+    assert rings.take(sink, 1000, 1) == 150, "of a unit of one everything"  # type: ignore[arg-type]
+    producer.write(bytes(50))
+    sink.snd_una = sink.send.end - 99
+    assert rings.take(sink, 1000, 100) == 50, "nothing that it could wait for"  # type: ignore[arg-type]
+
+
+def test_a_busy_client_s_short_segment_waits_for_an_acknowledgement_but_not_for_ever(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "BUSY_BYTES", 1000)
+    monkeypatch.setattr(streams, "LOOK_NS", 1 << 62)
+    monkeypatch.setattr(streams.output, "large_limit", lambda endpoint, mss: 5000)
+    here, there = upgraded(pair)
+    stream, endpoint = stream_of(pair), stream_of(pair)._endpoint
+    assert endpoint is not None
+    server = pair.world.router.namespaces.find("server").stack
+    eth0 = next(each for each in server.interfaces.values() if each.name == "eth0")
+    pair.world.turn(5)
+
+    def looked(count: int) -> int:
+        """What is taken in all after so many more bytes, by a look that nobody rang for."""
+        here.tx.write(bytes(count))
+        endpoint.wake()
+        stream.session.touch()
+        pair.world.turn(2)
+        return stream._collected
+
+    server.set_up(eth0, False)
+    assert looked(5000) == 5000
+    assert [looked(count) for count in (7000, 2999, 1)] == [10_000, 10_000, 15_000], "while none is acknowledged"
+    endpoint.options.nodelay = True
+    assert looked(100) == 15_100
+    endpoint.options.nodelay = False
+    assert looked(100) == 15_100
+    server.set_up(eth0, True)
+    assert len(there.read(15_200)) == 15_200
+    server.set_up(eth0, False)
+    monkeypatch.setattr(streams, "LOOK_NS", 0)
+    assert looked(5000) == 20_200
+    assert looked(5001) == 25_201, "nothing came for long"
+
+
 def test_place_is_given_back_as_the_ring_counts_not_as_the_connection_does() -> None:
     """An urgent byte has a sequence number and no place in the ring."""
     memory = memoryview(bytearray(SIZE))
     producer = Producer(memory, 1, DATA + RX, TX)
     rings = RingData(memory, RX, TX, 0)
-
-    class Sink:
-        send = SendBuffer(1000)
-
-        def share(self, memory: memoryview, start: int, count: int) -> None:
-            self.send.share(memory[start:], count)
-
     sink: Any = Sink()
     producer.write(b"abcde")
     assert rings.take(sink, 3) == 3 and rings.take(sink, 100) == 2

@@ -55,8 +55,9 @@ class Route(Protocol):
         """Send. A segment with gso_size set stands for several. Never fails; what cannot be sent is a loss."""
         ...
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
-        """Send `segment`, and what follows it with the other `payloads`, which are as long as its own (the first)."""
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
+        """Send `segment`, and what follows it with the other `payloads`, which are as long as its own (the first).
+        pushed: the last has PSH."""
         ...
 
     def confirm(self) -> None:

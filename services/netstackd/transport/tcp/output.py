@@ -78,7 +78,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
     if not endpoint.sent:
         _after_idle(endpoint, now)
     mss = endpoint.mss if endpoint.assembler is None and endpoint.dsack is None else effective_mss(endpoint)
-    limit = mss if end - endpoint.snd_nxt <= mss else _large_limit(endpoint, mss)
+    limit = mss if end - endpoint.snd_nxt <= mss else large_limit(endpoint, mss)
     window_end = una + endpoint.snd_wnd
     in_flight = (  # scoreboard.pipe, spelled out
         endpoint.snd_nxt - una - endpoint.sacked_bytes - endpoint.lost_bytes + endpoint.retrans_bytes
@@ -132,7 +132,9 @@ def send_new(endpoint: Endpoint, now: int) -> None:
         if size > mss and (endpoint.ecn_cwr_due or endpoint.urgent_to_send > nxt):
             size = mss  # CWR and the urgent pointer are of one packet; whoever cuts a large one would repeat them
         elif size == limit and runs > 1:
-            count = min((waiting - 1) // size, room // size, budget // size, runs)  # the last one is pushed
+            count = min(waiting // size, room // size, budget // size, runs)
+            if endpoint.fin_queued and count * size == waiting:
+                count -= 1  # FIN goes with the last
             if count > 1:
                 send_run(endpoint, nxt, count, size, mss, now)
                 in_flight += count * size
@@ -154,7 +156,7 @@ def send_new(endpoint: Endpoint, now: int) -> None:
         timers.start_probing(endpoint, now)
 
 
-def _large_limit(endpoint: Endpoint, mss: int) -> int:
+def large_limit(endpoint: Endpoint, mss: int) -> int:
     """The largest payload of one Segment: as many whole MSS as the link takes."""
     limit = endpoint.route.gso_max
     if limit <= mss:  # no large segments on this link
@@ -215,7 +217,7 @@ def send_data(endpoint: Endpoint, seq: int, end: int, mss: int, now: int) -> Non
 
 
 def send_run(endpoint: Endpoint, seq: int, count: int, size: int, mss: int, now: int) -> None:
-    """As `send_data` for `count` segments of `size` bytes, whole MSS, with more behind them."""
+    """As `send_data` for `count` segments of `size` bytes, whole MSS, without a FIN."""
     view, order = endpoint.send.view, endpoint.transmissions
     payloads = []
     sent = endpoint.sent
@@ -233,10 +235,11 @@ def send_run(endpoint: Endpoint, seq: int, count: int, size: int, mss: int, now:
     if now - endpoint.last_data_received < endpoint.ato:
         endpoint.pingpong = window.PINGPONG
     endpoint.counters[_ORIG_DATA] += count * (size // mss)
+    pushed = seq == endpoint.send.end
     segment = make(endpoint, first, ACK, payloads[0], now, mss, True)
     endpoint.segs_out += count
     endpoint.counters[_OUT_SEGS] += count * (size // mss)
-    endpoint.route.send_run(endpoint, segment, payloads)
+    endpoint.route.send_run(endpoint, segment, payloads, pushed)
 
 
 def _send_fin(endpoint: Endpoint, now: int) -> None:
@@ -330,7 +333,7 @@ def retransmit(endpoint: Endpoint, index: int, budget: int, now: int) -> int:
         record.sent_at = now
         return 1
     mss = effective_mss(endpoint)
-    limit = min(_large_limit(endpoint, mss), max(budget - budget % mss, mss))
+    limit = min(large_limit(endpoint, mss), max(budget - budget % mss, mss))
     size = record.end - record.seq
     payload = size - (1 if record.flags & FIN_BIT else 0)
     if payload > limit:

@@ -92,14 +92,14 @@ class Segment:
         return f"<{letters} {self.seq}+{len(self.payload)} ack {self.ack} win {self.window}{stamp}{sack}>"
 
 
-def separate(segment: Segment, payloads: Sequence[Payload]) -> Iterator[Segment]:
+def separate(segment: Segment, payloads: Sequence[Payload], pushed: bool) -> Iterator[Segment]:
     """The segments of `Route.send_run`, one by one."""
     seq = segment.seq
-    for payload in payloads:
+    for index, payload in enumerate(payloads, 1):
         yield Segment(
             seq,
             segment.ack,
-            segment.flags,
+            segment.flags | PSH if pushed and index == len(payloads) else segment.flags,
             segment.window,
             payload,
             segment.ts_val,

@@ -43,8 +43,8 @@ class Sink:
     def confirm(self) -> None:
         pass
 
-    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload]) -> None:
-        for each in separate(segment, payloads):
+    def send_run(self, endpoint: object, segment: Segment, payloads: Sequence[Payload], pushed: bool) -> None:
+        for each in separate(segment, payloads, pushed):
             self.send(endpoint, each)
 
     def send(self, endpoint: object, segment: Segment) -> None:

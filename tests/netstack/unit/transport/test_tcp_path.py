@@ -8,7 +8,7 @@ import pytest
 
 from services.netstackd.network.routes import NextHop, Route
 from services.netstackd.storage.packet import Packet, PacketRun, spread
-from services.netstackd.transport.tcp.segment import ACK, ECT_0, Segment
+from services.netstackd.transport.tcp.segment import ACK, ECT_0, PSH, Segment
 from services.netstackd.transport.tcp_path import TcpPath
 from tests.netstack.unit.hosts import Pair, ip
 
@@ -118,18 +118,19 @@ def test_a_run_is_one_packet_that_stands_for_what_each_alone_would_be(version: i
     def one_by_one() -> None:
         for number, payload in enumerate(payloads):
             seq = (first.seq + 2800 * number) & 0xFFFFFFFF
-            path.send(None, Segment(seq, 5, ACK, 700, payload, 77, 78, ecn=ECT_0, gso_size=1400))
+            flags = ACK | PSH if number == 4 else ACK
+            path.send(None, Segment(seq, 5, flags, 700, payload, 77, 78, ecn=ECT_0, gso_size=1400))
 
     before = list(counters)
     expected = whole(sent(pair, one_by_one))
     middle = list(counters)
-    run = sent(pair, lambda: path.send_run(None, first, payloads))
+    run = sent(pair, lambda: path.send_run(None, first, payloads, True))
     assert len(run) == 1 and type(run[0]) is PacketRun and len(expected) == 5
     assert whole(run) == expected
     assert [b - a for a, b in zip(before, middle, strict=True)] == [
         b - a for a, b in zip(middle, counters, strict=True)
     ], "they count as ever"
-    for made in spread(sent(pair, lambda: path.send_run(None, first, payloads))):
+    for made in spread(sent(pair, lambda: path.send_run(None, first, payloads, True))):
         assert type(made) is Packet and made.gso_size == 1400
 
 
@@ -150,7 +151,7 @@ def test_who_looks_at_packets_sees_each_of_a_run(who: str) -> None:
     else:
         setattr(stack.hooks, who, lambda packet: (seen.append(packet), True)[1])
     payloads = [bytes((number,)) * 1000 for number in range(3)]
-    run = sent(pair, lambda: path.send_run(None, Segment(9, 5, ACK, 700, payloads[0]), payloads))
+    run = sent(pair, lambda: path.send_run(None, Segment(9, 5, ACK, 700, payloads[0]), payloads, False))
     assert [type(each) for each in run] == [Packet] * 3 and [each.body for each in run] == payloads
     if who == "identification":
         assert len({bytes(each.head[each.l3 + 4 : each.l3 + 6]) for each in run}) == 3
