@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-FINE = "words_of_ones_own polls_of_ones_own the_other_end forged_reports in_a_child taken_away".split()
+FINE = (
+    "words_of_ones_own polls_of_ones_own the_other_end forged_reports in_a_child taken_away asleep_by_ones_own_row"
+).split()
 
 
 @pytest.mark.sandbox

@@ -146,6 +146,38 @@ static void forged_reports(void) {
   }
 }
 
+/* One that has itself sleep where nobody wakes it, by its own row: it is killed as any other, its signals still come, and
+ * the other end's calls go on. */
+static void asleep_by_ones_own_row(void) {
+  int s[2], status;
+  for (int turn = 0; turn < 4; turn++) {
+    pid_t sleeper = fork();
+    if (!sleeper) {
+      pair(s);
+      *row(s[0]) |= 1ul << FILE_RING_WAITS;
+      signal(SIGALRM, _exit);
+      if (turn & 1) alarm(1);
+      if (turn & 2) { /* wherever that word is said to lie */
+        entry(s[0])[RING_IN_WORDS / 8] = slot_address() + 0x80;
+        *(volatile u64 *)(slot_address() + 0x80 + RING_HEAD) = *(volatile u64 *)(slot_address() + 0x80 + RING_TAIL) = 0;
+      }
+      in(s[0], buffer, 16);
+      _exit(7);
+    }
+    usleep(200000);
+    if (!(turn & 1)) kill(sleeper, SIGKILL);
+    waitpid(sleeper, &status, 0);
+    if (turn & 1 ? !WIFEXITED(status) || WEXITSTATUS(status) != SIGALRM : !WIFSIGNALED(status)) _exit(8);
+  }
+  pair(s); /* whom both ends belong to: the one that sleeps is a child that has the row, not the end */
+  volatile u32 *flag = (u32 *)((char *)entry(s[0])[RING_IN_WORDS / 8] + RING_CONSUMER_WAITS);
+  for (int k = 0; k < 2000; k++) {
+    *flag = dice() % 3 ? RING_SLEEPS : (u32)dice();
+    if (send(s[1], block, 1 + dice() % 64, MSG_DONTWAIT) < 0) _exit(9);
+    if (recv(s[0], buffer, 64, MSG_DONTWAIT) <= 0) _exit(10);
+  }
+}
+
 /* Not in a child's memory, and what it says of its own descriptors is its own affair. */
 static void in_a_child(void) {
   int s[2], status;
@@ -202,4 +234,4 @@ static void taken_away(void) {
 
 #define A(name) {#name, name}
 const struct attack attacks[] = {A(words_of_ones_own), A(polls_of_ones_own), A(the_other_end), A(forged_reports), A(in_a_child),
-                                 A(taken_away), {0, 0}};
+                                 A(asleep_by_ones_own_row), A(taken_away), {0, 0}};
