@@ -87,17 +87,22 @@ def _took(ours: socket.socket) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("alone", "watched"), [(True, False), (False, False), (True, True)])
-def test_a_connection_that_is_read_often_gets_them_if_its_program_can_use_them(
-    monkeypatch: pytest.MonkeyPatch, alone: bool, watched: bool
+@pytest.mark.parametrize("what", ["alone", "others", "watched", "nonblocking", "limited"])
+def test_a_connection_that_is_read_often_gets_them_if_its_program_can_use_them_and_wait(
+    monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(streams, "is_alone", lambda mm, file: alone)
+    monkeypatch.setattr(streams, "is_alone", lambda mm, file: what != "others")
     guest = FarGuest()
     fd, ours, number = guest.connected(so.SOCK_NONBLOCK)
-    if watched:
-        EpollFile(anon_inode(guest.kernel)).add(fd, guest.file(fd), po.POLLIN, 7)
+    file = guest.file(fd)
+    if what != "nonblocking":
+        file.set_flags(file.flags & ~so.SOCK_NONBLOCK)
+    if what == "watched":
+        EpollFile(anon_inode(guest.kernel)).add(fd, file, po.POLLIN, 7)
+    if what == "limited":
+        assert guest.option(fd, so.SOL_SOCKET, so.SO_RCVTIMEO_NEW, (1).to_bytes(8, "little") + bytes(8)) == 0
     for turn in range(BUSY_READS + 3):
-        assert (number in guest.service.rings) == (turn >= BUSY_READS and alone and not watched)
+        assert (number in guest.service.rings) == (turn >= BUSY_READS and what == "alone")
         if number in guest.service.rings:
             deliver(guest, ours, guest.service.rings[number], b"x")
         else:
@@ -106,7 +111,7 @@ def test_a_connection_that_is_read_often_gets_them_if_its_program_can_use_them(
             guest.news()
         addr = guest.alloc(8)
         assert sys_read(guest.task, fd, addr, 8) == 1 and guest.get(addr, 1) == b"x"
-    assert len(guest.service.asked("rings")) == (alone and not watched)
+    assert len(guest.service.asked("rings")) == (what == "alone")
 
 
 def test_a_service_without_them_is_not_asked() -> None:

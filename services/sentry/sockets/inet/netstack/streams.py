@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from protocol.abi import poll_h as po
 from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
+from protocol.abi.fcntl_h import O_NONBLOCK
 from protocol.errors import ProtocolViolation
 from protocol.netstack.messages import MAX_OFFSET
 from services.sentry.errors import LinuxError, WouldBlock
@@ -532,9 +533,12 @@ class FarStream:
 
     # --- rings ---
     def _count_read(self, mm: AddressSpace) -> None:
-        """One more read came here. When these are many, rings spare them the way, if the guest's stub may use them."""
+        """One more read came here. When these are many, rings spare them the way, if the guest's stub may use them, and
+        wait by itself: who waits by poll(2), or in several threads, would come here as often as before."""
         self.asked += 1
-        if self.asked >= BUSY_READS and not self.socket.epoll_links and is_alone(mm, self.socket):
+        if self.asked < BUSY_READS or self.socket.epoll_links or self.socket.flags & O_NONBLOCK:
+            return
+        if not self.socket.receive_timeout_ns and is_alone(mm, self.socket):
             self._ask_for_rings()
 
     def _ask_for_rings(self) -> None:
