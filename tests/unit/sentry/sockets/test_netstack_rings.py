@@ -14,7 +14,13 @@ from protocol.rings import CONSUMER_WAITS, DATA, HEAD, SLEEPS, TAIL
 from services.sentry.files.epoll import EpollFile
 from services.sentry.kernel.waiter import WaitEntry
 from services.sentry.sockets.inet.netstack import streams
-from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES, BUSY_READS, RX_BYTES, TX_BYTES
+from services.sentry.sockets.inet.netstack.stream_rings import (
+    BUSY_BYTES,
+    BUSY_READS,
+    QUIET_TX_BYTES,
+    RX_BYTES,
+    TX_BYTES,
+)
 from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.read_write import sys_read, sys_write
 from services.sentry.vfs.anonymous import anon_inode
@@ -77,7 +83,12 @@ def test_a_connection_gets_them_once_when_it_is_busy(sending: bool) -> None:
             assert guest.receive(fd, CHUNK) == bytes(CHUNK)
         asked += guest.service.asked("rings")
     assert len(asked) == 1
-    assert asked[0][1][:4] == [number, RX_BYTES, TX_BYTES, BUSY_BYTES if sending else 0]
+    assert asked[0][1][:4] == [
+        number,
+        RX_BYTES,
+        TX_BYTES if sending else QUIET_TX_BYTES,
+        BUSY_BYTES if sending else 0,
+    ]
 
 
 def _took(ours: socket.socket) -> bool:
@@ -264,10 +275,10 @@ def test_a_sleeping_writer_is_woken_by_the_doorbell() -> None:
     fd, ours, _, rings = busy(guest)
     guest.file(fd).flags &= ~so.SOCK_NONBLOCK
     at = guest.put(bytes(CHUNK))
-    for _ in range(TX_BYTES // CHUNK):
+    for _ in range(QUIET_TX_BYTES // CHUNK):
         assert guest.call(sys_write, fd, at, CHUNK) == CHUNK
     assert guest.call(sys_write, fd, at, CHUNK) is None
-    assert len(rings.take()) == TX_BYTES and rings.came.take_waiting()
+    assert len(rings.take()) == QUIET_TX_BYTES and rings.came.take_waiting()
     ours.send(b"!")
     guest.news()
     assert guest.wake() == CHUNK and rings.take() == bytes(CHUNK)
@@ -366,7 +377,7 @@ def by_stub(rings: Rings, *, read: int = 0, written: bytes = b"") -> None:
     words = rings.memory.cast("Q")
     words[HEAD // 8] += read
     tail = words[(256 + TAIL) // 8]
-    at = DATA + RX_BYTES + tail % TX_BYTES
+    at = DATA + RX_BYTES + tail % QUIET_TX_BYTES
     rings.memory[at : at + len(written)] = written
     words[(256 + TAIL) // 8] += len(written)
 

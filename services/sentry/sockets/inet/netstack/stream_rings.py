@@ -25,40 +25,47 @@ from services.sentry.files.ring_end import make_ring_memory
 if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
 
-__all__ = ["BUSY_BYTES", "BUSY_READS", "MAPPING_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "TX_PLACE", "StreamRings"]
+__all__ = ["BUSY_BYTES", "BUSY_READS", "QUIET_TX_BYTES", "RX_BYTES", "RX_PLACE", "TX_BYTES", "StreamRings"]
 
 #: So much passes by the host socket before rings are worth their making, or so often does a guest that could use them
 #: by itself ask for what came: they cost about as much as ten reads that wait.
 BUSY_BYTES: Final = 131_072
 BUSY_READS: Final = 32
 #: What comes is also the window: large enough that the sender, the service and the guest each have some segments to
-#: work on while the others do. What goes is held until it is acknowledged, so it limits what may be in flight (as
-#: tcp_wmem does); and half of it is written at a time, and a guest that waits for room costs as much as 128 KB.
+#: work on while the others do. What goes is held until it is acknowledged, so it limits what may be in flight, and half
+#: of it is written at a time; and a guest that waits for room costs as much as 128 KB. So who has sent much gets what
+#: tcp_wmem allows, and others less, for a ring's memory is there once its bytes have gone around.
 RX_BYTES: Final = 1 << 21
-TX_BYTES: Final = 1 << 21
+TX_BYTES: Final = 1 << 22
+QUIET_TX_BYTES: Final = 1 << 20
 _DOORBELL: Final = b"\0"
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
-MAPPING_BYTES: Final = mapping_bytes(RX_BYTES, TX_BYTES)
 RX_PLACE: Final = RingPlace(0, DATA, RX_BYTES, RX_BYTES)
-_ROOM: Final = TX_BYTES // 3  # as for SO_SNDBUF
-TX_PLACE: Final = RingPlace(WORDS_BYTES, DATA + RX_BYTES, TX_BYTES, TX_BYTES, _ROOM, po.POLLOUT | po.POLLWRNORM)
+_WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
 
 
 class StreamRings:
-    """See the module. fd: the memfd, for who maps it besides; shared: a guest's stub does, or did, and moves our
-    positions. OSError: the host gives no memory file.
+    """See the module. sent: how many bytes went before. fd, length: the memfd, for who maps it besides; shared: a
+    guest's stub does, or did, and moves our positions. OSError: the host gives no memory file.
     """
 
-    __slots__ = ("_sleeping", "delivered", "fd", "rx", "shared", "tx")
+    __slots__ = ("_sleeping", "delivered", "fd", "length", "rx", "shared", "tx")
 
-    def __init__(self) -> None:
+    def __init__(self, sent: int) -> None:
         self.delivered = 0
         self.shared = False
-        self.fd, mapping = make_ring_memory(MAPPING_BYTES)
+        tx_bytes = TX_BYTES if sent >= BUSY_BYTES else QUIET_TX_BYTES
+        self.length = mapping_bytes(RX_BYTES, tx_bytes)
+        self.fd, mapping = make_ring_memory(self.length)
         memory = memoryview(mapping)
         self._sleeping = ffi.from_buffer(memory[CONSUMER_WAITS:WORDS_BYTES])
         self.rx = Consumer(memory, 0, DATA, RX_BYTES)
-        self.tx = Producer(memory, 1, DATA + RX_BYTES, TX_BYTES)
+        self.tx = Producer(memory, 1, DATA + RX_BYTES, tx_bytes)
+
+    def tx_place(self) -> RingPlace:
+        """Where a guest's stub writes."""
+        size = self.tx.size
+        return RingPlace(WORDS_BYTES, DATA + RX_BYTES, size, size, size // 3, _WRITABLE)
 
     def close(self) -> None:
         """Give the descriptor back; the mapping goes with the last reference to it."""
@@ -159,7 +166,8 @@ class StreamRings:
     def has_room(self) -> bool:
         """Whether poll(2) tells of room; else the service will ring when it does."""
         tx = self.tx
-        return tx.room() >= _ROOM or not tx.arm(_ROOM)
+        enough = tx.size // 3  # as for SO_SNDBUF
+        return tx.room() >= enough or not tx.arm(enough)
 
 
 def _ring(host_socket: int) -> None:

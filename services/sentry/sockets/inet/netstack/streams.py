@@ -38,11 +38,8 @@ from services.sentry.sockets.inet.netstack.options import forward_all, forward_g
 from services.sentry.sockets.inet.netstack.stream_rings import (
     BUSY_BYTES,
     BUSY_READS,
-    MAPPING_BYTES,
     RX_BYTES,
     RX_PLACE,
-    TX_BYTES,
-    TX_PLACE,
     StreamRings,
 )
 from services.sentry.sockets.inet.netstack.tcp_info import number_of, pack_untrusted
@@ -86,7 +83,7 @@ class FarEnd(RingEnd):
     __slots__ = ("far", "rings")
 
     def __init__(self, far: FarStream, rings: StreamRings) -> None:
-        super().__init__(rings.fd, MAPPING_BYTES, RX_PLACE, TX_PLACE, True)
+        super().__init__(rings.fd, rings.length, RX_PLACE, rings.tx_place(), True)
         self.far = far
         self.rings = rings
 
@@ -549,11 +546,11 @@ class FarStream:
         if client is None or not provider.has_rings or self.ending or not self.alive or self.urgent_at >= 0:
             return
         try:
-            rings = StreamRings()
+            rings = StreamRings(self.sent)
         except OSError:
             return
         try:
-            delivered = client.call_with_fd(rings.fd, "rings", self.number, RX_BYTES, TX_BYTES, self.sent)
+            delivered = client.call_with_fd(rings.fd, "rings", self.number, RX_BYTES, rings.tx.size, self.sent)
         except LinuxError:
             rings.close()
             return
