@@ -76,6 +76,8 @@ class _Page:
 class ScriptedSpace:
     """Pages by number; `read_into` and `write_from` stop at the first that is not there or not to be read (written)."""
 
+    shares = True  # tests look at what a program left here
+
     def __init__(self) -> None:
         self.pages: dict[int, _Page] = {}
         self.contexts: dict[ScriptedContext, None] = {}

@@ -18,7 +18,7 @@ extern i64 stub_yield(void);
 extern i64 stub_close(u64 fd);
 extern i64 stub_clone(const volatile u64 *op);
 extern int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs); /* trapped.c */
-extern void stub_drop_ahead(u64 slot, u32 nr, int changes_limits), stub_note_opened(void);
+extern void stub_drop_ahead(u64 slot, u32 nr, int changes_limits), stub_note_opened(void), stub_looks_at_robust_list(u64 slot);
 extern char stub_user_copy_begin[], stub_user_copy_end[], stub_user_copy_fault[];
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
@@ -26,7 +26,7 @@ extern void stub_recycle(void) __attribute__((noreturn));
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
-enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15, NO_NR = -1 };
+enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15, NR_EXIT = 60, NO_NR = -1 };
 enum { SIGNAL_BUS = 7, SIGNAL_SEGV = 11, SIGNAL_SYS = 31 };
 #define BIT(signo) (1ul << ((signo) - 1))
 #define UC_GREGS 40 /* offsets in struct ucontext (x86-64): gregs, */
@@ -286,6 +286,7 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
     kind = SYSCALL;
     if (HEAD64(AHEAD)) stub_drop_ahead(slot, info->arch == ARCH ? info->nr_low : (u32)NO_NR, gregs[G_RDX] != 0);
     SLOT64(slot, NR) = info->nr_low | (u64)(info->arch != ARCH) << 32;
+    if (info->nr_low == NR_EXIT && info->arch == ARCH) stub_looks_at_robust_list(slot);
     SLOT64(slot, ARGS + 0) = gregs[8];   /* rdi */
     SLOT64(slot, ARGS + 8) = gregs[9];   /* rsi */
     SLOT64(slot, ARGS + 16) = gregs[12]; /* rdx */

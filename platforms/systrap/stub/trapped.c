@@ -235,6 +235,14 @@ static int tell(u64 slot, u32 what, u64 word, u64 value) {
   return 1;
 }
 
+/* A thread is going to end. If it told us of a list of robust futexes and holds none (the list leads to its head, and no
+ * operation is pending), nobody need look at it any more. */
+void stub_looks_at_robust_list(u64 slot) {
+  u64 head[3], at = SLOT64(slot, ROBUST_LIST);
+  if (!(SLOT32(slot, TOLD) & TOLD_ROBUST) || !at || stub_user_copy((u64)head, at, sizeof head)) return;
+  if (*(volatile u64 *)head == at && !*(volatile u64 *)(head + 2)) SLOT64(slot, ROBUST_LIST) = 0;
+}
+
 /* Whether the call that a thread trapped with is done: then rax is its result. */
 int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs) {
   i64 result = 0;

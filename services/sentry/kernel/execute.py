@@ -9,7 +9,6 @@ out while they are carried out, and the task moves over when all is there.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
@@ -260,7 +259,9 @@ class _Loader:
         image = program.image
         stack_limit = self.task.group.rlimits[3][0]
         size = page_up(min(max(stack_limit, 128 << 10), _STACK_MAX)) if stack_limit < 1 << 40 else _STACK_DEFAULT * 4
-        entropy = int.from_bytes(os.urandom(16), "little")  # what is placed at random takes its bits from here, in turn
+        drawn = self.task.kernel.random(32)
+        self.random = drawn[16:]
+        entropy = int.from_bytes(drawn[:16], "little")  # what is placed at random takes its bits from here, in turn
         high = ADDRESS_END - _pages(entropy, 16)
         stack_low = mm.vmas.gap_below(size + 0x10_0000, 1 << 20, high)
         if stack_low is None:
@@ -357,9 +358,7 @@ class _Loader:
         """All is mapped: contents, registers, and the task moves over."""
         task, program, mm, context, stack = self.task, self.program, self.mm, self.context, self.stack
         try:
-            for start, length in self.zero:
-                mm.write(start, bytes(length))
-            mm.write(stack.sp, stack.data)
+            mm.write_together([*((start, bytes(length)) for start, length in self.zero), (stack.sp, stack.data)])
         except LinuxError:
             return _fatal(task, self, _SIGSEGV)
         context.forget_ahead()
@@ -414,9 +413,7 @@ class _Loader:
             (23, int(program.secure)),
             (26, config.hwcap2),
         ]
-        return initial_stack.build(
-            self.stack_top - 16, program.argv, program.envp, program.name, kernel.random(16), auxv
-        )
+        return initial_stack.build(self.stack_top - 16, program.argv, program.envp, program.name, self.random, auxv)
 
 
 def _fatal(task: Task, loader: _Loader | None, signo: int) -> Outcome:

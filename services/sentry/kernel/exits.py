@@ -142,10 +142,10 @@ def _release_memory(task: Task, last: bool) -> None:
 
 def _leave_memory(task: Task, mm: AddressSpace) -> None:
     """Robust list and clear_child_tid: what a thread does to memory that it is about to leave."""
-    if task.robust_list:
-        exit_robust_list(task)
-    addr = task.clear_child_tid
-    # Nobody is left to see it when no other task shares the memory.
+    robust, addr = task.take_told()
+    # Nobody is left to see it when no other task shares the memory, or anything that is mapped there.
+    if robust and mm.is_seen_by_others():
+        exit_robust_list(task, robust)
     if addr and (mm.users > 1 or task.vfork_done is not None):
         try:
             mm.write(addr, _ZERO_WORD)
@@ -154,7 +154,6 @@ def _leave_memory(task: Task, mm: AddressSpace) -> None:
             pass
         else:
             futex_wake_address(mm, addr, 1, task.kernel.futexes)
-    task.clear_child_tid = 0
 
 
 def complete_vfork(task: Task, at_once: bool = False) -> None:
@@ -374,8 +373,6 @@ def complete_exec(task: Task, cred: Credentials, comm: bytes, *, secure: bool = 
     task.altstack_sp = task.altstack_size = 0
     task.restart_call = None
     task.comm = comm[:_COMM_MAX]
-    task.robust_list = 0
-    task.clear_child_tid = 0
     if secure or cred.euid != task.cred.euid or cred.egid != task.cred.egid:
         task.parent_death_signal = 0
     task.kernel.move_charge(task.cred.ruid, cred.ruid)

@@ -285,15 +285,11 @@ def _signed12(value: int) -> int:
 
 
 # --- robust lists -----------------------------------------------------------------------------------------------------
-def exit_robust_list(task: Task) -> None:
+def exit_robust_list(task: Task, head: int) -> None:
     """Mark the futexes that the dying `task` holds as FUTEX_OWNER_DIED, wake a waiter of each (get_robust_list(2)).
 
-    The list is the guest's: at most 2048 entries are followed, a fault ends the walk.
+    The list at `head` is the guest's: at most 2048 entries are followed, a fault ends the walk.
     """
-    head = task.robust_list
-    task.robust_list = 0
-    if not head or task.mm is None:
-        return
     try:
         entry, offset, pending = fh.ROBUST_LIST_HEAD.unpack(task.mm.read(head, fh.ROBUST_LIST_HEAD.size))
         for _ in range(fh.ROBUST_LIST_LIMIT):

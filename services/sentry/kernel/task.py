@@ -314,6 +314,13 @@ class Task(WaitEntry):
         if context is not None and not context.dead:
             context.let_tell()
 
+    def take_told(self) -> tuple[int, int]:
+        """The task, which is held, leaves its memory: `robust_list` and `clear_child_tid`, which are 0 from now on."""
+        self._tell_stub()
+        found = self._robust_list, self._clear_child_tid
+        self._robust_list = self._clear_child_tid = 0
+        return found
+
     @property
     def robust_list(self) -> int:
         """Address of the list head, 0: none."""

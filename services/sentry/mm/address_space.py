@@ -143,6 +143,10 @@ class AddressSpace(UserMemory):
             self._data_pages += change
 
     # --- life ---
+    def is_seen_by_others(self) -> bool:
+        """Whether anyone but one thread may find what it leaves here: another task, or who shares a mapping."""
+        return self.users > 1 or bool(self.space.shares)
+
     def add_user(self) -> None:
         """Another task is to run here."""
         self.revoke_grant()

@@ -84,7 +84,7 @@ def offer(task: Any, fd: int, file: OpenFile, name: bytes, status: bytes) -> Non
         return
     try:
         backing = file.mmap_backing()
-        head = file.pread(HEAD_SIZE, 0)
+        head = host.pread(HEAD_SIZE, 0)
     except LinuxError:
         return
     log = changes.log

@@ -37,6 +37,10 @@ class Donated(Protocol):
 
     fd: int
 
+    def pread(self, count: int, offset: int) -> bytes:
+        """Up to `count` bytes. Errors as LinuxError."""
+        raise NotImplementedError
+
 
 class Inode:
     """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits.

@@ -25,6 +25,7 @@ class FakeMemory:
         self.data = bytearray(SIZE)
         self.fast = self.trapped = self.pending = None
         self.users = 1
+        self.is_seen_by_others = lambda: True
         self.released = 0
         self.total_pages = SIZE // 4096
         self.auxv = b"auxv"

@@ -363,6 +363,20 @@ def test_robust_list_marks_held_words_and_wakes(machine: Machine) -> None:
     assert mm.read_u32(lock) == 0xC0000000
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_robust_list_of_memory_that_nobody_else_sees_is_not_followed(machine: Machine, seen: bool) -> None:
+    task = machine.init
+    mm: Any = task.mm
+    mm.is_seen_by_others = lambda: seen
+    head, node, lock = BASE + 0x100, BASE + 0x200, BASE + 0x210
+    for at, value in ((head, node), (head + 8, 0x10), (head + 16, 0), (node, head)):
+        mm.write_u64(at, value)
+    mm.write_u32(lock, task.tid)
+    assert machine.call(task, ft.sys_set_robust_list, head, 24) == 0
+    machine.call(task, pc.sys_exit, 0)
+    assert mm.read_u32(lock) == (0x40000000 if seen else task.tid)
+
+
 def test_robust_list_that_never_ends_is_left_after_its_limit(machine: Machine) -> None:
     other = thread(machine, machine.init)
     mm = other.mm

@@ -27,6 +27,15 @@ STATUS = b"s" * layout.OPENED_STAT_SIZE
 HEAD = bytes(range(256)) * 4
 
 
+class HostFile:
+    """A host file whose descriptor is always the same number."""
+
+    fd = 9
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return HEAD[offset : offset + count]
+
+
 class File:
     """Enough of a host's file, opened for reading."""
 
@@ -40,9 +49,6 @@ class File:
 
     def mmap_backing(self) -> Backing:
         return Backing(self.host.fd, 0x3000, False, self)
-
-    def pread(self, count: int, offset: int) -> bytes:
-        return HEAD[offset : offset + count]
 
     def when_moved(self, call: Callable[[], None]) -> None:
         self.moved = call
@@ -89,7 +95,7 @@ class Program:
         )
         self.names: list[bytes] = [NAME] if ahead else []
         self.missed: Counter[str] = Counter()
-        self.host = SimpleNamespace(fd=9)
+        self.host: HostFile | None = HostFile()
         handed = {self.host.fd: (self.host, NUMBER, NAME)} if ahead else {}
         self.changes.foresee(self.names, handed, self.limits, self.missed)  # type: ignore[arg-type]
         self.changes.open_gap(TOP - 4 * P, TOP - 3 * P, self.limits)
@@ -187,7 +193,7 @@ def test_nothing_is_offered_where_it_could_be_wrong(why: str) -> None:
 
 def test_another_file_under_the_same_descriptor_of_the_host_is_not_what_was_handed_in() -> None:
     program = Program()
-    program.host = SimpleNamespace(fd=9)
+    program.host = HostFile()
     program.open()
     assert program.word(layout.OPENED_NUMBER) == 0
 
