@@ -12,7 +12,8 @@ processor. Steps of a connection that lives as `connections` of bench_sandboxes 
     fin         the host's FIN comes                idle        a turn with nothing to do
 
 Printed: microseconds (the lower quartile), Python frames and calls of C functions, of one turn each. `--trace STEP`
-lists the functions of one such turn in order. Needs root.
+lists the functions of one such turn in order. `--asleep US` has the process sleep so long before each turn, as it does
+where others answer: what it needs is out of the processor's caches then. Needs root.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ LIFE: Final = STEPS[:7]
 class Bench:
     """The router, its client, and turns that are measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, asleep: float) -> None:
+        self.asleep = asleep  # seconds before each turn
         self.peer = Peer(8192 + os.getpid() % 8192)
         self.peer.make()
         ip("-n", self.peer.namespace, "address", "flush", "dev", "eth0")
@@ -68,6 +70,8 @@ class Bench:
         if self.counting:
             self._count(step)
             return
+        if self.asleep:
+            time.sleep(self.asleep)
         begun = time.perf_counter_ns()
         self.loop.turn(0)
         self.spent[step].append(time.perf_counter_ns() - begun)
@@ -169,8 +173,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="netstackd's own time for each event of a connection.")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--trace", default="", choices=("", *STEPS))
+    parser.add_argument("--asleep", type=float, default=0, metavar="US")
     options = parser.parse_args()
-    bench = Bench()
+    bench = Bench(options.asleep / 1e6)
     try:
         gc.freeze()
         gc.set_threshold(*COLLECT)
