@@ -37,7 +37,8 @@ from tests.netstack.socket_service.client import Client, World, address
 from tests.sandbox.peers import Peer, ip
 
 PORT: Final = 7301
-RING: Final = 1 << 20
+RX_RING: Final = 1 << 21  # as the Sentry makes them for who sends much
+TX_RING: Final = 1 << 22
 PACE: Final = 300_000_000  # bytes per second
 _SO_MAX_PACING_RATE: Final = 47
 UNIT: Final = 65536  # bytes that one figure is about
@@ -66,12 +67,12 @@ class Rings:
         data.setblocking(not ringed)
         if ringed:
             fd = os.memfd_create("stream", os.MFD_ALLOW_SEALING)
-            size = mapping_bytes(RING, RING)
+            size = mapping_bytes(RX_RING, TX_RING)
             os.ftruncate(fd, size)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
             memory = memoryview(mmap.mmap(fd, size))
-            self.rx, self.tx = Consumer(memory, 0, DATA, RING), Producer(memory, 1, DATA + RING, RING)
-            self.before = client.receive(data, client.call("rings", number, RING, RING, 0, Fd(fd)))
+            self.rx, self.tx = Consumer(memory, 0, DATA, RX_RING), Producer(memory, 1, DATA + RX_RING, TX_RING)
+            self.before = client.receive(data, client.call("rings", number, RX_RING, TX_RING, 0, Fd(fd)))
         self.poll = select.poll()
         self.poll.register(data, select.POLLIN)
 
@@ -81,7 +82,7 @@ class Rings:
         return bool(self.data.recv(4096))
 
     def drink(self) -> None:
-        scratch = memoryview(bytearray(1 << 20))
+        scratch = memoryview(bytearray(RX_RING))
         while True:
             if not self.ringed:
                 if not self.data.recv_into(scratch[:UNIT]):
@@ -108,7 +109,7 @@ class Rings:
                 self.tx.write(block[:room])
                 if self.tx.take_waiting():
                     self.data.send(b"!")
-            elif self.tx.arm(RING // 3) and not self.sleep():
+            elif self.tx.arm(TX_RING // 3) and not self.sleep():
                 return
 
 
