@@ -1,8 +1,11 @@
-"""The parts of the build that pyproject.toml cannot say: the host-call extension and the guest-side stub, both from C.
+"""The parts of the build that pyproject.toml cannot say: the host-call extension and the guest-side stub, both from C,
+and netstackd's core, Python that mypyc compiles.
 
-Owns where their products go: the extension beside its package as setuptools puts it, `platforms/systrap/stub.bin` in
-the built package, or in the source tree for an editable install. What is compiled and how stands with the sources:
-`platforms/host_build.py` and `platforms/systrap/stub/build.py`.
+Owns where their products go: the extensions beside their packages as setuptools puts them, `platforms/systrap/stub.bin`
+in the built package, or in the source tree for an editable install. What is compiled and how stands with the sources:
+`platforms/host_build.py`, `platforms/systrap/stub/build.py` and `services/netstackd/compiled.py`.
+
+An editable install compiles no Python, so that what is edited is what runs.
 """
 
 from __future__ import annotations
@@ -11,15 +14,20 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCE = Path(__file__).parent.resolve()
 HOST_BUILD = SOURCE / "platforms" / "host_build.py"
 STUB = SOURCE / "platforms" / "systrap" / "stub"
+COMPILED = SOURCE / "services" / "netstackd" / "compiled.py"
+
+# A build has none of the libraries that the modules import, so their types are unknown there; `mypy` proper, with all
+# of them, is what judges the types.
+MYPY_FLAGS = ["--ignore-missing-imports", "--allow-subclassing-any", "--no-warn-return-any", "--no-warn-unused-ignores"]
 
 
 def require_c_compiler() -> None:
@@ -29,30 +37,58 @@ def require_c_compiler() -> None:
         sys.exit(f"sentrio: cannot build: no C compiler named {compiler!r} (install gcc and the C library's headers)")
 
 
-def stub_builder() -> Callable[[Path, Path], None]:
-    """The function `build(source_dir, output)` of the stub's own build.py."""
-    spec = importlib.util.spec_from_file_location("sentrio_stub_build", STUB / "build.py")
+def load(path: Path) -> ModuleType:
+    """The module in `path`, without the package around it."""
+    spec = importlib.util.spec_from_file_location(f"sentrio_{path.stem}", path)
     if spec is None or spec.loader is None:
-        sys.exit(f"sentrio: cannot build: {STUB / 'build.py'} cannot be loaded")
+        sys.exit(f"sentrio: cannot build: {path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    build: Callable[[Path, Path], None] = module.build
-    return build
+    return module
+
+
+def compiled_modules() -> list[Extension]:
+    """The extensions that mypyc makes of Python modules: a few libraries, and a name for each module."""
+    from mypyc.build import mypycify
+
+    os.chdir(SOURCE)  # where mypy finds its configuration and what the modules import
+    groups = load(COMPILED).groups(SOURCE)
+    files = [file for group, _ in groups for file in group]
+    extensions: list[Extension] = mypycify(
+        [*MYPY_FLAGS, *files], opt_level="2", debug_level="0", multi_file=True, separate=groups
+    )
+    for extension in extensions:  # each file of a library defines the tables of the other libraries, without `extern`
+        extension.extra_compile_args = [*extension.extra_compile_args, "-fcommon"]
+    return extensions
 
 
 class BuildNativeParts(build_ext):
-    """build_ext, then the stub."""
+    """build_ext, then what mypyc makes of Python unless the install is an editable one, then the stub."""
 
     def run(self) -> None:
-        """Build everything that is C."""
+        """Build everything that is C, or becomes C."""
         require_c_compiler()
         super().run()
-        if not (STUB / "build.py").exists():
-            return
-        in_tree = self.inplace or getattr(self, "editable_mode", False)
-        output = (SOURCE if in_tree else Path(self.build_lib)) / "platforms" / "systrap" / "stub.bin"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        stub_builder()(STUB, output)
+        in_tree = bool(self.inplace or getattr(self, "editable_mode", False))
+        if COMPILED.exists() and not in_tree:
+            self.build_compiled()
+        if (STUB / "build.py").exists():
+            output = (SOURCE if in_tree else Path(self.build_lib)) / "platforms" / "systrap" / "stub.bin"
+            output.parent.mkdir(parents=True, exist_ok=True)
+            load(STUB / "build.py").build(STUB, output)
+
+    def build_compiled(self) -> None:
+        """Build them by a command of their own: the extensions of this one are fixed before it runs, and what only
+        asks for names and metadata need not wait for mypyc."""
+        command = build_ext(self.distribution)
+        command.build_lib, command.build_temp = self.build_lib, self.build_temp
+        command.parallel = os.cpu_count()
+        own, self.distribution.ext_modules = self.distribution.ext_modules, compiled_modules()
+        try:
+            command.ensure_finalized()
+            command.run()
+        finally:
+            self.distribution.ext_modules = own
 
 
 setup(

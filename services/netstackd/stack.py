@@ -534,9 +534,13 @@ class Stack:
         NetError: ENOENT for one that there is not.
         """
         for name, value in settings.items():
-            if not isinstance(getattr(iface, name, None), int):
+            old = getattr(iface, name, None)
+            if not isinstance(old, int):
                 raise NetError(errno.ENOENT, f"no setting {name}")
-            setattr(iface, name, value)
+            if isinstance(old, bool):
+                setattr(iface, name, bool(value))
+            else:
+                setattr(iface, name, value)
         self.routes_changed()
         self.tell("interface", iface)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,10 @@ ANSWER = bytes(range(256)) * 4096
 
 
 @pytest.fixture
-def answer(tmp_path: Path) -> Iterator[Path]:
+def answer() -> Iterator[Path]:
     """A file with ANSWER that every user may read."""
-    path = Path("/var/tmp") / f"sentrio-answer-{tmp_path.name}"
+    with tempfile.NamedTemporaryFile(dir="/var/tmp", prefix="sentrio-answer-", delete=False) as made:
+        path = Path(made.name)
     path.write_bytes(ANSWER)
     path.chmod(0o644)
     yield path

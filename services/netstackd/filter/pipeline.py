@@ -14,10 +14,11 @@ their counters. A hook that has nothing to do is None, so that a plain router pa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
-from protocol.records import field, record
+from protocol.records import record
 from services.netstackd.counters import COUNTER
 from services.netstackd.filter.connection import (
     INVALID,
@@ -65,7 +66,7 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
     chains: tuple[str, ...] = ()
-    policies: dict[str, str] = field(default_factory=dict)
+    policies: Mapping[str, str] = MappingProxyType({})
     sets: tuple[SetSpec, ...] = ()
     nat: tuple[NatRule, ...] = ()
     timeouts: Timeouts = Timeouts()

@@ -26,6 +26,8 @@ from fcntl import ioctl
 from sys import getrefcount
 from typing import ClassVar, Final
 
+from mypy_extensions import mypyc_attr
+
 from services.netstackd.links.segmentation import Merger, prepare
 from services.netstackd.network.interface import ETHERNET, OFFLOAD_CSUM, OFFLOAD_TSO4, OFFLOAD_TSO6
 from services.netstackd.storage.packet import (
@@ -69,7 +71,12 @@ _FIONREAD: Final = 0x541B  # asm-generic/ioctls.h; of a packet socket the length
 _waiting: Final = bytearray(4)
 _NONE: Final = bytes(4)
 
-_UNUSED: Final = 3  # references to a kept buffer that is looked at: the list's, the variable's, the call's
+
+def _references(buffers: list[bytearray], at: int) -> int:
+    return getrefcount(buffers[at])
+
+
+_UNUSED: Final = _references([bytearray()], 0)  # of one that nobody else holds; another number when this is compiled
 
 NOT_ALIKE: Final = (-1, 0, 0, 0)
 
@@ -78,19 +85,22 @@ Frame = bytes | bytearray | memoryview
 _GONE: Final = frozenset({errno.EBADFD, errno.ENODEV, errno.ENXIO, errno.EPIPE, errno.ECONNRESET})
 
 
+_COUNTED: Final = (
+    "rx_bytes",
+    "rx_dropped",
+    "rx_errors",
+    "rx_packets",
+    "tx_bytes",
+    "tx_dropped",
+    "tx_errors",
+    "tx_packets",
+)
+
+
 class LinkCounters:
     """What passed, as `ip -s link` counts it. Frames the other end may split count once."""
 
-    __slots__ = (
-        "rx_bytes",
-        "rx_dropped",
-        "rx_errors",
-        "rx_packets",
-        "tx_bytes",
-        "tx_dropped",
-        "tx_errors",
-        "tx_packets",
-    )
+    __slots__ = _COUNTED
 
     def __init__(self) -> None:
         self.rx_packets = self.rx_bytes = self.rx_errors = self.rx_dropped = 0
@@ -98,28 +108,59 @@ class LinkCounters:
 
     def as_dict(self) -> dict[str, int]:
         """By name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in _COUNTED}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Link:
     """See the module docstring. Fields: `mac` is zero where frames have no link header (`framing` is IP)."""
 
-    __slots__ = ("backlog", "broken", "counters", "deadline", "fd", "framing", "kind", "mac", "mtu", "name", "offload")
+    __slots__ = (
+        "_broken",
+        "_fd",
+        "backlog",
+        "counters",
+        "deadline",
+        "framing",
+        "kind",
+        "mac",
+        "mtu",
+        "name",
+        "offload",
+    )
 
     takes_runs: ClassVar[bool] = False  # `send` knows what a PacketRun is
 
     def __init__(self, name: str, kind: str, *, fd: int, mac: bytes, mtu: int, offload: int, framing: int) -> None:
         self.name = name
         self.kind = kind
-        self.fd = fd
+        self._fd = fd
         self.mac = mac
         self.mtu = mtu
         self.offload = offload
         self.framing = framing  # ETHERNET or IP, of network.interface
         self.counters = LinkCounters()
         self.backlog: deque[Packet] = deque()
-        self.broken: str | None = None
+        self._broken: str | None = None
         self.deadline: int | None = None
+
+    @property
+    def fd(self) -> int:
+        """What the loop watches; -1: nothing."""
+        return self._fd
+
+    @fd.setter
+    def fd(self, value: int) -> None:
+        self._fd = value
+
+    @property
+    def broken(self) -> str | None:
+        """Why the link has ended, if it has."""
+        return self._broken
+
+    @broken.setter
+    def broken(self, value: str | None) -> None:
+        self._broken = value
 
     @property
     def wants_write(self) -> bool:
@@ -365,8 +406,9 @@ class VnetLink(Link):
         """A receive buffer to go on with when a frame has taken the last one along. A new one has to be cleared, and is
         memory that the processor's cache does not hold: better one whose packet, and every view of it, is gone."""
         kept = self._kept
-        for buffer in kept:
-            if getrefcount(buffer) == _UNUSED:
+        for at in range(len(kept)):
+            if _references(kept, at) == _UNUSED:
+                buffer = kept[at]
                 if len(buffer) == FRAME_BYTES:
                     return buffer
                 kept[:] = [each for each in kept if each is not buffer]  # a header was put in front of it, or cut

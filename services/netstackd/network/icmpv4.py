@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.icmp import (
@@ -55,14 +55,14 @@ UNREACHABLE_ERRORS: Final = (
 class Icmp4(Icmp):
     """One per stack."""
 
-    version = 4
-    proto = PROTO_ICMP
-    quote_limit = QUOTE_LIMIT
-    echo_request = wire.ECHO_REQUEST
-    echo_reply = wire.ECHO_REPLY
-    destination_unreachable = wire.DESTINATION_UNREACHABLE
-    time_exceeded = wire.TIME_EXCEEDED
-    counters = IcmpCounters(
+    version: ClassVar[int] = 4
+    proto: ClassVar[int] = PROTO_ICMP
+    quote_limit: ClassVar[int] = QUOTE_LIMIT
+    echo_request: ClassVar[int] = wire.ECHO_REQUEST
+    echo_reply: ClassVar[int] = wire.ECHO_REPLY
+    destination_unreachable: ClassVar[int] = wire.DESTINATION_UNREACHABLE
+    time_exceeded: ClassVar[int] = wire.TIME_EXCEEDED
+    counters: ClassVar[IcmpCounters] = IcmpCounters(
         "Icmp",
         {
             wire.ECHO_REPLY: "EchoReps",

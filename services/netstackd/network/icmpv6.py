@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.icmp import ErrorLimit, Icmp, IcmpCounters, IcmpError
@@ -34,14 +34,14 @@ UNREACHABLE_ERRORS: Final = (
 class Icmp6(Icmp):
     """One per stack."""
 
-    version = 6
-    proto = PROTO_ICMPV6
-    quote_limit = QUOTE_LIMIT
-    echo_request = wire.ECHO_REQUEST
-    echo_reply = wire.ECHO_REPLY
-    destination_unreachable = wire.DESTINATION_UNREACHABLE
-    time_exceeded = wire.TIME_EXCEEDED
-    counters = IcmpCounters(
+    version: ClassVar[int] = 6
+    proto: ClassVar[int] = PROTO_ICMPV6
+    quote_limit: ClassVar[int] = QUOTE_LIMIT
+    echo_request: ClassVar[int] = wire.ECHO_REQUEST
+    echo_reply: ClassVar[int] = wire.ECHO_REPLY
+    destination_unreachable: ClassVar[int] = wire.DESTINATION_UNREACHABLE
+    time_exceeded: ClassVar[int] = wire.TIME_EXCEEDED
+    counters: ClassVar[IcmpCounters] = IcmpCounters(
         "Icmp6",
         {
             wire.DESTINATION_UNREACHABLE: "DestUnreachs",

@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.fragments import fragment_v4
@@ -42,8 +42,8 @@ _IDENT_BUCKETS: Final = 2048
 class Ipv4(Ip):
     """One per stack."""
 
-    version = 4
-    header_length = 20
+    version: ClassVar[int] = 4
+    header_length: ClassVar[int] = 20
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack, "Ip")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.network.fragments import fragment_v6, unfragmentable_part
@@ -34,8 +34,8 @@ _ROOM: Final = bytes(HEADROOM)
 class Ipv6(Ip):
     """One per stack."""
 
-    version = 6
-    header_length = 40
+    version: ClassVar[int] = 6
+    header_length: ClassVar[int] = 40
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack, "Ip6")

@@ -9,7 +9,6 @@ out for new ones, which are dropped and counted then. So a flood costs the flood
 
 from __future__ import annotations
 
-import copy
 import errno
 from collections import OrderedDict
 from collections.abc import Callable
@@ -331,7 +330,7 @@ def quotable(packet: Packet) -> Packet:
     """The packet, or when it is long one with the beginning of its bytes: enough for what an error quotes."""
     if packet.end <= _QUOTE_BYTES and packet.body is None:
         return packet
-    twin = copy.copy(packet)
+    twin = packet.copy()
     twin.end = min(packet.end, _QUOTE_BYTES)
     twin.head = bytes(memoryview(packet.head)[: twin.end])
     twin.body = None

@@ -16,8 +16,8 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from protocol.logs import traceback_text
+from services.netstackd.socket_service import limits
 from services.netstackd.socket_service.answers import Answers
-from services.netstackd.socket_service.limits import MAX_CLIENTS, PUMP_ROUNDS
 from services.netstackd.socket_service.session import Session
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SocketService:
 
     def pump(self, now: int) -> None:
         """See Loop.on_flushed."""
-        for _ in range(PUMP_ROUNDS):
+        for _ in range(limits.PUMP_ROUNDS):
             ready = self.ready
             if not ready:
                 return
@@ -89,10 +89,10 @@ class SocketService:
 
     def adopt(self, sock: socket.socket, namespace: Namespace) -> Session | None:
         """Serve a connection of a namespace; None (and closed) when there are too many."""
-        if len(self.sessions) >= MAX_CLIENTS:
+        if len(self.sessions) >= limits.MAX_CLIENTS:
             sock.close()
             self.count("ClientsRefused")
-            self.log.event("warning", "socket-client-dropped", why=f"more than {MAX_CLIENTS} clients")
+            self.log.event("warning", "socket-client-dropped", why=f"more than {limits.MAX_CLIENTS} clients")
             return None
         sock.setblocking(False)
         session = Session(self, sock, namespace)

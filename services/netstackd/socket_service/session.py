@@ -21,10 +21,9 @@ from protocol.rpc.codec import MAX_FDS, Fd, Notification, Request, Response
 from protocol.rpc.connection import RpcConnection
 from services.netstackd.edge.outbox import Outbox
 from services.netstackd.errors import NetError
-from services.netstackd.socket_service import snapshot
+from services.netstackd.socket_service import limits, snapshot
 from services.netstackd.socket_service.configure import configure
 from services.netstackd.socket_service.datagrams import DatagramPump
-from services.netstackd.socket_service.limits import LEFT_IDLE_NS, LEFT_MOST_NS, MAX_OUT_BYTES, MAX_SOCKETS
 from services.netstackd.socket_service.options import read_option, write_option
 from services.netstackd.socket_service.streams import Stream
 from services.netstackd.sockets import TcpSocket, open_socket
@@ -94,7 +93,7 @@ class Session:
 
     def is_full(self) -> bool:
         """Whether the client has as many sockets as it may."""
-        return len(self.sockets) >= MAX_SOCKETS
+        return len(self.sockets) >= limits.MAX_SOCKETS
 
     def next_number(self) -> int:
         """An id for an accepted connection."""
@@ -133,7 +132,7 @@ class Session:
             return
         if not self._out.add(data, fds):
             self.drop("")
-        elif self._out.waiting > MAX_OUT_BYTES:
+        elif self._out.waiting > limits.MAX_OUT_BYTES:
             self.drop("reads too slowly")
         elif self._out.waiting or self._writing:
             self._follow()
@@ -273,7 +272,7 @@ class Session:
             raise NetError(errno.EEXIST, f"socket {number} is open")
         if self.is_full():
             self.service.count("SocketsRefused")
-            raise NetError(errno.EMFILE, f"more than {MAX_SOCKETS} sockets")
+            raise NetError(errno.EMFILE, f"more than {limits.MAX_SOCKETS} sockets")
         sock = open_socket(self.stack, family, kind, protocol)
         if isinstance(sock, TcpSocket):
             self.enter(number, Stream(self, number, sock))
@@ -353,13 +352,13 @@ class Session:
             return
         left = {number: thing.progress() for number, thing in self.sockets.items()}
         for number, progress in left.items():
-            if progress == self._left.get(number) or now - self._left_at >= LEFT_MOST_NS:
+            if progress == self._left.get(number) or now - self._left_at >= limits.LEFT_MOST_NS:
                 self.service.count("LeftDataGivenUp")
                 self.sockets[number].release()
         self._left = left
         if self.sockets:
             self.service.left.add(self)
-            self.stack.timers.after(now + LEFT_IDLE_NS, self._look_at_left)
+            self.stack.timers.after(now + limits.LEFT_IDLE_NS, self._look_at_left)
         else:
             self._forget_namespace()
 

@@ -34,9 +34,9 @@ from protocol.rings import SLEEPS, mapping_bytes
 from protocol.rpc.codec import Fd
 from services.netstackd.edge.placement import Placement, placement_of
 from services.netstackd.errors import NetError, WouldBlock
+from services.netstackd.socket_service import limits
 from services.netstackd.socket_service.addresses import to_client, to_stack
 from services.netstackd.socket_service.answers import SOON_NS, Patience
-from services.netstackd.socket_service.limits import MAX_RINGS, MAX_RINGS_BYTES
 from services.netstackd.socket_service.ring_data import RingData
 from services.netstackd.socket_service.shared_memory_unsafe import map_untrusted
 from services.netstackd.transport.base import MSG_OOB, SHUT_RD
@@ -53,8 +53,6 @@ READ_BYTES: Final = 1 << 16  # at once from a data socket
 BATCH_BYTES: Final = 1 << 18  # in each direction before others are served
 TAKEN_BYTES: Final = 1 << 20  # at once from a ring: they stay where they are
 WRITE_PARTS: Final = 64  # pieces of one write; IOV_MAX is 1024
-BUSY_BYTES: Final = 1 << 15  # of a client who has so much in flight, more is expected
-LOOK_NS: Final = 3_000_000
 
 IDLE: Final = 0  # opened, bound or listening
 CONNECTING: Final = 1
@@ -188,9 +186,10 @@ class Stream:
         if sent < self._collected:
             raise NetError(errno.EINVAL, f"{self._collected} bytes came already")
         size = mapping_bytes(rx_size, tx_size)
-        if session.rings >= MAX_RINGS or session.rings_bytes + size > MAX_RINGS_BYTES:
+        if session.rings >= limits.MAX_RINGS or session.rings_bytes + size > limits.MAX_RINGS_BYTES:
             session.service.count("RingsRefused")
-            raise NetError(errno.ENOSPC, f"more than {MAX_RINGS} streams or {MAX_RINGS_BYTES} bytes have rings")
+            most = f"more than {limits.MAX_RINGS} streams or {limits.MAX_RINGS_BYTES} bytes have rings"
+            raise NetError(errno.ENOSPC, most)
         self._rings = RingData(map_untrusted(fd, size), rx_size, tx_size, sent)
         session.rings += 1
         session.rings_bytes += size
@@ -539,7 +538,7 @@ class Stream:
         if now >= self._look_at or endpoint.options.nodelay:
             return 1
         unit = output.large_limit(endpoint, endpoint.mss)
-        return unit if unit >= BUSY_BYTES else 1
+        return unit if unit >= limits.BUSY_BYTES else 1
 
     def _take(self, rings: RingData, endpoint: Endpoint, limit: int, unit: int = 1) -> int:
         """Queue what the client has produced; give it the place of what is acknowledged."""
@@ -650,8 +649,8 @@ class Stream:
         bytes came last, which is also as long as we sleep then. False: not now."""
         if self._fresh:
             self._fresh = False
-            self._look_at = now + LOOK_NS
-        if now >= self._look_at or endpoint.send.end - endpoint.snd_una < BUSY_BYTES:
+            self._look_at = now + limits.LOOK_NS
+        if now >= self._look_at or endpoint.send.end - endpoint.snd_una < limits.BUSY_BYTES:
             return False
         self._dozing = True
         endpoint.look_again(self._look_at)

@@ -55,6 +55,43 @@ _SEQ: Final = Struct("!I")  # of a TCP header, from its byte 4 on
 _PSH: Final = 0x08  # in its byte 13
 
 
+_SLOTS: Final = (
+    "body",
+    "csum",
+    "ct",
+    "dport",
+    "dst",
+    "end",
+    "ethertype",
+    "fragment",
+    "fragment_size",
+    "gso_size",
+    "gso_type",
+    "head",
+    "iface",
+    "kind",
+    "l2",
+    "l3",
+    "l4",
+    "link_dst",
+    "link_src",
+    "mark",
+    "next_hop",
+    "options",
+    "out",
+    "owner",
+    "payload",
+    "proto",
+    "sport",
+    "src",
+    "tcp_flags",
+    "tos",
+    "ttl",
+    "version",
+    "vlan",
+)
+
+
 class Packet:
     """See the module. Fields that input fills in are 0, b"" or None until then; those that every IP packet has
 
@@ -74,41 +111,7 @@ class Packet:
     link_src: bytes
     link_dst: bytes
 
-    __slots__ = (
-        "body",
-        "csum",
-        "ct",
-        "dport",
-        "dst",
-        "end",
-        "ethertype",
-        "fragment",
-        "fragment_size",
-        "gso_size",
-        "gso_type",
-        "head",
-        "iface",
-        "kind",
-        "l2",
-        "l3",
-        "l4",
-        "link_dst",
-        "link_src",
-        "mark",
-        "next_hop",
-        "options",
-        "out",
-        "owner",
-        "payload",
-        "proto",
-        "sport",
-        "src",
-        "tcp_flags",
-        "tos",
-        "ttl",
-        "version",
-        "vlan",
-    )
+    __slots__ = _SLOTS
 
     def __init__(self, head: bytes | bytearray, end: int, iface: Interface | None = None) -> None:
         self.head = head
@@ -223,7 +226,7 @@ def spread(packets: Sequence[Packet]) -> Sequence[Packet]:
     return single
 
 
-_COPIED: Final = tuple(name for name in Packet.__slots__ if name not in ("head", "end", "iface"))
+_COPIED: Final = tuple(name for name in _SLOTS if name not in ("head", "end", "iface"))
 
 
 def outgoing(

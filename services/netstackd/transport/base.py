@@ -14,6 +14,8 @@ from collections.abc import Callable
 from select import POLLERR, POLLHUP, POLLIN, POLLOUT
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import mypyc_attr
+
 from services.netstackd.counters import COUNTER
 from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.network.routes import BROADCAST, Destination
@@ -99,6 +101,7 @@ class ExtendedError:
         self.offender = offender
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Socket:
     """The part that every kind shares."""
 
@@ -165,6 +168,7 @@ class Socket:
         return 6, address
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DatagramSocket(Socket):
     """A socket with a queue of received packets: UDP, ping, raw."""
 

@@ -110,7 +110,7 @@ class TcpSocket(Socket):
 
     def __init__(self, stack: Stack, family: int, protocol: int = PROTO_TCP, options: Options | None = None) -> None:
         super().__init__(stack, family, protocol)
-        self.tcp_options = Options(stack.tcp.context.parameters) if options is None else options
+        self.tcp_options: Options = Options(stack.tcp.context.parameters) if options is None else options
         self.binding: Binding | None = None
         self.endpoint: Endpoint | None = None
         self.listener: Listener | None = None
@@ -519,7 +519,7 @@ class TcpSocket(Socket):
         if self.endpoint is not None:
             self.endpoint.set_option(attribute, value, self.stack.now)
         else:
-            setattr(self.tcp_options, attribute, value)
+            self.tcp_options.change(attribute, value)
 
     def _settings_changed(self) -> None:
         """What is a property of the packets goes to the path of a connection that runs."""

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
+from mypy_extensions import mypyc_attr
+
 from services.netstackd.counters import COUNTER
 from services.netstackd.errors import NetError
 from services.netstackd.network.icmp import PORT_UNREACHABLE
@@ -206,6 +208,7 @@ def covers(binding: Binding, version: int, address: int) -> bool:
     return binding.version == 6 and version == 4 and not binding.address and not binding.v6only
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class UdpSocket(DatagramSocket):
     """A UDP socket; see base.py for what receiving gives."""
 

@@ -10,6 +10,7 @@ from services.netstackd.counters import Counters
 from services.netstackd.filter import connection as ct
 from services.netstackd.filter.connection import SECOND, Direction, Limits, Related, Timeouts
 from services.netstackd.filter.conntrack import Tracker
+from services.netstackd.network.interface import ETHERNET, Interface
 from services.netstackd.storage.packet import Packet
 from services.netstackd.storage.timers import Timers
 from tests.netstack.links import frames
@@ -303,7 +304,7 @@ def icmp_error(src: int, dst: int, quoted: bytes, kind: int = 3, code: int = 1) 
     body = bytes((kind, code, 0, 0, 0, 0, 0, 0)) + quoted
     body = body[:2] + (0xFFFF - frames.sum16(body)).to_bytes(2, "big") + body[4:]
     packet = frames.packet(frames.ETHERNET + frames.ipv4(src, dst, 1, body))
-    packet.iface = object()  # type: ignore[assignment]
+    packet.iface = Interface("eth0", ETHERNET, bytes(6), 1500)
     return packet
 
 

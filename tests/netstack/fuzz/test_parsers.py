@@ -26,6 +26,7 @@ from services.netstackd.wire import (
     tcp_options,
     udp,
 )
+from tests.netstack.interpreted import attributes
 
 
 def packet_parser(parse: Callable[[Packet], int], version: int, proto: int) -> Callable[[bytes, bytes], object]:
@@ -59,7 +60,7 @@ def walk(strict: bool) -> Callable[[bytes, bytes], object]:
 def bytes_parser(parse: Callable[[bytes], object]) -> Callable[[bytes, bytes], object]:
     def run(data: bytes, behind: bytes) -> object:
         found = parse(data)
-        return [getattr(found, name) for name in getattr(type(found), "__slots__", ())] or found
+        return [getattr(found, name) for name in attributes(type(found))] or found
 
     return run
 

@@ -379,7 +379,7 @@ def test_a_connection_that_is_gone_is_gone_for_shortcuts(pair: Pair) -> None:
         pair.send(LAN, frame(LAN, 30_000, gso=1448, seq=turn))
     cut = pair.fast.cut
     for bench in pair.both():
-        bench.router.firewall.forget(bench.router.firewall.tracker.connections())
+        bench.router.firewall.forget(list(bench.router.firewall.tracker.connections()))
     pair.send(LAN, frame(LAN, 30_000, gso=1448, seq=4))
     assert pair.fast.cut == cut
     same_counts(pair)

@@ -70,7 +70,7 @@ def run_seed(seed: int) -> tuple[World, Outcome]:
     world = World(seed, forth, back, (random_parameters(rng), random_parameters(rng)))
     for host in (world.client, world.server):
         if rng.random() < 0.5:
-            host.context.start = (1 << 32) - rng.randrange(1, 40_000)
+            host.start = (1 << 32) - rng.randrange(1, 40_000)
     most = 2_000 if mss == 100 else 20_000 if max(forth.loss, back.loss) > 0.1 else 80_000
     outcome = transfer(
         world,

@@ -165,18 +165,6 @@ class PathRoute:
         self.confirmed += 1
 
 
-class FixedStart(TcpContext):
-    """A context whose next connection starts at a chosen sequence number, to have it wrap early."""
-
-    world: World
-    start: int | None = None
-
-    def keyed_hash(self, purpose: bytes, data: bytes, size: int = 8) -> int:
-        if purpose == b"isn" and self.start is not None:
-            return (self.start - (self.world.now >> 6)) & MASK
-        return super().keyed_hash(purpose, data, size)
-
-
 class Host:
     """One flow is all that a host has here: the peer."""
 
@@ -185,17 +173,24 @@ class Host:
     def __init__(self, world: World, out: Path, parameters: Parameters | None, name: bytes) -> None:
         self.world = world
         self.route = PathRoute(out, name)
-        self.context = FixedStart(
+        self.start: int | None = None  # the sequence number at which the next connection starts, to have it wrap early
+        self.hashed = TcpContext(random.Random(), name * 16).keyed_hash
+        self.context = TcpContext(
             random.Random(world.rng.random()),
             name * 16,
             parameters=parameters,
             on_done=self._done,
             schedule=self._schedule,
+            keyed_hash=self._keyed_hash,
         )
-        self.context.world = world
         self.connection: Endpoint | TimeWait | None = None
         self.listener: Listener | None = None
         self.user: Callable[[], None] = lambda: None
+
+    def _keyed_hash(self, purpose: bytes, data: bytes, size: int) -> int:
+        if purpose == b"isn" and self.start is not None:
+            return (self.start - (self.world.now >> 6)) & MASK
+        return self.hashed(purpose, data, size)
 
     def _done(self, endpoint: object, successor: TimeWait | None) -> None:
         if self.connection is endpoint or successor is not None:

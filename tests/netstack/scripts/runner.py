@@ -54,20 +54,6 @@ class Emitted:
     segment: Segment
 
 
-class FixedStart(TcpContext):
-    """ISN and timestamp offset are the script's, not the hash's."""
-
-    iss = OUR_ISS
-    now = START
-
-    def keyed_hash(self, purpose: bytes, data: bytes, size: int = 8) -> int:
-        if purpose == b"isn":
-            return (self.iss - (self.now >> 6)) & MASK
-        if purpose == b"tsoffset":
-            return -(START // MILLISECOND) & MASK
-        return super().keyed_hash(purpose, data, size)
-
-
 class ScriptRoute:
     peer = b"script peer"
 
@@ -110,8 +96,16 @@ class Machine:
         self.parameters = Parameters()
         self.emitted: deque[Emitted] = deque()
         self.route = ScriptRoute(self)
-        self.context = FixedStart(
-            random.Random(7), b"script key", parameters=self.parameters, on_done=self._done, schedule=lambda _: None
+        self.iss = OUR_ISS
+        secret = b"script key"
+        self.hashed = TcpContext(random.Random(), secret).keyed_hash
+        self.context = TcpContext(
+            random.Random(7),
+            secret,
+            parameters=self.parameters,
+            on_done=self._done,
+            schedule=lambda _: None,
+            keyed_hash=self._keyed_hash,
         )
         self.presets: list[tuple[str, int]] = []
         self.endpoint: Endpoint | None = None
@@ -132,6 +126,14 @@ class Machine:
 
     # ------------------------------------------------------------ the stack's part
 
+    def _keyed_hash(self, purpose: bytes, data: bytes, size: int) -> int:
+        """ISN and timestamp offset are the script's, not the hash's."""
+        if purpose == b"isn":
+            return (self.iss - (self.now >> 6)) & MASK
+        if purpose == b"tsoffset":
+            return -(START // MILLISECOND) & MASK
+        return self.hashed(purpose, data, size)
+
     def _done(self, endpoint: object, successor: TimeWait | None) -> None:
         if self.connection is endpoint or successor is not None:
             self.connection = successor
@@ -149,7 +151,7 @@ class Machine:
         self.events |= mask
 
     def _set_now(self, now: int) -> None:
-        self.now = self.context.now = now
+        self.now = now
 
     def advance(self, until: int, *, stop_at_output: bool = False) -> None:
         """Let time pass, timers firing when due."""
@@ -226,7 +228,7 @@ class Machine:
         ack = int(words.get("ack", self.our_seen)) if flags & ACK or "ack" in words else 0
         segment = Segment(
             (self.peer_iss + text.seq) & MASK,
-            (self.context.iss + ack) & MASK if flags & ACK or "ack" in words else 0,
+            (self.iss + ack) & MASK if flags & ACK or "ack" in words else 0,
             flags,
             int(words.get("win", self.peer_window)),
             pattern(text.seq + (1 if flags & SYN else 0) - 1, text.length),
@@ -239,8 +241,7 @@ class Machine:
             segment.syn = self._in_syn(words)
         if "sack" in words:
             segment.sack_blocks = tuple(
-                ((self.context.iss + left) & MASK, (self.context.iss + right) & MASK)
-                for left, right in _blocks(words["sack"])
+                ((self.iss + left) & MASK, (self.iss + right) & MASK) for left, right in _blocks(words["sack"])
             )
         self.deliver(segment)
         if isinstance(self.connection, Endpoint):
@@ -299,11 +300,11 @@ class Machine:
         if wrong:
             raise Failure(f"{', '.join(wrong)}; sent: {self.describe(item)}")
         segment = item.segment
-        end = self._unwrap(segment.seq, self.context.iss) + len(segment.payload) + bin(segment.flags & 3).count("1")
+        end = self._unwrap(segment.seq, self.iss) + len(segment.payload) + bin(segment.flags & 3).count("1")
         if segment.flags & (SYN | ACK) == SYN | ACK:
             self.agreed_ts = segment.ts_val >= 0
         if segment.flags & SYN and text.seq == ANY_SEQ:
-            self.context.iss, end = segment.seq, 1  # a SYN cookie chose it
+            self.iss, end = segment.seq, 1  # a SYN cookie chose it
         self.our_seen = max(self.our_seen, end)
 
     def _differences(self, text: SegmentText, segment: Segment) -> list[str]:
@@ -312,7 +313,7 @@ class Machine:
         ignore = PSH if text.push is None else 0
         if (segment.flags ^ text.flags) & ~ignore & 0xFF:
             wrong.append("flags")
-        seq = self._unwrap(segment.seq, self.context.iss)
+        seq = self._unwrap(segment.seq, self.iss)
         # A reset for a segment without ACK has the absolute number 0 (RFC 9293 3.10.7.1).
         if text.seq not in (seq, ANY_SEQ) and not (text.seq == 0 and segment.seq == 0):
             wrong.append(f"seq {seq}")
@@ -357,7 +358,7 @@ class Machine:
     def describe(self, item: Emitted) -> str:
         segment = item.segment
         letters = "".join(letter for bit, letter in enumerate("FSRPAUEC") if segment.flags >> bit & 1) or "-"
-        seq = self._unwrap(segment.seq, self.context.iss)
+        seq = self._unwrap(segment.seq, self.iss)
         size = f"+{len(segment.payload)}" if segment.payload else ""
         shown = " ".join(
             f"{key}={value}"
@@ -393,7 +394,7 @@ class Machine:
         return options
 
     def do_iss(self, step: Step) -> None:
-        self.context.iss = int(step.words[0])
+        self.iss = int(step.words[0])
 
     def do_peer(self, step: Step) -> None:
         for word in step.words:
@@ -545,7 +546,7 @@ class Machine:
     def do_drain(self, step: Step) -> None:
         """What has left until now is of no interest to this script."""
         for item in self.emitted:
-            end = self._unwrap(item.segment.seq, self.context.iss) + len(item.segment.payload)
+            end = self._unwrap(item.segment.seq, self.iss) + len(item.segment.payload)
             self.our_seen = max(self.our_seen, end)
         self.emitted.clear()
 
@@ -596,7 +597,7 @@ class Machine:
             assert self.listener is not None
             seen = str(len(self.listener.requests))
         elif what in ("snd_una", "snd_nxt", "high_seq", "rcv_nxt"):
-            seen = str(getattr(self._user(), what) - (self.peer_iss if what == "rcv_nxt" else self.context.iss))
+            seen = str(getattr(self._user(), what) - (self.peer_iss if what == "rcv_nxt" else self.iss))
         else:
             seen = str(int(getattr(self._user(), what)))
         if not _matches(" ".join(values), seen):

@@ -27,6 +27,31 @@ LARGE = 20_000  # a frame of that many bytes carries data
 IDENT = VNET_BYTES + 14 + 4  # of IPv4, in a frame
 
 
+class Counting:
+    """A link's placement that says how many frames came each time."""
+
+    def __init__(self, placement: Placement, placed: list[int]) -> None:
+        self.ready, self.learn = placement.ready, placement.learn
+        self.thinned: list[int] = []
+        self.frames = self.total = 0
+        self._placement = placement
+        self._placed = placed
+
+    def thin(self, packets: list[Packet]) -> list[Packet]:
+        self.thinned.append(len(packets))
+        return self._placement.thin(packets)
+
+    def alike(self) -> tuple[int, int, int, int]:
+        return self._placement.alike()
+
+    def receive(self, sock: socket.socket, now: int) -> bool:
+        try:
+            return self._placement.receive(sock, now)
+        finally:
+            self.frames, self.total = self._placement.frames, self._placement.total
+            self._placed.append(self.frames)
+
+
 class Cable:
     """One end sends, the other receives. `on_way(frame)`: what becomes of a frame on its way to the receiver."""
 
@@ -62,6 +87,7 @@ class Cable:
         placement = self.link.placement
         assert isinstance(placement, Placement)
         self.placement = placement
+        self.counting = self.link.placement = Counting(placement, placed)
 
     def _both(self) -> bool:
         return bool(self.sender.events and self.receiver.events)
@@ -116,21 +142,11 @@ Make = Callable[..., Cable]
 
 
 @pytest.fixture
-def cable(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def cable(world: World) -> Iterator[Make]:
     made: list[Cable] = []
-    receive = Placement.receive
-    placed: list[int] = []
-
-    def counting(self: Placement, sock: socket.socket, now: int) -> bool:
-        try:
-            return receive(self, sock, now)
-        finally:
-            placed.append(self.frames)
-
-    monkeypatch.setattr(Placement, "receive", counting)
 
     def make(family: int = socket.AF_INET, timestamps: bool = True) -> Cable:
-        made.append(Cable(world, placed, family, timestamps))
+        made.append(Cable(world, [], family, timestamps))
         return made[-1]
 
     yield make
@@ -352,7 +368,7 @@ def by_the_link(it: Cable, row: Sequence[Packet]) -> list[bytes]:
 @pytest.mark.parametrize("family", HOSTS)
 @pytest.mark.parametrize("options", [lambda _: b"", stamp])
 def test_a_link_that_knows_acknowledgements_keeps_the_last_by_itself(
-    cable: Make, family: int, options: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+    cable: Make, family: int, options: Callable[[int], bytes]
 ) -> None:
     it = cable(family)
 
@@ -376,9 +392,8 @@ def test_a_link_that_knows_acknowledgements_keeps_the_last_by_itself(
     ]
     expected = [bytes(each.head) for each in (*kept, unvouched)]
     assert by_the_link(it, row) == expected, "by `thin`"
-    thinned: list[int] = []
-    thin = Placement.thin
-    monkeypatch.setattr(Placement, "thin", lambda it, packets: (thinned.append(len(packets)), thin(it, packets))[1])
+    thinned = it.counting.thinned
+    thinned.clear()
     assert by_the_link(it, row) == expected
     assert thinned == [len(kept) + 1], "the link has kept no more"
     iface = next(each for each in it.stack.interfaces.values() if each.name == "wire")

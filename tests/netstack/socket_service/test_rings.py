@@ -20,11 +20,11 @@ import pytest
 
 from protocol.rings import CONSUMER_WAITS, DATA, HEAD, MAX_RING_BYTES, SLEEPS, TAIL, Consumer, Producer, mapping_bytes
 from protocol.rpc.codec import Fd
-from services.netstackd.socket_service import answers, streams
-from services.netstackd.socket_service.ring_data import RingData
+from services.netstackd.socket_service import answers, limits, streams
 from services.netstackd.storage.send_buffer import SendBuffer
 from services.netstackd.transport.tcp import states
 from tests.futex_waiter import FutexWaiter
+from tests.netstack.interpreted import interpreted
 from tests.netstack.socket_service.client import Client, Refused, World
 from tests.netstack.socket_service.test_streams import STREAM, Pair
 
@@ -238,7 +238,7 @@ def test_two_idle_ends_are_told_of_a_byte_each_by_one_doorbell(pair: Pair) -> No
 
 
 def test_while_acknowledgements_are_due_there_are_no_doorbells(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BUSY_BYTES", 4000)
+    monkeypatch.setattr(limits, "BUSY_BYTES", 4000)
     here, _ = upgraded(pair)
     stream = stream_of(pair)
     pair.world.turn(5)
@@ -260,8 +260,8 @@ def test_while_acknowledgements_are_due_there_are_no_doorbells(pair: Pair, monke
 
 
 def test_an_acknowledgement_has_the_ring_looked_at(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "BUSY_BYTES", 4000)
-    monkeypatch.setattr(streams, "LOOK_NS", 1 << 62)
+    monkeypatch.setattr(limits, "BUSY_BYTES", 4000)
+    monkeypatch.setattr(limits, "LOOK_NS", 1 << 62)
     here, there = upgraded(pair)
     endpoint = stream_of(pair)._endpoint
     assert endpoint is not None
@@ -609,12 +609,12 @@ def test_less_cannot_have_been_sent_than_came(pair: Pair) -> None:
 
 
 def test_limits_of_a_client_hold_and_end_with_the_stream(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_RINGS", 0)
+    monkeypatch.setattr(limits, "MAX_RINGS", 0)
     assert ask(pair, RX, TX, 0, memory_file(SIZE)) == errno.ENOSPC
-    monkeypatch.setattr(streams, "MAX_RINGS", 1)
-    monkeypatch.setattr(streams, "MAX_RINGS_BYTES", SIZE - 1)
+    monkeypatch.setattr(limits, "MAX_RINGS", 1)
+    monkeypatch.setattr(limits, "MAX_RINGS_BYTES", SIZE - 1)
     assert ask(pair, RX, TX, 0, memory_file(SIZE)) == errno.ENOSPC
-    monkeypatch.setattr(streams, "MAX_RINGS_BYTES", SIZE)
+    monkeypatch.setattr(limits, "MAX_RINGS_BYTES", SIZE)
     session = stream_of(pair).session
     upgraded(pair)
     assert (session.rings, session.rings_bytes) == (1, SIZE)
@@ -724,6 +724,9 @@ def test_descriptors_where_none_belong_are_closed(pair: Pair) -> None:
     os.close(fd)
 
 
+SourceRingData = interpreted("services.netstackd.socket_service.ring_data").RingData
+
+
 class Sink:
     """What takes the bytes of a ring: as much of an Endpoint as that needs."""
 
@@ -738,11 +741,11 @@ class Sink:
 def test_whole_units_are_taken_while_one_is_there_or_on_its_way() -> None:
     memory = memoryview(bytearray(SIZE))
     producer = Producer(memory, 1, DATA + RX, TX)
-    rings, sink = RingData(memory, RX, TX, 0), Sink()
+    rings, sink = SourceRingData(memory, RX, TX, 0), Sink()
     taken = []
     for count in (99, 0, 250, 49, 1):
         producer.write(bytes(count))
-        taken.append(rings.take(sink, 1000, 100))  # type: ignore[arg-type]
+        taken.append(rings.take(sink, 1000, 100))
     assert taken == [99, 0, 200, 0, 100]
     producer.write(bytes(350))
     assert rings.take(sink, 250, 100) == 200  # type: ignore[arg-type]
@@ -756,12 +759,14 @@ def test_whole_units_are_taken_while_one_is_there_or_on_its_way() -> None:
 def test_a_busy_client_s_short_segment_waits_for_an_acknowledgement_but_not_for_ever(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "BUSY_BYTES", 1000)
-    monkeypatch.setattr(streams, "LOOK_NS", 1 << 62)
-    monkeypatch.setattr(streams.output, "large_limit", lambda endpoint, mss: 5000)
+    monkeypatch.setattr(limits, "BUSY_BYTES", 1000)
+    monkeypatch.setattr(limits, "LOOK_NS", 1 << 62)
     here, there = upgraded(pair)
     stream, endpoint = stream_of(pair), stream_of(pair)._endpoint
     assert endpoint is not None
+    endpoint.mss = 1000
+    endpoint.route.gso_max = 5000  # type: ignore[misc]
+    endpoint.p.pacing = False
     server = pair.world.router.namespaces.find("server").stack
     eth0 = next(each for each in server.interfaces.values() if each.name == "eth0")
     pair.world.turn(5)
@@ -784,7 +789,7 @@ def test_a_busy_client_s_short_segment_waits_for_an_acknowledgement_but_not_for_
     server.set_up(eth0, True)
     assert len(there.read(15_200)) == 15_200
     server.set_up(eth0, False)
-    monkeypatch.setattr(streams, "LOOK_NS", 0)
+    monkeypatch.setattr(limits, "LOOK_NS", 0)
     assert looked(5000) == 20_200
     assert looked(5001) == 25_201, "nothing came for long"
 
@@ -793,7 +798,7 @@ def test_place_is_given_back_as_the_ring_counts_not_as_the_connection_does() -> 
     """An urgent byte has a sequence number and no place in the ring."""
     memory = memoryview(bytearray(SIZE))
     producer = Producer(memory, 1, DATA + RX, TX)
-    rings = RingData(memory, RX, TX, 0)
+    rings = SourceRingData(memory, RX, TX, 0)
     sink: Any = Sink()
     producer.write(b"abcde")
     assert rings.take(sink, 3) == 3 and rings.take(sink, 100) == 2

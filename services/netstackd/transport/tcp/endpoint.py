@@ -647,7 +647,7 @@ class Endpoint:
     def set_option(self, name: str, value: int, now: int) -> None:
         """Set a field of `parameters.Options` with the effect Linux gives it on a running connection."""
         options = self.options
-        setattr(options, name, value)
+        options.change(name, value)
         if name == "nodelay" and value:
             self.wake()  # what Nagle held back leaves now
         elif name == "cork" and not value:

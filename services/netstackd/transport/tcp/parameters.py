@@ -116,7 +116,10 @@ class Options:
         "window_clamp",
     )
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters | None = None) -> None:
+        """None: no field is set; `inherit` sets them all."""
+        if parameters is None:
+            return
         self.congestion = parameters.congestion
         self.cork = False
         self.nodelay = False
@@ -141,9 +144,16 @@ class Options:
         self.sndbuf = 0
         self.rcvlowat = 1
 
+    def change(self, name: str, value: int) -> None:
+        """Set a field by its name; a flag takes any number."""
+        if isinstance(getattr(self, name), bool):
+            setattr(self, name, bool(value))
+        else:
+            setattr(self, name, value)
+
     def inherit(self) -> Options:
         """A copy. Written out, which takes a fifth of copy.copy's time: each accepted connection is made one."""
-        child = Options.__new__(Options)
+        child = Options()
         child.congestion = self.congestion
         child.cork = self.cork
         child.defer_accept = self.defer_accept

@@ -7,7 +7,7 @@ early unless `rfc1337` is set (RFC 1337).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from services.netstackd.counters import COUNTER
 from services.netstackd.transport.tcp import output
@@ -46,7 +46,7 @@ class TimeWait:
         "window",
     )
 
-    state = TIME_WAIT
+    state: ClassVar[int] = TIME_WAIT
 
     def __init__(self, endpoint: Endpoint, now: int) -> None:
         self.context: TcpContext = endpoint.context

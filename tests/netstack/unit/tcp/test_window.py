@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from services.netstackd.counters import COUNTER
-from services.netstackd.transport.tcp import window
 from services.netstackd.transport.tcp.parameters import DELAYED_ACK_MAX, DELAYED_ACK_MIN, MILLISECOND, NEVER, Parameters
+from tests.netstack.interpreted import interpreted
 
+window = interpreted("services.netstackd.transport.tcp.window")
 MSS = 1000
 MS = MILLISECOND
 

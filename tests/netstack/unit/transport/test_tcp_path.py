@@ -8,6 +8,8 @@ import pytest
 
 from services.netstackd.network.routes import NextHop, Route
 from services.netstackd.storage.packet import Packet, PacketRun, spread
+from services.netstackd.transport.base import SOCK_DGRAM
+from services.netstackd.transport.packet_tap import ETH_P_ALL, PacketSocket
 from services.netstackd.transport.tcp.segment import ACK, ECT_0, PSH, Segment
 from services.netstackd.transport.tcp_path import TcpPath
 from tests.netstack.unit.hosts import Pair, ip
@@ -140,12 +142,9 @@ def test_who_looks_at_packets_sees_each_of_a_run(who: str) -> None:
     stack = pair.a.stack
     seen: list[Packet] = []
 
-    class Tap:
-        def tap(self, packet: Packet, *_: object) -> None:
-            seen.append(packet)
-
-    if who == "tap":
-        stack.taps.append(Tap())  # type: ignore[arg-type]
+    tap = PacketSocket(stack, SOCK_DGRAM, ETH_P_ALL) if who == "tap" else None
+    if tap is not None:
+        tap.bind(ETH_P_ALL, None)
     elif who == "identification":
         path.pmtu_discover = False
     else:
@@ -156,7 +155,7 @@ def test_who_looks_at_packets_sees_each_of_a_run(who: str) -> None:
     if who == "identification":
         assert len({bytes(each.head[each.l3 + 4 : each.l3 + 6]) for each in run}) == 3
     else:
-        assert len(seen) == 3
+        assert len(seen if tap is None else tap.queue) == 3
 
 
 def test_only_links_that_take_runs_are_offered_them() -> None:

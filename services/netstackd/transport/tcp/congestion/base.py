@@ -8,7 +8,7 @@ towards `ssthresh`; `on_ack` is not called then. A new algorithm is one subclass
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import ClassVar, Final
 
 UNLIMITED: Final = 1 << 40  # the initial ssthresh: as high as can be (RFC 5681 3.1)
 MIN_WINDOW_SEGMENTS: Final = 2  # the loss window's floor after a reduction (RFC 5681 equation 4)
@@ -19,7 +19,7 @@ class Controller(ABC):
 
     __slots__ = ("_prior_cwnd", "_prior_ssthresh", "cwnd", "mss", "ssthresh")
 
-    name: str = ""
+    name: ClassVar[str] = ""
 
     def __init__(self, mss: int, initial_segments: int) -> None:
         self.mss = mss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from services.netstackd.transport.tcp.congestion.base import Controller
 from services.netstackd.transport.tcp.congestion.hystart import HyStart
@@ -15,7 +15,7 @@ RENO_ALPHA: Final = 3 * (1 - BETA) / (1 + BETA)  # section 4.3
 class Cubic(Controller):
     __slots__ = ("_credit", "_epoch", "_k", "_start", "_w_est", "_w_max", "_w_prior", "hystart")
 
-    name = "cubic"
+    name: ClassVar[str] = "cubic"
 
     def __init__(self, mss: int, initial_segments: int) -> None:
         super().__init__(mss, initial_segments)

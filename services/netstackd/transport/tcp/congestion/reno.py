@@ -6,13 +6,15 @@ large segment.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from services.netstackd.transport.tcp.congestion.base import Controller
 
 
 class Reno(Controller):
     __slots__ = ("_bytes_acked",)
 
-    name = "reno"
+    name: ClassVar[str] = "reno"
 
     def __init__(self, mss: int, initial_segments: int) -> None:
         super().__init__(mss, initial_segments)

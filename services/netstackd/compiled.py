@@ -1,0 +1,58 @@
+"""Which modules `pip install` compiles with mypyc: what a packet, a segment or a ring's byte passes through.
+
+They stay ordinary, strictly typed Python: an editable install runs them as they are, and so does anybody who deletes
+the built files. Compiled they take a third to a half of the time. What such modules have to keep to:
+
+- A class attribute that is not an instance's default is a ClassVar.
+- Classes are not derived from outside of what is compiled, or say so (`mypyc_attr(allow_interpreted_subclasses=True)`).
+- What a call returns is checked against its annotation at run time: an `int` where `bool` is promised is a TypeError,
+  and so is a stand-in of a test where a class is promised.
+- A bool that passes through an expression of type int is an int behind it (`bool(x) if flag else number`).
+- Attributes of classes and of modules are not replaced from outside, methods least of all; a Final number is copied to
+  where it is used. What tests change stands in a module that is not compiled (`socket_service/limits.py`).
+- No weak references to their instances, no property that hides an attribute of a base class.
+
+`setup.py` reads this file without importing the package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+__all__ = ["groups"]
+
+# A shared library each, with mypyc's suffix. The Sentry uses rings as well, and shall not load the rest with them.
+_GROUPS: Final = {
+    "sentrio_rings": ("protocol/rings.py",),
+    "sentrio_netstackd_edge": (
+        "services/netstackd/edge/loop.py",
+        "services/netstackd/edge/outbox.py",
+        "services/netstackd/edge/placement.py",
+        "services/netstackd/edge/shortcuts.py",
+        "services/netstackd/filter/*.py",
+        "services/netstackd/links/*.py",
+        "services/netstackd/socket_service/ring_data.py",
+        "services/netstackd/socket_service/session.py",
+        "services/netstackd/socket_service/streams.py",
+    ),
+    "sentrio_netstackd_network": (
+        "services/netstackd/counters.py",
+        "services/netstackd/namespaces.py",
+        "services/netstackd/network/*.py",
+        "services/netstackd/stack.py",
+        "services/netstackd/storage/*.py",
+        "services/netstackd/wire/*.py",
+    ),
+    "sentrio_netstackd_transport": ("services/netstackd/transport/**/*.py",),
+}
+
+
+def groups(tree: Path) -> list[tuple[list[str], str]]:
+    """The files to compile below `tree`, relative to it and in a fixed order, and the name of their library."""
+    return [(_files(tree, patterns), name) for name, patterns in _GROUPS.items()]
+
+
+def _files(tree: Path, patterns: tuple[str, ...]) -> list[str]:
+    found = {path.relative_to(tree) for pattern in patterns for path in tree.glob(pattern)}
+    return sorted(str(path) for path in found if path.name != "__init__.py")
