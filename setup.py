@@ -57,8 +57,10 @@ def compiled_modules() -> list[Extension]:
     extensions: list[Extension] = mypycify(
         [*MYPY_FLAGS, *files], opt_level="2", debug_level="0", multi_file=True, separate=groups
     )
-    for extension in extensions:  # each file of a library defines the tables of the other libraries, without `extern`
-        extension.extra_compile_args = [*extension.extra_compile_args, "-fcommon"]
+    for extension in extensions:
+        flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
+        # Each file of a library defines the tables of the other libraries, without `extern`.
+        extension.extra_compile_args = [*flags, "-fcommon"]
     return extensions
 
 
