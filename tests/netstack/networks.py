@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 _NUMBERS = itertools.count()
-NETSTACKD = (sys.executable, "-m", "services.netstackd")
+NETSTACKD = (sys.executable, "-P", "-m", "services.netstackd")  # -P: what is installed, which may be compiled
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = (sys.executable, str(Path(__file__).with_name("transfer.py")))
 

@@ -24,7 +24,7 @@ from services.netstackd.links.host_unsafe import entered
 from tests.netstack.networks import FORWARDING, LAN, WAN, World, interface, server
 
 SECONDS = float(os.environ.get("NETSTACK_HOSTILE_SECONDS", "2"))
-TALKER = (sys.executable, "-m", "tests.netstack.hostile.talker")
+TALKER = (sys.executable, "-P", str(Path(__file__).with_name("talker.py")))
 MALFORMED = str(Path(__file__).with_name("malformed.py"))
 PATIENCE = 15.0  # seconds that an honest host waits for an answer during an attack, on a busy machine
 MAX_CONNECTIONS = 2048

@@ -254,6 +254,7 @@ def test_flags_alone_start_a_router_and_a_bridge(world: World) -> None:
     world.start(
         None,
         sys.executable,
+        "-P",
         "-m",
         "services.netstackd",
         "--preset",

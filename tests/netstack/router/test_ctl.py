@@ -6,7 +6,6 @@ import json
 import re
 import select
 import subprocess
-import sys
 import time
 
 from tests.netstack.networks import NAT, NETSTACKD, PYTHON, Sides, World, pings, server, wait_until
@@ -201,7 +200,7 @@ def test_flags_alone_and_the_configuration_they_mean(world: World) -> None:
     file = world.path / "flags.toml"
     file.write_text(text)
     assert "good: 2 interfaces, 1 routes" in world.run(*NETSTACKD, "check", str(file)).out
-    process = world.start(None, sys.executable, "-m", "services.netstackd", *flags, *more, stderr=subprocess.DEVNULL)
+    process = world.start(None, *NETSTACKD, *flags, *more, stderr=subprocess.DEVNULL)
     assert wait_until(lambda: "l0" in world.at(lan, "ip", "link").out, 20)
     world.host(lan, "l0", "10.1.0.2/24", gateways=("10.1.0.1",))
     world.host(wan, "w0", "10.2.0.2/24")

@@ -26,7 +26,7 @@ def test_the_commands_run_as_written(world: World, tmp_path: Path) -> None:
     )
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "netstackd"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m services.netstackd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m services.netstackd "$@"\n')
     program.chmod(0o755)
     python = tmp_path / "bin" / "python3"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')

@@ -221,6 +221,7 @@ def test_a_reload_changes_rules_and_routes_and_keeps_a_connection(world: World) 
     sides.router.write(sides.base + NAT + blocked + '\n[[route]]\nto = "10.9.0.0/16"\nvia = "10.2.0.2"\n')
     diff = world.run(
         sys.executable,
+        "-P",
         "-m",
         "services.netstackd",
         "diff",

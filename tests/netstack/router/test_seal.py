@@ -68,7 +68,7 @@ def test_the_list_is_short_and_names_nothing_dangerous() -> None:
 
 def test_what_is_outside_the_list_is_refused() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ATTEMPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        [sys.executable, "-P", "-c", ATTEMPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
     )
     said = dict(line.split("=") for line in done.stderr.splitlines() if line.count("=") == 1)
     assert said.pop("end") == "allowed", done.stderr

@@ -52,6 +52,7 @@ class Slirp:
                 self.host,
                 *as_user(self.path),
                 slirp_python(),
+                "-P",
                 "-m",
                 "services.netstackd",
                 *self._configuration(ports, more.pop("resolv_conf", "")),

@@ -17,7 +17,7 @@ def test_the_commands_run_as_written(world: World) -> None:
     home = world.path / "home"
     (home / "bin").mkdir(parents=True)
     program = home / "bin" / "netstackd"
-    program.write_text(f'#!/bin/sh\nexec {slirp_python()} -m services.netstackd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {slirp_python()} -P -m services.netstackd "$@"\n')
     program.chmod(0o755)
     os.chown(home, USER, USER)
     script = "".join(blocks("bash")).replace("/tmp/vm", str(home / "vm"))

@@ -22,7 +22,7 @@ from services.netstackd.errors import NetError, WouldBlock
 from services.netstackd.sockets import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, TcpSocket, UdpSocket, open_socket
 from services.netstackd.transport.base import SHUT_WR
 from services.netstackd.transport.tcp import states
-from tests.netstack.networks import World, wait_until
+from tests.netstack.networks import NETSTACKD, World, wait_until
 from tests.netstack.slirp.conftest import OUTSIDE, OUTSIDE6, Guest, Slirp, as_user, enter, make_host, slirp_python
 from tests.netstack.unit.hosts import ip
 from tests.ordinary_user import USER
@@ -179,7 +179,7 @@ def kernel_guest(world: World, *flags: str) -> tuple[Slirp, KernelGuest]:
     host = make_host(world)
     guest = KernelGuest(world)
     config = world.path / "tap.toml"
-    text = world.run(sys.executable, "-m", "services.netstackd", "--preset", "slirp", "--print-config", *flags).out
+    text = world.run(*NETSTACKD, "--preset", "slirp", "--print-config", *flags).out
     control = world.path / "user"
     control.mkdir()
     os.chown(control, USER, USER)
@@ -193,6 +193,7 @@ def kernel_guest(world: World, *flags: str) -> tuple[Slirp, KernelGuest]:
             host,
             *as_user(control),
             slirp_python(),
+            "-P",
             "-m",
             "services.netstackd",
             "--config",
