@@ -292,9 +292,16 @@ def test_live_processes_are_in_namespaces_of_their_own_with_nothing_in_sight(liv
 @pytest.mark.sandbox
 def test_live_processes_hold_only_what_they_were_given(live: dict[str, list[int]]) -> None:
     for pid in live["guest"]:
-        assert set(_fds(pid)) == {layout.DOORBELL_FD, layout.ARENA_FD}, _fds(pid)
         names = [line.split(maxsplit=5)[5:] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
         assert not [n for n in names if n and ("python" in n[0] or "venv" in n[0])]
+        fds = _fds(pid)
+        assert {layout.DOORBELL_FD, layout.ARENA_FD} <= fds.keys(), fds
+        mapped = {n[0].strip() for n in names if n}
+        for fd in fds.keys() - {layout.DOORBELL_FD, layout.ARENA_FD}:
+            # What the program runs is there for the next one that its process becomes; nothing else, and to be read.
+            assert fds[fd] in mapped, fds
+            info = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines())
+            assert int(info["flags"], 8) & os.O_ACCMODE == os.O_RDONLY, (fd, info)
     (sentry,) = live["sentry"]
     kinds = (
         "/memfd:",

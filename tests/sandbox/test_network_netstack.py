@@ -137,8 +137,8 @@ time.sleep(30)
     any_host.assert_nothing_runs()
 
 
-#: Speaks to an echo server: a line every 10 ms on one connection, while another is full in both directions. At the end
-#: of its standard input it says how that went.
+#: Speaks to an echo server: a line every 10 ms on one connection, while another is full in both directions. Asked by a
+#: line, it says when fifteen more went well; at the end of its standard input how all of that went.
 STEADY = """
 import socket, sys, threading, time
 def connect(): return socket.create_connection((sys.argv[1], 7107), 20)
@@ -155,8 +155,12 @@ def drain(link):
     except OSError as error: lost.append(error)
 load = connect()
 for work in (pour, drain): threading.Thread(target=work, args=(load,), daemon=True).start()
-threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-link, rounds, longest = connect(), 0, 0.0
+def asked():
+    global goal
+    for _ in sys.stdin: goal = rounds + 15
+    ended.set()
+link, rounds, longest, goal = connect(), 0, 0.0, 0
+threading.Thread(target=asked, daemon=True).start()
 while not ended.is_set():
     begun = time.monotonic()
     link.sendall(b"line\\n")
@@ -164,6 +168,7 @@ while not ended.is_set():
     longest = max(longest, time.monotonic() - begun)
     rounds += 1
     if rounds == 5: print("up", flush=True)
+    if rounds == goal: print("on", flush=True)
     time.sleep(0.01)
 print("rounds", rounds, "poured", poured > 100000, "lost", lost, "longest", round(longest, 3))
 """
@@ -179,12 +184,14 @@ def test_a_killed_netstackd_takes_nothing_of_another_sandbox(any_host: Any, peer
     done = any_host.end(victim)
     victim.stdin.close()
     assert done.status == 1 and "ConnectionResetError: [Errno 104]" in done.err, done
-    time.sleep(0.5)
+    other.stdin.write(b"go on\n")
+    other.stdin.flush()
+    any_host.wait_for_text(other, "\non\n")
     other.communicate(b"", timeout=60)
     done = any_host.end(other)
-    words = done.out.split()
-    assert int(words[2]) > 20 and words[3:7] == ["poured", "True", "lost", "[]"], done
-    assert float(words[8]) < 5, done
+    words = done.out.splitlines()[-1].split()
+    assert int(words[1]) >= 20 and words[2:6] == ["poured", "True", "lost", "[]"], done
+    assert float(words[7]) < 5, done
     assert done.said == []
     any_host.assert_nothing_runs()
 
