@@ -52,7 +52,7 @@ class Kernel:
                 self.run("sysctl", "-qw", f"net.ipv6.conf.{key}.{setting}")
         self.iface = self.attach("tap0", 1, offload)
         self.run("ip", "addr", "add", "10.7.0.2/24", "dev", "tap0")
-        self.run("ip", "addr", "add", "fd07::2/64", "dev", "tap0")
+        self.run("ip", "addr", "add", "fd07::2/64", "dev", "tap0", "nodad")
         self.address(self.iface, 4, "10.7.0.1", 24)
         self.address(self.iface, 6, "fd07::1", 64)
 

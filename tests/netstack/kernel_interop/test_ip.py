@@ -114,7 +114,7 @@ def behind(kernel: Kernel) -> None:
     for end in ("far", "farther"):
         kernel.run("ip", "link", "set", end, "mtu", "1300", "up")
     kernel.run("ip", "addr", "add", "10.8.0.1/24", "dev", "far")
-    kernel.run("ip", "addr", "add", "fd08::1/64", "dev", "far")
+    kernel.run("ip", "addr", "add", "fd08::1/64", "dev", "far", "nodad")
     kernel.run("ip", "neigh", "add", "10.8.0.9", "lladdr", "02:00:00:00:00:09", "dev", "far")
     kernel.run("ip", "neigh", "add", "fd08::9", "lladdr", "02:00:00:00:00:09", "dev", "far")
     for version, prefix, length in ((4, "10.8.0.0", 24), (6, "fd08::", 64)):
