@@ -354,15 +354,21 @@ def test_an_answer_that_takes_long_is_told_of_and_soon_nobody_looks_any_more(
     assert looked == answers.PATIENCE
 
 
-def test_a_stream_that_ends_while_its_answer_is_looked_for_leaves_nothing(pair: Pair, patient: None) -> None:
+def asked(pair: Pair) -> tuple[Ringed, streams.Stream]:
+    """Our end of a stream in rings, its reader asleep, was woken by a question: its answer is looked for."""
     here, there = upgraded(pair)
-    world = pair.world
-    world.turn(5)
+    pair.world.turn(5)
     stream = stream_of(pair)
     waiter = asleep(here)
     there.write(b"?")
-    turned_until(world, waiter.woken.is_set)
+    turned_until(pair.world, waiter.woken.is_set)
     assert stream._expected
+    return here, stream
+
+
+def test_a_stream_that_ends_while_its_answer_is_looked_for_leaves_nothing(pair: Pair, patient: None) -> None:
+    here, stream = asked(pair)
+    world = pair.world
     pair.client.notify("abort", 7)
     turned_until(world, lambda: stream.state == streams.GONE)
     world.turn(3)
@@ -370,14 +376,8 @@ def test_a_stream_that_ends_while_its_answer_is_looked_for_leaves_nothing(pair: 
 
 
 def test_nonsense_instead_of_an_answer_costs_the_stream_alone(pair: Pair, patient: None) -> None:
-    here, there = upgraded(pair)
+    here, stream = asked(pair)
     world = pair.world
-    world.turn(5)
-    stream = stream_of(pair)
-    waiter = asleep(here)
-    there.write(b"?")
-    turned_until(world, waiter.woken.is_set)
-    assert stream._expected
     here.memory.cast("Q")[(256 + TAIL) // 8] = 1 << 40
     turned_until(world, lambda: stream.state == streams.DEAD)
     world.turn(3)
