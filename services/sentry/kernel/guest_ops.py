@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from services.sentry.errors import LinuxError
@@ -109,6 +110,10 @@ def _let_go(child: Task) -> None:
     context: Any = child.context
     memory = child.mm
     data = memory.pending if memory.trapped is context else None  # what its own copy of the memory is to hold
+    if data is None and memory.pending is not None:
+        # The parent's: its number, in the word that the child's end may clear before the parent has its answer.
+        with suppress(LinuxError):  # nobody hears of a bad address (kernel/fork.c)
+            memory.flush()
     memory.trapped = None
     if child.signal_pending or child.stop_pending:
         if data is not None:
