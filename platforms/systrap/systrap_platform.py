@@ -27,6 +27,7 @@ from platforms.systrap.context import HAND_IN, Frame, SystrapContext
 from platforms.systrap.image import Image, load
 from platforms.systrap.recycling import Recycler
 from protocol.logs import Log
+from protocol.rings import full_barrier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -1049,6 +1050,7 @@ class SystrapPlatform:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""
         self.recycler.give_up()  # it had its time, see `busy`
         self.arena.u32[self._armed_i] = 1
+        full_barrier()  # either a thread that stops sees this, or the last look sees what it posted (stub.c, post)
 
     def disarm(self, rung: bool = True) -> None:
         """No thread rings any more. `rung`: it may have rung; a ring that is left is one sleep less, later."""
