@@ -257,8 +257,9 @@ def looks(pid: int) -> dict[str, Any]:
             "switches"
         ):
             status[key] = value.split()
-    # FDSize: how many descriptors the host's table has room for, which does not become less.
-    for key in [key for key in status if key.startswith(("Vm", "Rss", "FDSize"))]:
+    # FDSize: how many descriptors the host's table has room for, which does not become less. SigQ counts all signals of
+    # the user's.
+    for key in [key for key in status if key.startswith(("Vm", "Rss", "FDSize", "SigQ"))]:
         del status[key]
     return {
         "maps": maps.splitlines(),
