@@ -122,6 +122,7 @@ class Task(WaitEntry):
         "in_stop",
         "ioprio",
         "kernel",
+        "mempolicy",
         "mm",
         "nice",
         "no_new_privs",
@@ -145,7 +146,7 @@ class Task(WaitEntry):
         "start_time_ns",
         "state",
         "stop_pending",
-        "strace",
+        "traced",
         "syscall_count",
         "tid",
         "timed_out",
@@ -229,7 +230,8 @@ class Task(WaitEntry):
         self.nvcsw = 0  # parks, shown as voluntary context switches
         self.past_cpu_ns = 0  # used by contexts it no longer has (execve(2), exit)
         self.syscall_count = 0
-        self.strace: object | None = None
+        self.mempolicy: tuple[int, int] | None = None  # mode with its flags, mask of nodes; None: the default
+        self.traced: tuple[str, str] | None = None  # the call it waits in, for strace/format.py
 
     def inherit(self, parent: Task) -> None:
         """What a new task has of the one that made it (clone(2)), beside what clone's flags say."""
@@ -240,7 +242,7 @@ class Task(WaitEntry):
         self.tsc_mode = parent.tsc_mode
         self.ioprio = parent.ioprio
         self.affinity = parent.affinity
-        self.strace = parent.strace
+        self.mempolicy = parent.mempolicy
         if parent.sched_reset_on_fork:
             self.nice = max(0, parent.nice)
         else:

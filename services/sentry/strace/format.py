@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 from protocol.abi.errno_h import name_of
 from protocol.abi.numbers_amd64 import NAMES
@@ -128,7 +127,6 @@ class Tracer:
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
-        self.waiting: WeakKeyDictionary[Task, tuple[str, str]] = WeakKeyDictionary()
 
     def call(self, task: Task, row: Row | None, number: int, args: tuple[int, ...], outcome: Outcome) -> None:
         """A handler returned `outcome`."""
@@ -152,13 +150,13 @@ class Tracer:
             waits = not isinstance(outcome, StubOp)
             if waits:
                 self._line(task, f"{text} <unfinished ...>")
-            self.waiting[task] = (name, f"<... {name} resumed>)" if waits else f"{text})")
+            task.traced = (name, f"<... {name} resumed>)" if waits else f"{text})")
 
     def end(self, task: Task, outcome: Outcome) -> None:
         """A call of `task` that `call` showed as waiting ended with `outcome`."""
         if isinstance(outcome, Wait):
             return
-        waiting = self.waiting.pop(task, None)
+        waiting, task.traced = task.traced, None
         if waiting is not None:
             name, text = waiting
             self._line(task, f"{text} = {result_text(name, outcome) if isinstance(outcome, int) else '0'}")

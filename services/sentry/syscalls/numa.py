@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 from services.sentry.errors import LinuxError
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 
 if TYPE_CHECKING:
-    from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
 
 __all__ = ["ROWS"]
@@ -26,13 +24,6 @@ _MF_STRICT, _MF_MOVE, _MF_MOVE_ALL = 1, 2, 4
 _CAP_SYS_NICE: Final = 23
 _PAGE: Final = 4096
 _MAX_PAGES: Final = 1 << 16  # of one move_pages(2)
-
-
-class _Policies:
-    """(mode with its flags, node mask) by thread; those without an entry have the default policy."""
-
-    def __init__(self, _kernel: Kernel) -> None:
-        self.of: WeakKeyDictionary[Task, tuple[int, int]] = WeakKeyDictionary()
 
 
 def _read_nodes(task: Task, addr: int, maxnode: int) -> int:
@@ -69,11 +60,7 @@ def sys_set_mempolicy(task: Task, mode: int, nodemask: int, maxnode: int) -> int
     mode = u32(mode)
     nodes = _read_nodes(task, nodemask, maxnode)
     _check_policy(mode, nodes)
-    policies = task.kernel.part(_Policies).of
-    if mode == _DEFAULT:
-        policies.pop(task, None)
-    else:
-        policies[task] = (mode, nodes)
+    task.mempolicy = None if mode == _DEFAULT else (mode, nodes)
     return 0
 
 
@@ -81,7 +68,7 @@ def sys_get_mempolicy(task: Task, mode_addr: int, nodemask: int, maxnode: int, a
     """get_mempolicy(2). EINVAL, EFAULT."""
     if flags & ~7 or nodemask and maxnode < 1:
         raise LinuxError(errno.EINVAL)
-    mode, nodes = task.kernel.part(_Policies).of.get(task, (_DEFAULT, 0))
+    mode, nodes = task.mempolicy or (_DEFAULT, 0)
     if flags & _F_MEMS_ALLOWED:
         if flags & (_F_NODE | _F_ADDR):
             raise LinuxError(errno.EINVAL)

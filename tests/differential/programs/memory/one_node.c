@@ -1,6 +1,7 @@
 // get_mempolicy, set_mempolicy, mbind, move_pages: what holds on every machine with node 0.
 #include "../check.h"
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 static long get(int *mode, unsigned long *nodes, unsigned long max, void *addr, unsigned flags) {
     return syscall(SYS_get_mempolicy, mode, nodes, max, addr, flags);
@@ -23,6 +24,15 @@ int main(void) {
     SAY(syscall(SYS_set_mempolicy, 2, nodes, 64));
     SAY(get(&mode, nodes, 1024, NULL, 0));
     printf("mode %d nodes %lu\n", mode, nodes[0]);
+    fflush(stdout);
+    if (!fork()) {
+        mode = 77;
+        get(&mode, nodes, 1024, NULL, 0);
+        printf("a child's mode %d nodes %lu\n", mode, nodes[0]);
+        fflush(stdout);
+        _exit(0);
+    }
+    SAY(wait(NULL) > 0);
     SAY(syscall(SYS_set_mempolicy, 2, NULL, 0));
     SAY(syscall(SYS_set_mempolicy, 0, nodes, 64));
     SAY(syscall(SYS_set_mempolicy, 99, nodes, 64));
