@@ -109,18 +109,17 @@ def _let_go(child: Task) -> None:
     child.let_tell()
     context: Any = child.context
     memory = child.mm
-    data = memory.pending if memory.trapped is context else None  # what its own copy of the memory is to hold
-    if data is None and memory.pending is not None:
-        # The parent's: its number, in the word that the child's end may clear before the parent has its answer.
-        with suppress(LinuxError):  # nobody hears of a bad address (kernel/fork.c)
+    held = child.signal_pending or child.stop_pending  # something is to be looked at before it runs
+    if memory.pending is not None and (held or memory.trapped is not context):
+        # The parent's number for it, or its own, in a word that its end may clear before the parent has its answer. Who
+        # has memory of its own may store it on its way. Nobody hears of a bad address (kernel/fork.c).
+        with suppress(LinuxError):
             memory.flush()
     memory.trapped = None
-    if child.signal_pending or child.stop_pending:
-        if data is not None:
-            memory.flush()
+    if held:
         child.kernel.mark_runnable(child)
-    elif data is not None:
-        memory.pending = None
+    elif memory.pending is not None:
+        data, memory.pending = memory.pending, None
         context.resume_with_copy(0, memory.pending_addr, data)
     else:
         context.resume_registers()
