@@ -13,7 +13,7 @@ from services.sentry.kernel import guest_ops
 def test_the_number_of_a_thread_is_stored_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """clone(2) may store it where the thread's end stores 0: what travels with the parent's answer could come after."""
     order: list[str] = []
-    memory: Any = SimpleNamespace(pending=None, trapped=None, add_user=lambda: None)
+    memory: Any = SimpleNamespace(pending=None, pending_addr=0, trapped=None, add_user=lambda: None)
 
     def flush() -> None:
         order.append(f"{memory.pending} is stored")
@@ -25,7 +25,10 @@ def test_the_number_of_a_thread_is_stored_before_it_runs(monkeypatch: pytest.Mon
 
     memory.flush = flush
     copy = SimpleNamespace(
-        owner=None, return_in_child=lambda stack, tls: None, resume_registers=lambda: order.append("it runs")
+        owner=None,
+        return_in_child=lambda stack, tls: None,
+        resume_registers=lambda: order.append("it runs"),
+        resume_with_copy=lambda result, addr, data: order.append(f"it runs with {data}"),
     )
     group = SimpleNamespace()
     parent: Any = SimpleNamespace(
