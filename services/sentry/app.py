@@ -185,7 +185,7 @@ class _Sentry:
 
     def _first_task(self) -> None:
         self.init = boot.make_init(self.kernel, self.config, self.fds, self.namespace)
-        console = getattr(self.kernel, "console", None)
+        console = self.kernel.console
         if console is not None:
             console.wanted = lambda: self.control.notify("terminal_wanted")
 
@@ -221,7 +221,7 @@ class _Sentry:
 
     # --- the life ---
     def _end(self) -> None:
-        console = getattr(self.kernel, "console", None)
+        console = self.kernel.console
         if console is not None:
             console.restore()
         if self.config.report_missing and self.kernel.missed:
@@ -272,13 +272,13 @@ class _Sentry:
         boot.signal_init(self.kernel, signo)
 
     def window_size(self, rows: int, columns: int) -> None:
-        console = getattr(self.kernel, "console", None)
+        console = self.kernel.console
         if console is not None:
             console.resize(rows, columns)
 
     def foreground(self, yes: bool) -> None:
         """Whether the host's terminal is ours to read."""
-        console = getattr(self.kernel, "console", None)
+        console = self.kernel.console
         if console is not None:
             console.set_foreground(yes)
 
@@ -314,7 +314,7 @@ class _Sentry:
 
     def shutdown(self) -> NoReturn:
         """End at once. Guest processes die with this one (pid namespace, or the parent-death signal)."""
-        console = getattr(self.kernel, "console", None)
+        console = self.kernel.console
         if console is not None:
             console.restore()
         os._exit(0)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from platforms._host import ffi, lib
 from platforms.systrap.file_rows import RingPlace
@@ -57,7 +57,7 @@ class LocalRings:
     """The memory of one or two rings, each of `size` bytes, a power of two. OSError, MemoryError: there is none."""
 
     __slots__ = ("fd", "length", "map")
-    count = 0  # how many there are: each costs the sandbox's process a descriptor and a mapping
+    count: ClassVar[int] = 0  # how many there are: each costs the sandbox's process a descriptor and a mapping
 
     def __init__(self, size: int, rings: int) -> None:
         if LocalRings.count >= _LIMIT_OF_RINGS:

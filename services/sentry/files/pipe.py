@@ -17,6 +17,8 @@ import errno
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
+from mypy_extensions import mypyc_attr
+
 from protocol.abi import fcntl_h as fc
 from protocol.abi import ioctl_h as io
 from protocol.abi import poll_h as po
@@ -55,6 +57,7 @@ _PATIENCE: Final = -64 * BUSY
 _LARGEST: Final = 1 << 28  # above it Linux's own array of page slots cannot be allocated
 
 
+@mypyc_attr(native_class=False)
 class Packet(bytes):
     """A chunk that one read(2) takes whole or cuts: the rest of it is discarded (pipe(2), O_DIRECT)."""
 

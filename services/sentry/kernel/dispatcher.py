@@ -626,7 +626,7 @@ class Dispatcher:
             return
         kernel = self.kernel
         timed_out = task.timed_out
-        if wait.retry is not None:
+        if wait.retries:
             outcome = self._retry(task, wait)
             if outcome is NO_RETURN or task.exiting:
                 return
@@ -639,8 +639,7 @@ class Dispatcher:
             # It goes on waiting: the deadline or signal that woke it still counts.
         if timed_out:
             kernel.unpark(task)
-            on_timeout = wait.on_timeout
-            self._complete_thunk(task, on_timeout if on_timeout is not None else _zero)
+            self._complete_thunk(task, wait.on_timeout)
         elif task.signal_pending and (not wait.uninterruptible or task.group.exiting or task.zapped):
             self._interrupt(task, wait)
 
@@ -657,7 +656,7 @@ class Dispatcher:
             mm.brought = -1
         outcome: Outcome
         try:
-            outcome = wait.retry()  # type: ignore[misc]
+            outcome = wait.retry()
         except WouldBlock:
             outcome = wait
         except LinuxError as error:
@@ -700,12 +699,11 @@ class Dispatcher:
     def _interrupt(self, task: Task, wait: Wait) -> None:
         """A signal ends the wait: a partial result, EINTR, or one of the restart codes."""
         self.kernel.unpark(task)
-        result: int | None = None
-        if wait.on_signal is not None:
-            try:
-                result = wait.on_signal()
-            except LinuxError as error:
-                result = -error.errno
+        result: int | None
+        try:
+            result = wait.on_signal()
+        except LinuxError as error:
+            result = -error.errno
         if result is None:
             result = -(wait.restart or errno.EINTR)
             if wait.restart == Restart.BLOCK:
@@ -751,10 +749,6 @@ def _served_when(error: BaseException) -> Task | None:
                 return task
         trace = trace.tb_next
     return None
-
-
-def _zero() -> int:
-    return 0
 
 
 def _flushed(mm: Any, outcome: Outcome) -> Outcome:

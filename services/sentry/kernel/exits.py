@@ -76,11 +76,10 @@ def do_exit(task: Task, status: int) -> None:
     wait = task.wait
     if wait is not None:  # killed while parked: let it take itself out of its tables
         kernel.unpark(task)
-        if wait.on_signal is not None:
-            try:
-                wait.on_signal()
-            except LinuxError:  # its memory may be gone: nobody sees the result
-                pass
+        try:
+            wait.on_signal()
+        except LinuxError:  # its memory may be gone: nobody sees the result
+            pass
     task.in_stop = False
     for other in group.tasks.values():
         if not other.exiting:
@@ -167,7 +166,7 @@ def complete_vfork(task: Task, at_once: bool = False) -> None:
     parent = task.vfork_parent
     task.vfork_done = task.vfork_parent = None
     wait = parent.wait if at_once and parent is not None and parent.waited_queue is queue else None
-    if wait is not None and wait.retry is not None:
+    if wait is not None and wait.retries:
         assert parent is not None
         outcome = wait.retry()
         if type(outcome) is int and task.kernel.answer(parent, outcome):

@@ -9,7 +9,7 @@ decision; wake-op and robust-list updates are a read and a write, which is atomi
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from protocol.abi import futex_h as fh
@@ -45,7 +45,7 @@ class FutexWait(Wait):
 
     __slots__ = ("bitset", "key", "task", "woken")
 
-    queues = _NO_QUEUES
+    retries = True
     deadline_ns: int | None = None
     uninterruptible = False
     restart = Restart.SYS
@@ -56,6 +56,9 @@ class FutexWait(Wait):
         self.key = key
         self.bitset = bitset
         self.woken = False
+
+    def sources(self) -> Sequence[tuple[WaitQueue, int]]:
+        return _NO_QUEUES
 
     def retry(self) -> Outcome:
         if self.woken:

@@ -103,6 +103,7 @@ class Kernel:
         self.mounts: Any = None
         self.anonymous: Any = None
         self.host_poll: Any = None
+        self.console: Any = None  # the host terminal that the sandbox was given, if it was
         self.files_lost: Callable[[], bool] = lambda: False  # whether the Gofer is known to be gone
         self.lingering: Any = None  # the socket that the close(2) under way has to wait for (SO_LINGER)
         self.network_restarted: Callable[[int], None] | None = None  # takes the successor's connection (netstack/)
@@ -165,7 +166,7 @@ class Kernel:
         task.timed_out = False
         task.nvcsw += 1
         task.state = "D" if wait.uninterruptible else "S"
-        queues = wait.queues
+        queues = wait.sources()
         if queues:
             queue, mask = queues[0]
             task.mask = mask

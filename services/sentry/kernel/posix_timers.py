@@ -14,7 +14,7 @@ from protocol.abi import resource_h as rh
 from protocol.abi import signal_h as sg
 from protocol.abi import time_h as th
 from services.sentry.errors import LinuxError
-from services.sentry.kernel.signals import PosixTimerLike, SigInfo, send_signal_group, send_signal_task
+from services.sentry.kernel.signals import SigInfo, send_signal_group, send_signal_task
 
 if TYPE_CHECKING:
     from services.sentry.kernel.kernel import Kernel
@@ -151,7 +151,7 @@ def watch_cpu_limit(group: ThreadGroup) -> None:
     group.cpu_limit.update()
 
 
-class PosixTimer(ClockTimer, PosixTimerLike):
+class PosixTimer(ClockTimer):
     """One timer_create(2) timer. A second expiry before the first signal is taken counts as overrun."""
 
     __slots__ = (

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from platforms.base import Op
 from platforms.systrap import file_rows
@@ -210,7 +209,7 @@ class PublishedFiles(dict[int, int]):
         self.stale: list[tuple[int, int]] = []
         self.next_unit = 1
         self.has_notes = False
-        self.refused: WeakSet[OpenFile] | tuple[()] = ()
+        self.refused: set[int] = set()  # of files that have no window because it could not be mapped, their id()
 
     # --- what is known in advance ---
     def offer(self, file: OpenFile) -> None:
@@ -233,7 +232,7 @@ class PublishedFiles(dict[int, int]):
     # --- windows ---
     def window(self, task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
         """Serve `fd` from a window from now on, if that can be done; `result` of the call under way."""
-        if not file.readable or file.flags & _NO_READS or file in self.refused:
+        if not file.readable or file.flags & _NO_READS or id(file) in self.refused:
             return result
         source = file.window_source()
         if source is None or not source.size:
@@ -269,7 +268,9 @@ class PublishedFiles(dict[int, int]):
         def done(results: list[int]) -> Outcome:
             if len(results) != len(ops) or results[-1]:
                 self.stale.append((unit, length))
-                self.refused = WeakSet((file, *self.refused))
+                if len(self.refused) >= _MAX_WINDOWS:
+                    self.refused.clear()  # most are closed, and their number may be another's by now
+                self.refused.add(id(file))
                 return result
             self.has_notes = True
             self._opened(task, fd, file, source, unit, length, writing)

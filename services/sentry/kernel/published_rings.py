@@ -65,7 +65,8 @@ class RingWindow:
         if self.owner.rings.get(self.fd) is self:
             self.owner.revoke(self.fd)
 
-    revoke_writing = revoke
+    def revoke_writing(self) -> None:
+        self.revoke()
 
     def fold(self) -> None:
         """Nobody notes when a stream was used."""

@@ -13,7 +13,7 @@ Life of a signal: `send_*` -> `_prepare` (stop and SIGCONT side effects, ignored
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from protocol.abi import capability_h as ch
 from protocol.abi import resource_h as rh
@@ -158,6 +158,34 @@ class SigInfo:
         self.timer: PosixTimerLike | None = None
         self.charged_uid: int | None = None
 
+    def copy(self) -> SigInfo:
+        """The same for another receiver, charged to nobody yet."""
+        made = SigInfo(
+            self.signo,
+            self.code,
+            self.pid,
+            self.uid,
+            addr=self.addr,
+            value=self.value,
+            status=self.status,
+            utime=self.utime,
+            stime=self.stime,
+            band=self.band,
+            fd=self.fd,
+            errno=self.errno,
+            addr_lsb=self.addr_lsb,
+            lower=self.lower,
+            upper=self.upper,
+            syscall=self.syscall,
+            arch=self.arch,
+            timer_id=self.timer_id,
+            overrun=self.overrun,
+            raw=self.raw,
+            outside=self.outside,
+        )
+        made.timer = self.timer
+        return made
+
     def pack(self) -> bytes:
         """The 128 bytes of siginfo_t."""
         signo, code = self.signo, self.code
@@ -185,10 +213,8 @@ class SigInfo:
         return f"SigInfo({self.signo}, {self.code}, {self.pid}, {self.uid})"
 
 
-class PosixTimerLike:
-    """What delivery asks of the timer behind a SI_TIMER signal (posix_timers.py derives from it)."""
-
-    __slots__ = ()
+class PosixTimerLike(Protocol):
+    """What delivery asks of the timer behind a SI_TIMER signal (posix_timers.py has it)."""
 
     def delivered(self, info: SigInfo) -> None:
         """The signal was taken from its queue: write the overrun count into `info`."""
@@ -641,18 +667,10 @@ def send_signal_pgrp(pgrp: ProcessGroup, info: SigInfo) -> int:
     members = list(pgrp.members.values())
     for member in members:
         try:
-            send_signal_group(member, _copy(info))
+            send_signal_group(member, info.copy())
         except LinuxError:  # a full queue of one member is not the others' business
             continue
     return len(members)
-
-
-def _copy(info: SigInfo) -> SigInfo:
-    made = SigInfo(info.signo, info.code, info.pid, info.uid)
-    for name in SigInfo.__slots__:
-        setattr(made, name, getattr(info, name))
-    made.charged_uid = None
-    return made
 
 
 def force_signal(task: Task, info: SigInfo, *, reset: bool = False) -> None:

@@ -99,7 +99,6 @@ class Task(WaitEntry):
     """
 
     __slots__ = (
-        "__weakref__",
         "affinity",
         "altstack_flags",
         "altstack_size",

@@ -32,7 +32,6 @@ class ThreadGroup:
     """A process. `exit_status` is a wait(2) status word, true once `exiting` or `is_zombie`."""
 
     __slots__ = (
-        "__weakref__",
         "child_wait",
         "children",
         "children_cpu_ns",
@@ -77,6 +76,8 @@ class ThreadGroup:
         "tasks",
         "thread_gone",
     )
+
+    __deletable__ = ("leader",)  # what mypyc allows `del` of
 
     leader: Task  # until it is reaped
     session: Session

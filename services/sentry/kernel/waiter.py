@@ -42,12 +42,16 @@ READ_MASK: Final = po.POLLIN | po.POLLRDNORM | po.POLLHUP | po.POLLERR | po.POLL
 class WaitEntry:
     """A registration on a queue: `callback(mask)` runs inside `wake`, must be short and must not raise."""
 
-    __slots__ = ("callback", "exclusive", "mask")
+    __slots__ = ("_call", "exclusive", "mask")
 
-    def __init__(self, callback: Callable[[int], None], mask: int = ANY, exclusive: bool = False) -> None:
-        self.callback = callback
+    def __init__(self, call: Callable[[int], None], mask: int = ANY, exclusive: bool = False) -> None:
+        self._call = call
         self.mask = mask
         self.exclusive = exclusive
+
+    def callback(self, mask: int) -> None:
+        """The queue was awakened with `mask` (poll(2) bits)."""
+        self._call(mask)
 
 
 class WaitQueue:
@@ -86,26 +90,29 @@ class WaitQueue:
 class Wait:
     """What a handler returns when it cannot finish now.
 
-    queues       what wakes it: (queue, poll mask) pairs; may be empty (only a deadline or a signal ends it).
-    retry        called after a wake-up: an int ends the call, another Wait replaces this one, WouldBlock keeps it
-                 parked, LinuxError ends it with that error. None with no queues: nothing but deadline or signal.
+    sources()    what wakes it: (queue, poll mask) pairs; may be empty (only a deadline or a signal ends it).
+    retry()      called after a wake-up, if `retries`: an int ends the call, another Wait replaces this one, WouldBlock
+                 keeps it parked, LinuxError ends it with that error.
     deadline_ns  host CLOCK_MONOTONIC, ns, or None.
-    on_timeout   called at the deadline; returns the result or raises LinuxError. Default: result 0.
+    on_timeout() called at the deadline; returns the result or raises LinuxError. Default: result 0.
     restart      which Restart kind a signal turns it into (Restart.SYS by default; 0: plain EINTR).
-    on_signal    called when a signal ends the wait, before anything else: an int returned replaces EINTR/restart (a
+    on_signal()  called when a signal ends the wait, before anything else: an int returned replaces EINTR/restart (a
                  partial count), None keeps `restart`. nanosleep(2) writes its remaining time here.
     restart_call for Restart.BLOCK: what restart_syscall(2) runs.
     uninterruptible  only a fatal signal ends it (vfork's parent).
+
+    The calls are given as functions, or overridden by a kind of its own that is waited for often.
     """
 
     __slots__ = (
+        "_on_signal",
+        "_on_timeout",
+        "_queues",
+        "_retry",
         "deadline_ns",
-        "on_signal",
-        "on_timeout",
-        "queues",
         "restart",
         "restart_call",
-        "retry",
+        "retries",
         "uninterruptible",
     )
 
@@ -121,28 +128,58 @@ class Wait:
         restart_call: Callable[[], Outcome] | None = None,
         uninterruptible: bool = False,
     ) -> None:
-        self.retry = retry
-        self.queues = queues
+        self._retry = retry
+        self.retries = retry is not None
+        self._queues = queues
         self.deadline_ns = deadline_ns
-        self.on_timeout = on_timeout
+        self._on_timeout = on_timeout
         self.restart = restart
-        self.on_signal = on_signal
+        self._on_signal = on_signal
         self.restart_call = restart_call
         self.uninterruptible = uninterruptible
+
+    def sources(self) -> Sequence[tuple[WaitQueue, int]]:
+        return self._queues
+
+    def retry(self) -> Outcome:
+        assert self._retry is not None
+        return self._retry()
+
+    def on_timeout(self) -> int:
+        call = self._on_timeout
+        return 0 if call is None else call()
+
+    def on_signal(self) -> int | None:
+        call = self._on_signal
+        return None if call is None else call()
+
+    def wrapped(
+        self, retry: Callable[[], Outcome], on_timeout: Callable[[], int], on_signal: Callable[[], int | None]
+    ) -> Wait:
+        """One that is woken and restarted as this one, with other calls, which may make this one's."""
+        return Wait(
+            retry if self.retries else None,
+            self.sources(),
+            deadline_ns=self.deadline_ns,
+            on_timeout=on_timeout,
+            restart=self.restart,
+            on_signal=on_signal,
+            restart_call=self.restart_call,
+            uninterruptible=self.uninterruptible,
+        )
 
 
 class ReadWait(Wait):
     """A read(2) without a time limit that found nothing: it is tried again whenever `file.queue` is woken.
 
     By far the most frequent wait, so a task has but one, used for each of its reads in turn, and the dispatcher knows
-    it: what `retry` and `queues` say here it does by itself. Between two reads it remembers the last one's file.
+    it: what `retry` and `sources` say here it does by itself. Between two reads it remembers the last one's file.
     """
 
     __slots__ = ("addr", "count", "file", "task")
 
+    retries = True
     deadline_ns: int | None = None
-    on_timeout: Callable[[], int] | None = None
-    on_signal: Callable[[], int | None] | None = None
     restart = Restart.SYS
     restart_call: Callable[[], Outcome] | None = None
     uninterruptible = False
@@ -152,8 +189,13 @@ class ReadWait(Wait):
         self.file: Any = None
         self.addr = self.count = 0
 
-    @property
-    def queues(self) -> Sequence[tuple[WaitQueue, int]]:  # type: ignore[override]
+    def on_timeout(self) -> int:
+        return 0
+
+    def on_signal(self) -> int | None:
+        return None
+
+    def sources(self) -> Sequence[tuple[WaitQueue, int]]:
         return ((self.file.queue, READ_MASK),)
 
     def retry(self) -> int:

@@ -10,11 +10,13 @@ sandbox has rings in place of inboxes (ringed_stream.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mypy_extensions import trait
 
 from services.sentry.errors import WouldBlock
 from services.sentry.files.local_rings import BUSY, CALL_COST, LocalEnd
-from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, Outgoing
+from services.sentry.sockets.base import READABLE, RECEIVE_SHUT, Outgoing, Ucred
 from services.sentry.sockets.ringed_stream import MAX_CHUNK, RingedStream
 
 if TYPE_CHECKING:
@@ -26,16 +28,20 @@ __all__ = ["MAX_CHUNK", "OVERHEAD_BYTES", "ByteStream"]
 OVERHEAD_BYTES: Final = 768
 
 
+@trait
 class ByteStream(RingedStream):
-    """Mixed into a family's socket class, which has the slots `inbox`, `inbox_bytes`, `peer`, `out` and `state`."""
+    """Mixed into a family's socket class, behind it: that has write_user and read_user, which come here."""
 
     __slots__ = ()
 
     #: The value of `state` in which data may still come.
-    OPEN = 0
+    OPEN: ClassVar[int] = 0
+    error: int
+    far: Any  # as of Socket
+    shut: int
     state: int
 
-    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+    def write_stream(self, mm: AddressSpace, addr: int, count: int) -> int:
         """write(2), and send(2) without address and flags."""
         peer = self.out
         if (
@@ -63,7 +69,7 @@ class ByteStream(RingedStream):
         data = mm.read(addr, min(count, MAX_CHUNK)) if count else b""
         return self.send(data, Outgoing(sender=self.writer(mm)))
 
-    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+    def read_stream(self, mm: AddressSpace, addr: int, count: int) -> int | None:
         """read(2), and recv(2) without flags: bytes leave the inbox only once they reached guest memory."""
         inbox = self.inbox
         if inbox and self.plain_receive:
@@ -102,6 +108,19 @@ class ByteStream(RingedStream):
         if data:
             mm.write(addr, data)
         return len(data)
+
+    # --- the family's ---
+    def read(self, count: int) -> bytes:
+        """As OpenFile.read."""
+        raise NotImplementedError
+
+    def send(self, data: bytes, message: Outgoing) -> int:
+        """As Socket.send."""
+        raise NotImplementedError
+
+    def writer(self, mm: AddressSpace) -> Ucred | None:
+        """As Socket.writer."""
+        raise NotImplementedError
 
     def may_write_far(self) -> bool:
         """Whether `far` takes bytes straight from guest memory now."""

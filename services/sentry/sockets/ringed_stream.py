@@ -9,20 +9,24 @@ it was before (`dissolve`): what families do about it is one look at it in their
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+from mypy_extensions import trait
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import socket_h as so
 from services.sentry.errors import WouldBlock
 from services.sentry.files.local_rings import BUSY, LocalEnd, LocalRing, LocalRings, ring_size
 from services.sentry.files.ring_end import may_publish
-from services.sentry.sockets.base import READABLE, WRITABLE, Outgoing, Socket
+from services.sentry.sockets.base import READABLE, WRITABLE, Outgoing
 
 if TYPE_CHECKING:
     from collections import deque
 
     from services.sentry.files.ring_end import RingEnd
+    from services.sentry.kernel.waiter import WaitQueue
     from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.vfs.open_file import OpenFile
 
 __all__ = ["MAX_CHUNK", "RingedStream"]
 
@@ -37,8 +41,9 @@ _PLAIN_SEND: Final = so.MSG_DONTWAIT | so.MSG_NOSIGNAL | so.MSG_MORE
 _PLAIN_RECEIVE: Final = so.MSG_DONTWAIT | so.MSG_WAITALL | so.MSG_NOSIGNAL | so.MSG_CMSG_CLOEXEC
 
 
-class RingedStream(Socket):
-    """Mixed into a family's socket class as ByteStream is, which is one. The slots that it uses are that class's.
+@trait
+class RingedStream:
+    """Mixed into a family's socket class as ByteStream is, which is one. What it uses is that class's.
 
     moved: how much passed by plain calls of this socket, since it was asked whether it should have rings.
     """
@@ -50,12 +55,17 @@ class RingedStream(Socket):
     ROOM: ClassVar[float] = 3 / 4
     #: The same for a writer that waits.
     WOKEN: ClassVar[float] = 1 / 2
+    flags: int
     inbox: deque[Any]
     inbox_bytes: int
     moved: int
-    out: Any
+    out: Any  # as peer: a stream of the same kind, or None
+    peek_offset: int
     peer: Any
+    plain_receive: bool
+    queue: WaitQueue
     ring_end: RingEnd | None
+    send_buffer: int
 
     # --- making and ending them ---
     def make_rings(self, mm: AddressSpace) -> None:
@@ -64,7 +74,7 @@ class RingedStream(Socket):
         peer = self.peer
         if peer is None or peer is self or self.out is not peer or peer.out is not self:
             return
-        if not may_publish(mm, self) or not self._may_have_rings() or not peer._may_have_rings():
+        if not may_publish(mm, cast("OpenFile", self)) or not self._may_have_rings() or not peer._may_have_rings():
             return
         size = ring_size(max(self.send_buffer, peer.send_buffer), _MAX_RING)
         if self.inbox_bytes > min(size, peer.send_buffer) or peer.inbox_bytes > min(size, self.send_buffer):
@@ -90,7 +100,8 @@ class RingedStream(Socket):
     def _ring_to(self, sink: RingedStream, rings: LocalRings, index: int, size: int) -> LocalRing:
         # What is queued may be a little more than SO_SNDBUF, as there.
         limit = min(size, ring_size(self.send_buffer, size))
-        return LocalRing(rings, index, size, limit, self, sink, self.ROOM_BITS, int(limit * self.ROOM))
+        source, reader = cast("OpenFile", self), cast("OpenFile", sink)
+        return LocalRing(rings, index, size, limit, source, reader, self.ROOM_BITS, int(limit * self.ROOM))
 
     def _use_rings(self, end: LocalEnd) -> None:
         assert end.incoming is not None
@@ -134,10 +145,6 @@ class RingedStream(Socket):
     def changed(self) -> None:
         """Recompute `out` of both ends. Rings are dissolved first."""
         raise NotImplementedError
-
-    def option_set(self, level: int, name: int) -> None:
-        self.dissolve()
-        super().option_set(level, name)
 
     # --- data ---
     def put(self, end: LocalEnd, put: Callable[[LocalRing], int]) -> int:

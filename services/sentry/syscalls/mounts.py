@@ -192,7 +192,7 @@ def sys_pivot_root(task: Task, new_root: int, put_old: int) -> Outcome:
 
 def _is_under(path: Path, ancestor: Path) -> bool:
     """Whether `path` is `ancestor` or below it, across mounts."""
-    mount, dentry = path
+    mount, dentry = path.mount, path.dentry
     while mount is not ancestor.mount:
         if mount.parent is None:
             return False

@@ -77,12 +77,11 @@ def _with_mask(task: Task, addr: int, size: int, call: Callable[[], Outcome]) ->
     if not isinstance(outcome, Wait):
         set_blocked(task, saved)
         return outcome
-    retry, on_timeout, on_signal = outcome.retry, outcome.on_timeout, outcome.on_signal
+    wait = outcome
 
     def retry_and_restore() -> Outcome:
-        assert retry is not None
         try:
-            result = retry()
+            result = wait.retry()
         except WouldBlock:
             raise
         except BaseException:
@@ -93,18 +92,15 @@ def _with_mask(task: Task, addr: int, size: int, call: Callable[[], Outcome]) ->
 
     def timeout_and_restore() -> int:
         try:
-            return on_timeout() if on_timeout else 0
+            return wait.on_timeout()
         finally:
             set_blocked(task, saved)
 
     def leave_to_delivery() -> int | None:
         task.saved_mask = saved
-        return on_signal() if on_signal else None
+        return wait.on_signal()
 
-    outcome.retry = retry_and_restore if retry is not None else None
-    outcome.on_timeout = timeout_and_restore
-    outcome.on_signal = leave_to_delivery
-    return outcome
+    return wait.wrapped(retry_and_restore, timeout_and_restore, leave_to_delivery)
 
 
 def _bind_signal_files(task: Task, fds: Iterable[int]) -> bool:
@@ -250,12 +246,11 @@ def _write_back_remaining(
     outcome.restart = Restart.NOHAND
     if not deadline_ns or not addr:
         return outcome
-    retry, on_timeout, on_signal = outcome.retry, outcome.on_timeout, outcome.on_signal
+    wait = outcome
 
     def retry_and_store() -> Outcome:
-        assert retry is not None
         try:
-            result = retry()
+            result = wait.retry()
         except LinuxError:
             _store_remaining(task, deadline_ns, addr, pack)
             raise
@@ -264,17 +259,15 @@ def _write_back_remaining(
 
     def timeout_and_store() -> int:
         _store_remaining(task, deadline_ns, addr, pack)
-        return on_timeout() if on_timeout else 0
+        return wait.on_timeout()
 
     def signalled() -> int | None:
         if not _store_remaining(task, deadline_ns, addr, pack):
-            outcome.restart = 0
-        return on_signal() if on_signal else None
+            stored.restart = 0
+        return wait.on_signal()
 
-    outcome.retry = retry_and_store if retry is not None else None
-    outcome.on_timeout = timeout_and_store
-    outcome.on_signal = signalled
-    return outcome
+    stored = wait.wrapped(retry_and_store, timeout_and_store, signalled)
+    return stored
 
 
 def _store_remaining(task: Task, deadline_ns: int, addr: int, pack: Callable[[int], bytes]) -> bool:

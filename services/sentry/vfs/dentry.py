@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from services.sentry.errors import LinuxError
+from services.sentry.vfs.referable import Referable
 
 if TYPE_CHECKING:
     from services.sentry.vfs.inode import Inode
@@ -29,11 +30,23 @@ NEGATIVE_LIMIT: Final = 16384
 """Absent names that one superblock remembers; beyond it the oldest quarter is dropped."""
 POSITIVE_LIMIT: Final = 65536
 """Present names likewise, where the file system can be asked again; those in use stay."""
-UNUSED_REFERENCES: Final = 3
-"""Of a dentry that only its parent knows: the parent's table, the local variable, the argument of getrefcount."""
 
 
-class Dentry:
+def _references(dentry: object) -> int:
+    return sys.getrefcount(dentry)
+
+
+def _of_the_unused() -> int:
+    """What `_references` says of a dentry that only its parent's table and a local variable know, compiled or not."""
+    children = {b"": object()}
+    old = children[b""]
+    return _references(old)
+
+
+_UNUSED: Final = _of_the_unused()
+
+
+class Dentry(Referable):
     """name, parent (itself at a root), inode (None: absent), children by name, mounted: how many mounts stand on it.
 
     deleted   the name is gone: d_path adds " (deleted)".
@@ -201,7 +214,7 @@ def remember_present(dentry: Dentry) -> None:
         old = oldest.pop()
         if old.parent.children.get(old.name) is not old:
             continue
-        if old.mounted or old.children or sys.getrefcount(old) > UNUSED_REFERENCES:
+        if old.mounted or old.children or _references(old) > _UNUSED:
             if old.children and all(child.inode is None for child in old.children.values()):
                 for child in list(old.children.values()):
                     child.drop()

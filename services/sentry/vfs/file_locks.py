@@ -10,7 +10,7 @@ Deadlock (EDEADLK, POSIX locks only): `LockWaits` maps a blocked owner to the on
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from protocol.abi.fcntl_h import F_UNLCK, F_WRLCK
 from services.sentry.errors import LinuxError
@@ -33,7 +33,7 @@ class RecordLock(NamedTuple):
     start: int
     end: int
     kind: int
-    owner: object
+    owner: Any
     pid: int
 
 

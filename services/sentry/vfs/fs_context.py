@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from services.sentry.vfs.path_walk import Path
+
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.vfs.mounts import Mount, MountNamespace
     from services.sentry.vfs.path_cache import CacheEntry, PathCache
-    from services.sentry.vfs.path_walk import Path
 
 __all__ = ["FsContext"]
 
@@ -78,5 +79,5 @@ class FsContext:
     def enter(self, namespace: MountNamespace, moved: dict[Mount, Mount]) -> None:
         """Go over to `namespace`, whose mounts replace ours as `moved` says."""
         self._mounts = namespace
-        self.root = self._root._replace(mount=moved.get(self._root.mount, self._root.mount))
-        self.cwd = self._cwd._replace(mount=moved.get(self._cwd.mount, self._cwd.mount))
+        self.root = Path(moved.get(self._root.mount, self._root.mount), self._root.dentry)
+        self.cwd = Path(moved.get(self._cwd.mount, self._cwd.mount), self._cwd.dentry)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from services.sentry.errors import LinuxError
+from services.sentry.vfs.referable import Referable
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
@@ -42,7 +43,7 @@ class Donated(Protocol):
         raise NotImplementedError
 
 
-class Inode:
+class Inode(Referable):
     """One file of one file system. Attribute slots are what stat(2) shows; `mode` holds type and permission bits.
 
     shown   one cell: the struct stat that was packed last, None once an attribute changed since. A file system that
@@ -52,6 +53,7 @@ class Inode:
     """
 
     __slots__ = (
+        "_size",
         "atime_ns",
         "blocks",
         "btime_ns",
@@ -68,7 +70,6 @@ class Inode:
         "published",
         "rdev",
         "shown",
-        "size",
         "socket",
         "superblock",
         "uid",
@@ -89,7 +90,7 @@ class Inode:
         self.gid = gid
         self.nlink = 1
         self.rdev = 0
-        self.size = 0
+        self._size = 0
         self.blocks = 0  # of 512 bytes
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = now_ns
         self.shown = NOT_SHOWN
@@ -101,6 +102,15 @@ class Inode:
         self.open_files = 0  # open file descriptions (kept by OpenFile); with nlink 0 it decides release_last_link
         self.writers = 0  # those open for writing: execve(2) gives ETXTBSY
         self.deny_write = 0  # running programs: opening for writing gives ETXTBSY
+
+    @property
+    def size(self) -> int:
+        """Bytes of data; of a directory, what stat(2) is to show."""
+        return self._size
+
+    @size.setter
+    def size(self, value: int) -> None:
+        self._size = value
 
     # --- kind ---
     @property
@@ -217,6 +227,10 @@ class Inode:
         return None
 
     # --- contents ---
+    def open_data(self, flags: int) -> OpenFile:
+        """A regular file, opened for its data alone: nobody sees a name or an opener. Errors as of `open`."""
+        raise LinuxError(errno.EINVAL)
+
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
         """An open file description for this inode (permissions checked above; the VFS sets `path` afterwards and
         carries out O_TRUNC through set_attributes).

@@ -41,7 +41,6 @@ class Mount:
     """flags: MS_* of MOUNT_FLAGS. `parent` is None for a namespace's root and for a detached mount."""
 
     __slots__ = (
-        "__weakref__",
         "flags",
         "id",
         "mountpoint",
@@ -93,7 +92,7 @@ _OPTION_NAMES: Final = (
 class MountNamespace:
     """The mounts that a set of tasks sees. `root` is the bottom one; copies share path caches and the id counter."""
 
-    __slots__ = ("__weakref__", "_ids", "caches", "mounts", "root", "table")
+    __slots__ = ("_ids", "caches", "mounts", "root", "table")
 
     def __init__(
         self, superblock: Superblock, flags: int = mt.MS_RELATIME, *, like: MountNamespace | None = None
@@ -113,7 +112,7 @@ class MountNamespace:
 
     def top(self, path: Path) -> Path:
         """What is seen at `path`: the root of the topmost mount on it, or itself."""
-        mount, dentry = path
+        mount, dentry = path.mount, path.dentry
         while dentry.mounted:
             above = self.table.get((mount, dentry))
             if above is None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.waiter import WaitQueue
 from services.sentry.vfs.file_locks import drop_description_locks, drop_owner_locks
+from services.sentry.vfs.inode import Inode
 from services.sentry.vfs.published import revoke_writing
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Outcome, WaitEntry
     from services.sentry.mm.address_space import AddressSpace
-    from services.sentry.vfs.inode import DirectoryEntry, Inode
+    from services.sentry.vfs.inode import DirectoryEntry
     from services.sentry.vfs.path_walk import Path
 
 __all__ = ["KEPT_FLAGS", "Backing", "OpenFile", "WindowSource"]
@@ -45,7 +46,7 @@ class Backing(NamedTuple):
     host_fd: int
     base: int
     max_prot_write: bool
-    identity: object
+    identity: Any
     count_writable: Callable[[int], None] | None = None
 
 
@@ -74,19 +75,18 @@ class OpenFile:
     """
 
     __slots__ = (
+        "_offset",
         "async_entry",
         "async_owner",
         "epoll_links",
         "flags",
         "inode",
         "locks_owner",
-        "offset",
         "path",
         "queue",
         "readable",
         "refs",
         "writable",
-        "__weakref__",
     )
 
     seekable = False  # pread/pwrite/lseek make sense
@@ -108,7 +108,7 @@ class OpenFile:
         self.readable = mode != fc.O_WRONLY
         self.writable = mode != fc.O_RDONLY
         self.path = path
-        self.offset = 0
+        self._offset = 0
         self.refs = 0
         self.queue = WaitQueue()
         self.async_owner: object | None = None
@@ -120,6 +120,14 @@ class OpenFile:
             if inode.published:
                 revoke_writing(inode)
         self.epoll_links: dict[EpollItem, None] | None = None  # the epoll items that watch this description
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        self._offset = value
 
     # --- life ---
     def when_moved(self, call: Callable[[], None]) -> None:

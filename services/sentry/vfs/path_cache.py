@@ -8,9 +8,12 @@ registry, and the few used last are kept alive for the next process that runs in
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakValueDictionary
+
+from services.sentry.errors import LinuxError
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
@@ -18,11 +21,21 @@ if TYPE_CHECKING:
     from services.sentry.vfs.dentry import Dentry
     from services.sentry.vfs.path_walk import Path
 
-__all__ = ["CacheEntry", "PathCache", "PathCaches"]
+__all__ = ["AbsentParent", "CacheEntry", "PathCache", "PathCaches"]
 
 CacheEntry: TypeAlias = "tuple[Path, Dentry, int]"
 ENTRY_LIMIT: Final = 8192
 KEPT: Final = 16
+
+
+class AbsentParent(LinuxError):
+    """ENOENT because of a component before the last; carries the place of the negative dentry for the cache."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOENT)
+        self.path = path
 
 
 class PathCache:

@@ -15,7 +15,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi.limits import MAXSYMLINKS, NAME_MAX, PATH_MAX
 from protocol.abi.mount_h import MS_NOSYMFOLLOW
 from services.sentry.errors import LinuxError
-from services.sentry.vfs.path_cache import remember
+from services.sentry.vfs.path_cache import AbsentParent, remember
 from services.sentry.vfs.permissions import check
 
 if TYPE_CHECKING:
@@ -45,11 +45,20 @@ CREATING: Final = 1 << 16
 """Added to RESOLVE_* by open(2) with O_CREAT: a last name before a slash gives EISDIR, existing or not."""
 
 
-class Path(NamedTuple):
-    """A place in the tree: a dentry as seen through a mount."""
+class Path:
+    """A place in the tree: a dentry as seen through a mount. Not changed once it is made."""
 
-    mount: Mount
-    dentry: Dentry
+    __slots__ = ("dentry", "mount")
+
+    def __init__(self, mount: Mount, dentry: Dentry) -> None:
+        self.mount = mount
+        self.dentry = dentry
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Path) and self.dentry is other.dentry and self.mount is other.mount
+
+    def __hash__(self) -> int:
+        return hash((id(self.mount), id(self.dentry)))
 
 
 class Resolution(NamedTuple):
@@ -65,16 +74,6 @@ class Resolution(NamedTuple):
     last: bytes
     slash: bool
     cacheable: bool
-
-
-class _AbsentParent(LinuxError):
-    """ENOENT because of a component before the last; carries the negative dentry for the cache."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(ENOENT)
-        self.path = path
 
 
 def find(task: Task, name: bytes, follow: bool = True) -> Path:
@@ -94,7 +93,7 @@ def find(task: Task, name: bytes, follow: bool = True) -> Path:
         del entries[name]
     try:
         found = resolve(task, fs.cwd, name, follow)
-    except _AbsentParent as absent:
+    except AbsentParent as absent:
         remember(entries, name, absent.path)
         raise
     path = found.path
@@ -215,7 +214,8 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
     table = fs.mounts.table
     cred = task.cred
     privileged = cred.cap_effective & 6  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: may search any directory
-    root_mount, root_dentry = base if flags & (fc.RESOLVE_BENEATH | fc.RESOLVE_IN_ROOT) else fs.root
+    root = base if flags & (fc.RESOLVE_BENEATH | fc.RESOLVE_IN_ROOT) else fs.root
+    root_mount, root_dentry = root.mount, root.dentry
     if name[0] == 47:
         if flags & fc.RESOLVE_BENEATH:
             raise LinuxError(errno.EXDEV)
@@ -223,7 +223,7 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
         if flags & fc.RESOLVE_NO_XDEV and mount is not base.mount:
             raise LinuxError(errno.EXDEV)
     else:
-        mount, dentry = base
+        mount, dentry = base.mount, base.dentry
     slash = name[-1] == 47
     cacheable = not flags and not dentry.dynamic
     links = 0
@@ -268,7 +268,7 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
             if not stack:
                 return Resolution(Path(mount, child), component, slash, cacheable)
             if cacheable:
-                raise _AbsentParent(Path(mount, child))
+                raise AbsentParent(Path(mount, child))
             raise LinuxError(ENOENT)
         if child.mounted:
             crossed = mount
@@ -295,7 +295,7 @@ def resolve(task: Task, base: Path, name: bytes, follow: bool, flags: int = 0, *
                     flags & fc.RESOLVE_NO_XDEV and target.mount is not mount
                 ):
                     raise LinuxError(errno.EXDEV)
-                mount, dentry = target
+                mount, dentry = target.mount, target.dentry
                 cacheable = False
                 continue
             text = inode.readlink_for(task)
@@ -362,8 +362,8 @@ def full_name(path: Path, root: Path) -> bytes:
 
 def name_from(path: Path, root: Path) -> tuple[bytes, bool]:
     """The name of `path` without regard to deletion, and whether it is below `root` (getcwd(2) "(unreachable)")."""
-    mount, dentry = path
-    root_mount, root_dentry = root
+    mount, dentry = path.mount, path.dentry
+    root_mount, root_dentry = root.mount, root.dentry
     parts: list[bytes] = []
     reached = True
     while dentry is not root_dentry or mount is not root_mount:

@@ -7,8 +7,9 @@ as long as a mount or an open file refers to it; `release` is called when its la
 
 from __future__ import annotations
 
+import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from protocol.abi.stat_h import makedev
 from services.sentry.kernel.waiter import WaitQueue
@@ -58,10 +59,12 @@ class Superblock:
     dynamic    names may come and go by themselves: every lookup asks the inode, no path through it is cached.
     flags      MS_* of the instance (MS_RDONLY counts for every mount of it).
     quiet_queue  the wait queue of all its regular files: none ever changes readiness.
+    no_new_names  the error of whoever wants to make a file in one whose names are not the guests'.
     """
 
+    no_new_names: ClassVar[int] = errno.EPERM
+
     __slots__ = (
-        "__weakref__",
         "block_size",
         "caches",
         "dev",

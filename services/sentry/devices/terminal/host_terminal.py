@@ -203,7 +203,7 @@ def attach(kernel: Kernel, fd: int, foreground: bool = True) -> HostTerminal:
     terminals.console = terminal
     if terminals.devpts is not None:
         terminals.devpts.show(0, terminal, 0, 0)
-    kernel.console = terminal  # type: ignore[attr-defined]
+    kernel.console = terminal
     return terminal
 
 

@@ -297,7 +297,7 @@ class LineDiscipline:
         self._finish_erasing()
         self.output.echo_char(char)
         self.output.echo_raw(_NEWLINE)
-        for typed in self.buffer[self.canon_head - self.tail :]:
+        for typed in bytes(self.buffer[self.canon_head - self.tail :]):
             self.output.echo_char(typed)
         self.output.commit()
 

@@ -51,7 +51,6 @@ class Terminal:
     """See the module. `number` is the device number, `window` a struct winsize."""
 
     __slots__ = (
-        "__weakref__",
         "discipline",
         "exclusive",
         "files",

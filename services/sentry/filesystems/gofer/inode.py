@@ -588,14 +588,20 @@ class GoferInode(Inode):
     # --- symbolic links ---
     def readlink(self) -> bytes:
         """The target, asked for once (a link's text cannot change). EINVAL: no link."""
-        if self.target is None:
+        target = self.target
+        if target is None:
             if not self.is_symlink:
                 raise LinuxError(errno.EINVAL)
             gofer = self.gofer
-            fid = self.handle()  # a walk to a link brings its text
-            if self.target is None:
-                self._take_target(gofer.call(gofer.client.readlink, fid))
-        return cast(bytes, self.target)
+            fid = self.handle()
+            target = self.known_target()  # a walk to a link brings its text
+            if target is None:
+                target = gofer.call(gofer.client.readlink, fid)
+                self._take_target(target)
+        return target
+
+    def known_target(self) -> bytes | None:
+        return self.target
 
     def _take_target(self, target: bytes) -> None:
         if not 0 < len(target) < c.MAX_STRING_BYTES or b"\0" in target:
@@ -603,20 +609,24 @@ class GoferInode(Inode):
         self.target = target
 
     # --- contents ---
+    def open_data(self, flags: int) -> OpenFile:
+        """As Inode.open_data. No round trip while the donated fd is cached. EACCES, EROFS, EIO: the Gofer refuses."""
+        write = flags & fc.O_ACCMODE != fc.O_RDONLY
+        host = self.host
+        if host is None or (write and not host.writable):
+            host = self.gofer.open_host(self, write)
+        else:
+            self.gofer.keep_host(self)
+            parent = self.parent
+            if parent is not None and parent.opening is not None:
+                parent.opening.unused.discard(self.name)
+        return GoferFile(self, flags, host)
+
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
-        """As Inode.open. No round trip while the donated fd is cached. EACCES, EROFS, EIO: the Gofer refuses."""
+        """As Inode.open."""
         kind = self.mode & 0o170000
         if kind == stat_mod.S_IFREG:
-            write = flags & fc.O_ACCMODE != fc.O_RDONLY
-            host = self.host
-            if host is None or (write and not host.writable):
-                host = self.gofer.open_host(self, write)
-            else:
-                self.gofer.keep_host(self)
-                parent = self.parent
-                if parent is not None and parent.opening is not None:
-                    parent.opening.unused.discard(self.name)
-            return GoferFile(self, flags, host)
+            return self.open_data(flags)
         if kind == stat_mod.S_IFDIR:
             return DirectoryFile(self, flags, dentry)
         return open_special(self, dentry, flags, task)

@@ -1,13 +1,10 @@
 """Open regular files of an overlay: the overlay's inode and path outside, the layer's own file object inside.
 
-The data methods of this class are instance slots that hold the inner file's bound methods, so a read of an unmodified
-lower file runs the lower's code with no frame in between. A copy-up exchanges the inner file (`switch`), position and
-flags included.
+The data methods are the inner file's. A copy-up exchanges the inner file (`switch`), position and flags included.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.sentry.vfs.open_file import KEPT_FLAGS, OpenFile, WindowSource
@@ -17,33 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from services.sentry.filesystems.overlay.regular import OverlayRegular
+    from services.sentry.kernel.task import Task
+    from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
+    from services.sentry.vfs.open_file import Backing
 
 __all__ = ["OverlayFile"]
-
-_BOUND = (
-    "allocate",
-    "fdinfo",
-    "ioctl",
-    "mmap_backing",
-    "poll",
-    "pread",
-    "pread_user",
-    "pwrite",
-    "pwrite_user",
-    "read",
-    "read_user",
-    "seek",
-    "sync",
-    "truncate",
-    "write",
-    "write_user",
-)
 
 
 class OverlayFile(OpenFile):
     """See the module docstring. Owns one reference on the inner file."""
 
-    __slots__ = ("_inner", "_mapped", "_moved", *_BOUND)
+    __slots__ = ("_gave_backing", "_inner", "_mapped", "_moved")
 
     seekable = True
 
@@ -51,6 +33,7 @@ class OverlayFile(OpenFile):
         # The base class's fields (but the position), as in TmpfsFile: every frame of an open counts.
         inner.refs += 1
         self._inner = inner
+        self._gave_backing = False
         self._mapped: list[OpenFile] | None = None
         self._moved: Callable[[], None] | None = None
         self.inode = inode
@@ -69,13 +52,59 @@ class OverlayFile(OpenFile):
         if mode:
             inode.writers += 1
 
-    def __getattr__(self, name: str) -> object:
-        """A data method that is used for the first time: an empty slot leads here."""
-        if name not in _BOUND:
-            raise AttributeError(name)
-        method = getattr(self._inner, name)
-        setattr(self, name, method)
-        return method
+    # --- the data: the inner file's ---
+    def read(self, count: int) -> bytes:
+        return self._inner.read(count)
+
+    def write(self, data: bytes | memoryview) -> int:
+        return self._inner.write(data)
+
+    def pread(self, count: int, offset: int) -> bytes:
+        return self._inner.pread(count, offset)
+
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        return self._inner.pwrite(data, offset)
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        return self._inner.read_user(mm, addr, count)
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        return self._inner.write_user(mm, addr, count)
+
+    def pread_user(self, mm: AddressSpace, addr: int, count: int, offset: int) -> int:
+        return self._inner.pread_user(mm, addr, count, offset)
+
+    def pwrite_user(self, mm: AddressSpace, addr: int, count: int, offset: int) -> int:
+        return self._inner.pwrite_user(mm, addr, count, offset)
+
+    def seek(self, offset: int, whence: int) -> int:
+        return self._inner.seek(offset, whence)
+
+    def truncate(self, size: int) -> None:
+        self._inner.truncate(size)
+
+    def allocate(self, mode: int, offset: int, length: int) -> None:
+        self._inner.allocate(mode, offset, length)
+
+    def sync(self) -> None:
+        self._inner.sync()
+
+    def poll(self) -> int:
+        return self._inner.poll()
+
+    def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
+        return self._inner.ioctl(task, request, arg)
+
+    def mmap_backing(self) -> Backing:
+        backing = self._inner.mmap_backing()
+        self._gave_backing = True
+        return backing
+
+    def window_source(self) -> WindowSource | None:
+        return self._inner.window_source()
+
+    def fdinfo(self) -> bytes:
+        return self._inner.fdinfo()
 
     @property
     def offset(self) -> int:
@@ -98,18 +127,12 @@ class OverlayFile(OpenFile):
             revoke(self.inode)
         old = self._inner
         inner.offset = old.offset
-        mapped = _is_bound(self, "mmap_backing")
-        for name in _BOUND:
-            with suppress(AttributeError):
-                delattr(self, name)
         self._inner = inner.add_reference()
-        if mapped:
+        if self._gave_backing:
+            self._gave_backing = False
             self._mapped = [*(self._mapped or ()), old]
         else:
             old.close_reference()
-
-    def window_source(self) -> WindowSource | None:
-        return self._inner.window_source()
 
     def set_flags(self, flags: int) -> None:
         self.flags = flags
@@ -123,12 +146,3 @@ class OverlayFile(OpenFile):
         if self._mapped is not None:
             for inner in self._mapped:
                 inner.close_reference()
-
-
-def _is_bound(file: OverlayFile, name: str) -> bool:
-    """Whether a data method was used since the last `switch`."""
-    try:
-        object.__getattribute__(file, name)
-    except AttributeError:
-        return False
-    return True

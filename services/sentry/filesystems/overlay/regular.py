@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
@@ -30,10 +30,7 @@ __all__ = ["OverlayRegular"]
 
 PIECE_BYTES = 256 * 1024  # a copy-up moves so much at a time: it stays in the second-level cache
 DIRECT_BYTES = 1 << 20  # from here on host fds are used on both sides
-_own_size: Any = Inode.__dict__["size"]  # the slot below the property
 _ZEROS = bytes(PIECE_BYTES)
-_NOWHERE = cast("Dentry", None)  # layers' files are opened for their data: nobody sees a name or an opener
-_NOBODY = cast("Task", None)
 
 
 class OverlayRegular(OverlayInode):
@@ -62,11 +59,11 @@ class OverlayRegular(OverlayInode):
     def size(self) -> int:
         """Bytes; always that of the data, since writes go past this inode and appending needs it."""
         upper = self.upper
-        return _own_size.__get__(self) if upper is None else upper.size
+        return self._size if upper is None else upper.size
 
     @size.setter
     def size(self, value: int) -> None:
-        _own_size.__set__(self, value)
+        self._size = value
 
     def refresh(self) -> None:
         upper = self.upper
@@ -165,12 +162,12 @@ class OverlayRegular(OverlayInode):
         self.shown[0] = None
         opens, self.opens = self.opens, None
         for file in opens or ():
-            file.switch(upper.open(_NOWHERE, file.flags, _NOBODY))
+            file.switch(upper.open_data(file.flags))
 
     def _copy(self, lower: Inode, upper: Inode, size: int) -> None:
         """The first `size` bytes, holes left out."""
-        source = lower.open(_NOWHERE, fc.O_RDONLY, _NOBODY).add_reference()
-        sink = upper.open(_NOWHERE, fc.O_WRONLY, _NOBODY).add_reference()
+        source = lower.open_data(fc.O_RDONLY).add_reference()
+        sink = upper.open_data(fc.O_WRONLY).add_reference()
         try:
             sparse = lower.blocks * 512 < size
             if size >= DIRECT_BYTES and self._copy_directly(source, sink, upper, size, sparse):
@@ -224,12 +221,15 @@ class OverlayRegular(OverlayInode):
         return True
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
+        return self.open_data(flags)
+
+    def open_data(self, flags: int) -> OpenFile:
         """A file on the data where it lies now; opening for writing copies up first. ENOSPC: the upper is full."""
         if self.upper is None:
             if self.lower is None:
                 raise LinuxError(errno.ESTALE, "the last name and user of this file went")
             if flags & fc.O_ACCMODE == fc.O_RDONLY:
-                file = OverlayFile(self, flags, self.lower.open(dentry, flags, task))
+                file = OverlayFile(self, flags, self.lower.open_data(flags))
                 opens = self.opens
                 if opens is None:
                     opens = self.opens = {}
@@ -238,7 +238,7 @@ class OverlayRegular(OverlayInode):
             self.copy_up(0 if flags & fc.O_TRUNC else None)
         upper = self.upper
         assert upper is not None
-        return OverlayFile(self, flags, upper.open(dentry, flags, task))
+        return OverlayFile(self, flags, upper.open_data(flags))
 
     def release_last_link(self) -> None:
         upper, self.upper = self.upper, None

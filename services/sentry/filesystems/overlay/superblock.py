@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import errno
 import stat as stat_mod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from protocol.abi.capability_h import ALL_CAPABILITIES
 from services.sentry.errors import LinuxError
 from services.sentry.filesystems.overlay.directory import OverlayDirectory
 from services.sentry.filesystems.overlay.node import OverlayInode
 from services.sentry.filesystems.overlay.regular import OverlayRegular
+from services.sentry.kernel.credentials import Credentials
 from services.sentry.vfs.superblock import Statfs, Superblock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.vfs.inode import DirectoryEntry, Inode
 
@@ -40,16 +41,7 @@ DT_CHR = 2
 OPAQUE = b"trusted.overlay.opaque"
 
 
-class _StoreOwner:
-    """Whom the store's inodes are made for; their true owner is set right after."""
-
-    fsuid = 0
-    fsgid = 0
-    groups: tuple[int, ...] = ()
-    cap_effective = (1 << 41) - 1
-
-
-_STORE_OWNER = cast("Credentials", _StoreOwner())
+_STORE_OWNER = Credentials(cap_effective=ALL_CAPABILITIES)  # the store's inodes are made for it, and get another then
 
 
 class OverlaySuperblock(Superblock):

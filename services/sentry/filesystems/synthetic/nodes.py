@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import stat_h as st
@@ -41,10 +41,9 @@ __all__ = [
 
 
 class SyntheticSuperblock(Superblock):
-    """A superblock that numbers its own inodes. `no_new_names`: the error of whoever wants to make a file in it."""
+    """A superblock that numbers its own inodes."""
 
     __slots__ = ("_last_ino",)
-    no_new_names: ClassVar[int] = errno.EPERM
 
     def next_ino(self) -> int:
         """A fresh inode number, from 1."""
@@ -57,7 +56,6 @@ class Node(Inode):
     """An inode of a synthetic file system. `ino` 0 takes the superblock's next number."""
 
     __slots__ = ("fixed",)
-    superblock: SyntheticSuperblock
 
     def __init__(
         self,

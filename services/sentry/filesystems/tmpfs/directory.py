@@ -77,15 +77,15 @@ class TmpfsDirectory(TmpfsNode):
         mode, uid, gid = owner_of_new(self, mode, cred)
         child: Inode
         if mode & st.S_IFMT == st.S_IFREG:
-            child = TmpfsRegular(self.superblock, mode, uid, gid)
+            child = TmpfsRegular(self.tmpfs, mode, uid, gid)
         else:
-            child = TmpfsSpecial(self.superblock, mode, uid, gid, rdev)
+            child = TmpfsSpecial(self.tmpfs, mode, uid, gid, rdev)
         self.add(name, child, child.ctime_ns)
         return child
 
     def mkdir(self, name: bytes, mode: int, cred: Credentials) -> Inode:
         mode, uid, gid = owner_of_new(self, st.S_IFDIR | mode, cred)
-        child = TmpfsDirectory(self.superblock, mode, uid, gid)
+        child = TmpfsDirectory(self.tmpfs, mode, uid, gid)
         self.add(name, child, child.ctime_ns)
         self.nlink += 1
         self.shown[0] = None
@@ -93,12 +93,12 @@ class TmpfsDirectory(TmpfsNode):
 
     def symlink(self, name: bytes, target: bytes, cred: Credentials) -> Inode:
         _, uid, gid = owner_of_new(self, 0, cred)
-        child = TmpfsSymlink(self.superblock, target, uid, gid)
+        child = TmpfsSymlink(self.tmpfs, target, uid, gid)
         self.add(name, child, child.ctime_ns)
         return child
 
     def link(self, name: bytes, target: Inode) -> None:
-        now = self.superblock.now()
+        now = self.tmpfs.now()
         target.nlink += 1
         target.ctime_ns = now
         target.shown[0] = None
@@ -106,13 +106,13 @@ class TmpfsDirectory(TmpfsNode):
 
     def tmpfile(self, mode: int, cred: Credentials) -> Inode:
         mode, uid, gid = owner_of_new(self, mode, cred)
-        child = TmpfsRegular(self.superblock, mode, uid, gid)
+        child = TmpfsRegular(self.tmpfs, mode, uid, gid)
         child.nlink = 0
         return child
 
     # --- removing ---
     def unlink(self, name: bytes, child: Inode) -> None:
-        now = self.superblock.now()
+        now = self.tmpfs.now()
         self.remove(name, now)
         child.nlink -= 1
         child.ctime_ns = now
@@ -122,7 +122,7 @@ class TmpfsDirectory(TmpfsNode):
         assert isinstance(child, TmpfsDirectory)
         if child.children:
             raise LinuxError(errno.ENOTEMPTY)
-        self.remove(name, self.superblock.now())
+        self.remove(name, self.tmpfs.now())
         child.nlink = 0
         self.nlink -= 1
         self.shown[0] = child.shown[0] = None
@@ -131,7 +131,7 @@ class TmpfsDirectory(TmpfsNode):
         self, name: bytes, child: Inode, new_dir: Inode, new_name: bytes, replaced: Inode | None, flags: int
     ) -> None:
         assert isinstance(new_dir, TmpfsDirectory)
-        now = self.superblock.now()
+        now = self.tmpfs.now()
         if flags & RENAME_EXCHANGE:
             assert replaced is not None
             self.listing = new_dir.listing = None
@@ -149,7 +149,7 @@ class TmpfsDirectory(TmpfsNode):
                 new_dir.unlink(new_name, replaced)
             whiteout = None
             if flags & RENAME_WHITEOUT:
-                whiteout = TmpfsSpecial(self.superblock, st.S_IFCHR, 0, 0, 0)
+                whiteout = TmpfsSpecial(self.tmpfs, st.S_IFCHR, 0, 0, 0)
             self.remove(name, now)
             new_dir.add(new_name, child, now)
             if whiteout is not None:

@@ -38,13 +38,12 @@ def owner_of_new(directory: Inode, mode: int, cred: Credentials) -> tuple[int, i
 class TmpfsNode(Inode):
     """`xattrs`: names with prefix -> value, None until the first one."""
 
-    __slots__ = ("xattrs",)
-
-    superblock: TmpfsSuperblock
+    __slots__ = ("tmpfs", "xattrs")
 
     def __init__(self, superblock: TmpfsSuperblock, mode: int, uid: int, gid: int) -> None:
         """ENOSPC: nr_inodes is reached."""
         super().__init__(superblock, superblock.charge_inode(), mode, uid, gid, superblock.now())
+        self.tmpfs = superblock
         self.xattrs: dict[bytes, bytes] | None = None
 
     def stat_cell(self) -> list[bytes | None] | None:
@@ -75,14 +74,14 @@ class TmpfsNode(Inode):
             self.atime_ns = atime_ns
         if mtime_ns is not None:
             self.mtime_ns = mtime_ns
-        self.ctime_ns = self.superblock.now() if ctime_ns is None else ctime_ns
+        self.ctime_ns = self.tmpfs.now() if ctime_ns is None else ctime_ns
         self.shown[0] = None
 
     def resize(self, size: int) -> None:
         raise LinuxError(errno.EINVAL)
 
     def release_last_link(self) -> None:
-        self.superblock.uncharge_inode()
+        self.tmpfs.uncharge_inode()
 
     # --- extended attributes ---
     def get_xattr(self, name: bytes) -> bytes:
@@ -102,7 +101,7 @@ class TmpfsNode(Inode):
         if flags & XATTR_REPLACE and name not in xattrs:
             raise LinuxError(errno.ENODATA)
         xattrs[name] = value
-        self.ctime_ns = self.superblock.now()
+        self.ctime_ns = self.tmpfs.now()
         self.shown[0] = None
 
     def list_xattr(self) -> list[bytes]:
@@ -112,7 +111,7 @@ class TmpfsNode(Inode):
         if self.xattrs is None or name not in self.xattrs:
             raise LinuxError(errno.EOPNOTSUPP if name.startswith(b"system.") else errno.ENODATA)
         del self.xattrs[name]
-        self.ctime_ns = self.superblock.now()
+        self.ctime_ns = self.tmpfs.now()
         self.shown[0] = None
 
 

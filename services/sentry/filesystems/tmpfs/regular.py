@@ -58,7 +58,7 @@ class TmpfsRegular(TmpfsNode):
     def touch_written(self) -> None:
         """After a change of contents."""
         self.size = self.data.size
-        self.mtime_ns = self.ctime_ns = self.superblock.now()
+        self.mtime_ns = self.ctime_ns = self.tmpfs.now()
         self.shown[0] = None
 
     def resize(self, size: int) -> None:
@@ -111,8 +111,11 @@ class TmpfsRegular(TmpfsNode):
     def release_last_link(self) -> None:
         self.data.release()
         if self.moved:
-            self.superblock.moved -= 1
+            self.tmpfs.moved -= 1
         super().release_last_link()
+
+    def open_data(self, flags: int) -> OpenFile:
+        return TmpfsFile(self, flags)
 
     def open(self, dentry: Dentry, flags: int, task: Task) -> OpenFile:
         return TmpfsFile(self, flags)
@@ -138,7 +141,7 @@ class TmpfsFile(OpenFile):
         self.path = path
         self.offset = 0
         self.refs = 0
-        self.queue = inode.superblock.quiet_queue
+        self.queue = inode.tmpfs.quiet_queue
         self.async_owner = None
         self.async_entry = None
         self.locks_owner = None
@@ -159,7 +162,7 @@ class TmpfsFile(OpenFile):
         if path is not None and path.mount.flags & mt.MS_NOATIME:
             self.fresh = False
         elif inode.atime_ns <= inode.mtime_ns or inode.atime_ns <= inode.ctime_ns:
-            inode.atime_ns = self.node.superblock.now()
+            inode.atime_ns = self.node.tmpfs.now()
             inode.shown[0] = None
 
     # --- reading ---
@@ -219,7 +222,7 @@ class TmpfsFile(OpenFile):
         node.shown[0] = None
         if done:
             node.size = data.size
-            node.mtime_ns = node.ctime_ns = node.superblock.now()
+            node.mtime_ns = node.ctime_ns = node.tmpfs.now()
         return done
 
     # --- position and length ---
@@ -263,7 +266,7 @@ class TmpfsFile(OpenFile):
             return None
         host = data.host
         if host is None:
-            superblock = node.superblock
+            superblock = node.tmpfs
             if superblock.moved >= MOVED_MAX:
                 return None
             try:

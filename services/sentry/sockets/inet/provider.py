@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from services.sentry.sockets.inet.interfaces import Interface
+
 if TYPE_CHECKING:
     from services.sentry.sockets.inet.addresses import Endpoint
-    from services.sentry.sockets.inet.interfaces import Interface, LinkCounters, Neighbour, RouteEntry
+    from services.sentry.sockets.inet.interfaces import LinkCounters, Neighbour, RouteEntry
     from services.sentry.sockets.inet.tcp import TcpSocket
     from services.sentry.sockets.inet.udp import Datagram, UdpSocket
     from services.sentry.sockets.packet.endpoint import PacketSocket

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import in_h
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.timers import TimerHandle
     from services.sentry.kernel.waiter import Outcome
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.sockets.inet.network import Connection
 
 __all__ = ["TcpSocket", "Urgent"]
@@ -80,7 +81,7 @@ class Urgent:
         self.taken = False
 
 
-class TcpSocket(ByteStream, InetSocket):
+class TcpSocket(InetSocket, ByteStream):
     """See the module.
 
     done: the peer's FIN came (SOCK_DONE); no_space: a writer or poll(2) found no room, so room is news; urgent: the
@@ -116,12 +117,10 @@ class TcpSocket(ByteStream, InetSocket):
     has_urgent_data = True
     discards = True
     late_connect_errno = errno.EINPROGRESS
-    OPEN = tcp.TCP_ESTABLISHED
-    ROOM_BITS = _WRITABLE
-    ROOM = WOKEN = 1 / 3
-    inbox: deque[bytes | Urgent]
-    peer: TcpSocket | None
-    out: TcpSocket | None
+    OPEN: ClassVar[int] = tcp.TCP_ESTABLISHED
+    ROOM_BITS: ClassVar[int] = _WRITABLE
+    ROOM: ClassVar[float] = 1 / 3
+    WOKEN: ClassVar[float] = 1 / 3
 
     def __init__(self, kernel: Kernel, cred: Credentials, network: InetNetwork, domain: int, flags: int) -> None:
         super().__init__(kernel, cred, network, network.tcp, domain, so.SOCK_STREAM, in_h.IPPROTO_TCP, flags)
@@ -382,6 +381,16 @@ class TcpSocket(ByteStream, InetSocket):
         self.give_up_port()
         self.own_port(port)
         connections[self.connection] = self
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        return self.write_stream(mm, addr, count)
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        return self.read_stream(mm, addr, count)
+
+    def option_set(self, level: int, name: int) -> None:
+        self.dissolve()
+        super().option_set(level, name)
 
     def changed(self) -> None:
         """Recompute who may write the short way, at both ends."""
@@ -790,7 +799,7 @@ class TcpSocket(ByteStream, InetSocket):
         peer = self.peer
         if peer is None:
             return self.far is None or bool(self.far.has_room())
-        return (peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox)) * 3 <= self.send_buffer * 2
+        return bool((peer.inbox_bytes + OVERHEAD_BYTES * len(peer.inbox)) * 3 <= self.send_buffer * 2)
 
     def _is_readable(self) -> bool:
         waiting = self.inbox_bytes
@@ -871,7 +880,7 @@ class TcpSocket(ByteStream, InetSocket):
         peer = self.peer
         if peer is None:
             return int(self.far.unsent_bytes()) if self.far is not None else 0
-        return max(peer.arrived_bytes() - peer.receive_buffer, 0)
+        return int(max(peer.arrived_bytes() - peer.receive_buffer, 0))
 
     def at_mark(self) -> bool:
         """SIOCATMARK: the next byte is the urgent one."""

@@ -44,7 +44,6 @@ class UnixDatagram(UnixSocket):
     __slots__ = ("blocked", "charge")
 
     steady = True
-    peer: UnixDatagram | None
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:
         super().__init__(task, kind, protocol, flags)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import socket_h as so
@@ -90,7 +90,7 @@ class UnixSocket(Socket):
     )
 
     domain = so.AF_UNIX
-    peer: UnixSocket | None
+    peer: Any  # a socket of the same kind, or None
     inbox: deque[bytes | memoryview | Message]
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from protocol.abi import fcntl_h as fc
 from protocol.abi import poll_h as po
@@ -41,7 +41,7 @@ __all__ = ["UnixSeqpacket", "UnixStream", "join_pair"]
 _BOTH: Final = RECEIVE_SHUT | SEND_SHUT
 
 
-class UnixStream(ByteStream, UnixSocket):
+class UnixStream(UnixSocket, ByteStream):
     """A stream socket. `pending`: connections not yet accepted (listening); `backlog` bounds them."""
 
     __slots__ = ("backlog", "moved", "out", "pending", "ring_end")
@@ -49,18 +49,25 @@ class UnixStream(ByteStream, UnixSocket):
     steady = True
     writes_all = True
     keeps_boundaries = False
-    OPEN = CONNECTED
-    state: int
-    inbox: deque[bytes | memoryview | Message]
-    peer: UnixStream | None
+    OPEN: ClassVar[int] = CONNECTED
 
     def __init__(self, task: Task, kind: int, protocol: int, flags: int) -> None:
         super().__init__(task, kind, protocol, flags)
         self.backlog = 0
         self.pending: deque[UnixStream] = deque()
-        self.out: UnixStream | None = None
+        self.out = None
         self.ring_end = None
         self.moved = 0
+
+    def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
+        return self.write_stream(mm, addr, count)
+
+    def read_user(self, mm: AddressSpace, addr: int, count: int) -> int | None:
+        return self.read_stream(mm, addr, count)
+
+    def option_set(self, level: int, name: int) -> None:
+        self.dissolve()
+        super().option_set(level, name)
 
     def changed(self) -> None:
         """Recompute `out` of both ends."""
@@ -176,7 +183,7 @@ class UnixStream(ByteStream, UnixSocket):
     def _check_connected(self, message: Outgoing) -> UnixStream:
         if message.address:
             raise LinuxError(errno.EISCONN if self.state == CONNECTED else errno.EOPNOTSUPP)
-        peer = self.peer
+        peer: UnixStream | None = self.peer
         if peer is None or self.state != CONNECTED:
             raise LinuxError(errno.ENOTCONN)
         if self.shut & SEND_SHUT or peer.dead or peer.shut & RECEIVE_SHUT:
@@ -345,7 +352,6 @@ class UnixSeqpacket(UnixStream):
 
     writes_all = False
     keeps_boundaries = True
-    peer: UnixSeqpacket | None
 
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         if count > self.message_limit():

@@ -120,7 +120,7 @@ class Guest:
             return None
         self.task.queued = False
         self.kernel.runnable.remove(self.task)
-        if wait.retry is not None:
+        if wait.retries:
             try:
                 outcome = wait.retry()
             except WouldBlock:
@@ -135,12 +135,12 @@ class Guest:
                 return self.result
         if self.task.timed_out:
             self.kernel.unpark(self.task)
-            self._take(wait.on_timeout or (lambda: 0))
+            self._take(wait.on_timeout)
         return self.result
 
     def interrupt(self) -> int:
         """A signal ends the wait: a partial result, or minus the restart code."""
         wait = self.task.wait
         self.kernel.unpark(self.task)
-        result = wait.on_signal() if wait.on_signal is not None else None
+        result = wait.on_signal()
         return -(wait.restart or errno.EINTR) if result is None else result

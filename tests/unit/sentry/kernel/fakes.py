@@ -242,7 +242,7 @@ class Machine:
             if not task.in_stop and task.signal_pending:
                 deliver(task, None)
             return
-        if wait.retry is not None:
+        if wait.retries:
             try:
                 outcome = wait.retry()
             except WouldBlock:
@@ -257,10 +257,10 @@ class Machine:
                 return
         if task.timed_out:
             self.kernel.unpark(task)
-            self._complete(task, wait.on_timeout or (lambda: 0))
+            self._complete(task, wait.on_timeout)
         elif task.signal_pending and (not wait.uninterruptible or task.group.exiting or task.zapped):
             self.kernel.unpark(task)
-            result = wait.on_signal() if wait.on_signal else None
+            result = wait.on_signal()
             if result is None:
                 result = -(wait.restart or errno.EINTR)
                 if wait.restart == Restart.BLOCK:

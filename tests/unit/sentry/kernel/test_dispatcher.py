@@ -399,7 +399,7 @@ def test_a_bug_in_what_a_signal_does_to_a_wait_ends_that_process(box: Box) -> No
 
     task = box.start(Call(PARK))
     assert isinstance(task.wait, Wait)
-    task.wait.on_signal = broken
+    task.wait = task.wait.wrapped(task.wait.retry, task.wait.on_timeout, broken)
     task.group.sighand.set(sg.SIGUSR1, SigAction(HANDLER, sg.SA_RESTORER, RESTORER))
     send_signal_group(task.group, SigInfo(sg.SIGUSR1, 0, pid=1))
     box.run()

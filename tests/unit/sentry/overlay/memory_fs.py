@@ -115,6 +115,9 @@ class MemoryInode(Inode):
     def readlink(self) -> bytes:
         return self.target
 
+    def open_data(self, flags: int) -> OpenFile:
+        return MemoryFile(self, flags)
+
     def open(self, dentry: Any, flags: int, task: Any) -> OpenFile:
         return MemoryFile(self, flags)
 

@@ -65,7 +65,7 @@ def test_waiting_for_a_lock_ends_when_it_is_released_and_a_cycle_is_a_deadlock(m
     assert isinstance(wait, Wait)
     assert machine.outcome("fcntl", fd, fc.F_SETLKW, _lock(fc.F_WRLCK, 1, 1)) == -errno.EDEADLK
     machine.call("fcntl", fd, fc.F_SETLK, _lock(fc.F_UNLCK, 0, 0))
-    assert wait.retry is not None and wait.retry() == 0
+    assert wait.retry() == 0
 
 
 def test_flock_belongs_to_the_description_and_ofd_locks_too(machine: Machine) -> None:
@@ -74,7 +74,7 @@ def test_flock_belongs_to_the_description_and_ofd_locks_too(machine: Machine) ->
     assert machine.call("flock", first, fc.LOCK_EX) == 0
     assert machine.call("flock", second, fc.LOCK_SH | fc.LOCK_NB) == -errno.EAGAIN
     wait = machine.outcome("flock", second, fc.LOCK_SH)
-    assert isinstance(wait, Wait) and wait.retry is not None
+    assert isinstance(wait, Wait) and wait.retries
     machine.call("close", first)
     assert wait.retry() == 0
     third = machine.open(b"/f", 2)
@@ -125,7 +125,7 @@ def test_unlinked_open_file_lives_until_its_last_close(machine: Machine) -> None
 def test_opening_a_fifo_waits_for_the_other_end(machine: Machine) -> None:
     assert machine.call("mknod", b"/fifo", 0o010644, 0) == 0
     wait = machine.outcome("openat", AT_FDCWD, b"/fifo", 0, 0)
-    assert isinstance(wait, Wait) and wait.retry is not None
+    assert isinstance(wait, Wait) and wait.retries
     assert machine.open(b"/fifo", 0o4001) >= 0
     reader = wait.retry()
     assert isinstance(reader, int)
@@ -135,13 +135,13 @@ def test_opening_a_fifo_waits_for_the_other_end(machine: Machine) -> None:
 def test_blocking_write_to_a_full_pipe_goes_on_until_everything_is_written(machine: Machine) -> None:
     reader, writer = _pipe(machine)
     wait = machine.outcome("write", writer, Memory.BASE, 100_000)
-    assert isinstance(wait, Wait) and wait.retry is not None
-    assert wait.on_signal is not None and wait.on_signal() == 65536
+    assert isinstance(wait, Wait) and wait.retries
+    assert wait.on_signal() == 65536
     total = 0
     result = wait
     while total < 100_000:
         total += machine.call("read", reader, Memory.BASE, 30_000)
-        if isinstance(result, Wait) and result.retry is not None:
+        if isinstance(result, Wait) and result.retries:
             result = result.retry()
     assert result == 100_000
 
@@ -184,7 +184,7 @@ def test_sendfile_to_a_full_blocking_pipe_waits_and_counts_all(machine: Machine)
         if not isinstance(result, Wait):
             break
         got += machine.call("read", reader, Memory.BASE, 50_000)
-        assert result.retry is not None
+        assert result.retries
         result = result.retry()
     assert result == 150_000
     assert machine.call("lseek", source, 0, 1) == 150_000
