@@ -12,7 +12,7 @@ import pytest
 from services.netstackd.links.fault import FaultLink, Faults
 from services.netstackd.links.tap import open_tap
 from services.netstackd.network.interface import ETHERNET, Interface
-from tests.netstack.kernel_interop.kernel import Kernel, connected, exchange
+from tests.netstack.kernel_interop.kernel import OURS, THEIRS, Kernel, connected, exchange, ip
 
 MILLISECOND = 1_000_000
 
@@ -32,10 +32,18 @@ CONDITIONS = {
 
 
 class FaultyKernel(Kernel):
-    """The harness of kernel.py with a `FaultLink` around the tap."""
+    """The harness of kernel.py with a `FaultLink` around the tap. Both know the other's link address: who asks in vain
+    three times gives up, as Linux does, and so would one of a hundred where a tenth is lost."""
 
     faults = Faults()
     mtu = 1500
+
+    def __init__(self, offload: bool) -> None:
+        super().__init__(offload)
+        link = self.run("cat", "/sys/class/net/tap0/address").strip()
+        for version, table in ((4, self.stack.neighbours4), (6, self.stack.neighbours6)):
+            table.set_permanent(self.iface, ip(THEIRS[version]), bytes.fromhex(link.replace(":", "")))
+            self.run("ip", "neigh", "replace", OURS[version], "lladdr", self.iface.mac.hex(":"), "dev", "tap0")
 
     def attach(self, device: str, number: int, offload: bool) -> Interface:
         mac = bytes((2, 0, 0, 7, 0, number))
