@@ -1,9 +1,9 @@
 """The parts of the build that pyproject.toml cannot say: the host-call extension and the guest-side stub, both from C,
-and netstackd's core, Python that mypyc compiles.
+and the Python that mypyc compiles (the Sentry, its platform and netstackd's core).
 
 Owns where their products go: the extensions beside their packages as setuptools puts them, `platforms/systrap/stub.bin`
 in the built package, or in the source tree for an editable install. What is compiled and how stands with the sources:
-`platforms/host_build.py`, `platforms/systrap/stub/build.py` and `services/netstackd/compiled.py`.
+`platforms/host_build.py`, `platforms/systrap/stub/build.py` and `services/compiled.py`.
 
 An editable install compiles no Python, so that what is edited is what runs.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from setuptools.command.build_ext import build_ext
 SOURCE = Path(__file__).parent.resolve()
 HOST_BUILD = SOURCE / "platforms" / "host_build.py"
 STUB = SOURCE / "platforms" / "systrap" / "stub"
-COMPILED = SOURCE / "services" / "netstackd" / "compiled.py"
+COMPILED = SOURCE / "services" / "compiled.py"
 
 # A build has none of the libraries that the modules import, so their types are unknown there; `mypy` proper, with all
 # of them, is what judges the types.
@@ -47,6 +48,30 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+# What mypyc 2.4 writes for classes whose instances can be referred to weakly (those with an interpreted base): the list
+# of weak references taken for an object of the instance's.
+_WEAK_LIST = re.compile(
+    r"    Py_(?:VISIT|CLEAR)\(\*\(\(PyObject \*\*\)"
+    r"\(\(char \*\)self \+ sizeof\(PyObject \*\) \+ sizeof\((?!Py)(\w+)\)\)\)\);\n"
+)
+_DEALLOC = r"(_dealloc\({} \*self\)\n\{{\n(?:    .*\n|done: .*\n)*?    PyObject_GC_UnTrack\(self\);\n)"
+
+
+def mend_weak_references(source: Path) -> None:
+    """Have the C in `source` clear the weak references to an instance that ends, which mypyc forgets: they would go on
+    leading to its memory."""
+    text = source.read_text()
+    structs = set(_WEAK_LIST.findall(text))
+    if not structs:
+        return
+    text = _WEAK_LIST.sub("", text)
+    for struct in structs:
+        text, found = re.subn(_DEALLOC.format(struct), r"\1    PyObject_ClearWeakRefs((PyObject *)self);\n", text)
+        if found != 1:
+            sys.exit(f"sentrio: cannot build: mypyc wrote {source} in another way than is known (for {struct})")
+    source.write_text(text)
+
+
 def compiled_modules() -> list[Extension]:
     """The extensions that mypyc makes of Python modules: a few libraries, and a name for each module."""
     from mypyc.build import mypycify
@@ -58,6 +83,8 @@ def compiled_modules() -> list[Extension]:
         [*MYPY_FLAGS, *files], opt_level="2", debug_level="0", multi_file=True, separate=groups
     )
     for extension in extensions:
+        for source in extension.sources:
+            mend_weak_references(Path(source))
         flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
         # Each file of a library defines the tables of the other libraries, without `extern`.
         extension.extra_compile_args = [*flags, "-fcommon"]

@@ -306,7 +306,7 @@ class _Sentry:
 
     def network_restarted(self, connection: Fd) -> None:
         """A new connection to the socket service; what ran over the old one is reset. ENOTCONN without a network."""
-        restarted = getattr(self.kernel, "network_restarted", None)
+        restarted = self.kernel.network_restarted
         if restarted is None:
             os.close(connection.number)
             raise LinuxError(107, "the sandbox has no network")

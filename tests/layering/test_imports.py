@@ -74,7 +74,7 @@ SENTRY_LAYERS: list[tuple[str, ...]] = [
 
 # The same for netstackd.
 NETSTACKD_LAYERS: list[tuple[str, ...]] = [
-    ("compiled", "errors", "counters", "host_filter"),
+    ("errors", "counters", "host_filter"),
     # A packet is what parsers fill in; everything else of both is values and bytes.
     ("wire", "storage"),
     # What an interface offers, which links need to know and nothing else of the network.

@@ -1,4 +1,4 @@
-"""What tests of modules that may be installed compiled (netstackd/compiled.py) have to do in another way."""
+"""What tests of modules that may be installed compiled (services/compiled.py) have to do in another way."""
 
 from __future__ import annotations
 

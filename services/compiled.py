@@ -1,16 +1,24 @@
-"""Which modules `pip install` compiles with mypyc: what a packet, a segment or a ring's byte passes through.
+"""Which modules `pip install` compiles with mypyc: what a packet, a segment, a ring's byte or a call goes through.
 
 They stay ordinary, strictly typed Python: an editable install runs them as they are, and so does anybody who deletes
 the built files. Compiled they take a third to a half of the time. What such modules have to keep to:
 
-- A class attribute that is not an instance's default is a ClassVar.
+- A class attribute that is not an instance's default is a ClassVar. An attribute is declared by its own class: nobody
+  else may add one.
 - Classes are not derived from outside of what is compiled, or say so (`mypyc_attr(allow_interpreted_subclasses=True)`).
+  Their bases are one class, and traits behind it (`mypy_extensions.trait`).
+- A base's attribute, property or method stays what it is: none hides another kind, no method is another one's alias.
 - What a call returns is checked against its annotation at run time: an `int` where `bool` is promised is a TypeError,
   and so is a stand-in of a test where a class is promised.
 - A bool that passes through an expression of type int is an int behind it (`bool(x) if flag else number`).
 - Attributes of classes and of modules are not replaced from outside, methods least of all; a Final number is copied to
   where it is used. What tests change stands in a module that is not compiled (`socket_service/limits.py`).
-- No weak references to their instances, no property that hides an attribute of a base class.
+- A NamedTuple's fields are of classes that are there at run time, and not `object`. Records, exceptions with fields and
+  classes in an `__init__.py` are not compiled.
+- What was found to be None still counts as None after a call that may have set it: ask by a method.
+- Weak references only to what derives from `vfs/referable.py`.
+- What only a local name holds ends after its last use, not with the function: who gives addresses of buffers to the
+  host has to stay interpreted.
 
 `setup.py` reads this file without importing the package.
 """
@@ -22,7 +30,7 @@ from typing import Final
 
 __all__ = ["groups"]
 
-# A shared library each, with mypyc's suffix. The Sentry uses rings as well, and shall not load the rest with them.
+# A shared library each, with mypyc's suffix: netstackd and the Sentry shall not load each other's.
 _GROUPS: Final = {
     "sentrio_rings": ("protocol/rings.py",),
     "sentrio_netstackd_edge": (
@@ -45,6 +53,28 @@ _GROUPS: Final = {
         "services/netstackd/wire/*.py",
     ),
     "sentrio_netstackd_transport": ("services/netstackd/transport/**/*.py",),
+    "sentrio_platforms": ("platforms/systrap/*.py",),
+    "sentrio_sentry_kernel": (
+        "services/sentry/kernel/*.py",
+        "services/sentry/loader/*.py",
+        "services/sentry/mm/*.py",
+        "services/sentry/vfs/*.py",
+    ),
+    "sentrio_sentry_syscalls": ("services/sentry/syscalls/*.py",),
+    "sentrio_sentry_files": (
+        "services/sentry/devices/**/*.py",
+        "services/sentry/files/*.py",
+        "services/sentry/filesystems/**/*.py",
+    ),
+    "sentrio_sentry_sockets": ("services/sentry/sockets/**/*.py",),
+}
+
+# What stays interpreted of these, and why.
+_NOT: Final = {
+    "services/sentry/vfs/referable.py": "is what makes room for weak references",
+    "services/sentry/loader/elf.py": "its classes are records",
+    "services/sentry/sockets/inet/netstack/channel_unsafe.py": "gives the host addresses of what local names hold",
+    "services/sentry/vfs/path_cache.py": "its caches are referred to weakly",
 }
 
 
@@ -55,4 +85,4 @@ def groups(tree: Path) -> list[tuple[list[str], str]]:
 
 def _files(tree: Path, patterns: tuple[str, ...]) -> list[str]:
     found = {path.relative_to(tree) for pattern in patterns for path in tree.glob(pattern)}
-    return sorted(str(path) for path in found if path.name != "__init__.py")
+    return sorted(str(path) for path in found if path.name != "__init__.py" and str(path) not in _NOT)
