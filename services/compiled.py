@@ -32,6 +32,12 @@ __all__ = ["groups"]
 
 # A shared library each, with mypyc's suffix: netstackd and the Sentry shall not load each other's.
 _GROUPS: Final = {
+    "sentrio_messages": (
+        "protocol/control/msgpack_subset.py",
+        "protocol/netstack/messages.py",
+        "protocol/rpc/codec.py",
+        "protocol/rpc/connection.py",
+    ),
     "sentrio_rings": ("protocol/rings.py",),
     "sentrio_netstackd_edge": (
         "services/netstackd/edge/loop.py",
@@ -40,7 +46,9 @@ _GROUPS: Final = {
         "services/netstackd/edge/shortcuts.py",
         "services/netstackd/filter/*.py",
         "services/netstackd/links/*.py",
+        "services/netstackd/socket_service/addresses.py",
         "services/netstackd/socket_service/ring_data.py",
+        "services/netstackd/socket_service/server.py",
         "services/netstackd/socket_service/session.py",
         "services/netstackd/socket_service/streams.py",
     ),
@@ -54,6 +62,7 @@ _GROUPS: Final = {
     ),
     "sentrio_netstackd_transport": ("services/netstackd/transport/**/*.py",),
     "sentrio_platforms": ("platforms/systrap/*.py",),
+    "sentrio_sentry_edge": ("services/sentry/edge/host_poll.py", "services/sentry/edge/loop.py"),
     "sentrio_sentry_kernel": (
         "services/sentry/kernel/*.py",
         "services/sentry/loader/*.py",

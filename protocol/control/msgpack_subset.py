@@ -10,7 +10,7 @@ forks; what these two write, the other reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from protocol.errors import ProtocolViolation
 
@@ -64,11 +64,11 @@ def _pack(value: object, out: bytearray, fds: list[int] | None) -> None:
         data = value.encode("utf-8", "surrogateescape")
         _pack_size(len(data), out, 0xA0, 31, (0xD9, 0xDA, 0xDB))
         out += data
-    elif isinstance(value, bytes | bytearray | memoryview):
+    elif isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(value)
         _pack_size(len(data), out, 0, -1, (0xC4, 0xC5, 0xC6))
         out += data
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, (list, tuple)):
         _pack_size(len(value), out, 0x90, 15, (None, 0xDC, 0xDD))
         for item in value:
             _pack(item, out, fds)
@@ -92,11 +92,16 @@ def _pack_int(value: int, out: bytearray) -> None:
     elif -32 <= value < 0:
         out.append(value & 0xFF)
     elif value >= 0:
-        for tag, width in ((0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8)):
-            if value < 1 << (8 * width) or width == 8:
-                out.append(tag)
-                out += value.to_bytes(width, "big")
-                return
+        if value < 1 << 8:
+            tag, width = 0xCC, 1
+        elif value < 1 << 16:
+            tag, width = 0xCD, 2
+        elif value < 1 << 32:
+            tag, width = 0xCE, 4
+        else:
+            tag, width = 0xCF, 8
+        out.append(tag)
+        out += value.to_bytes(width, "big")
     else:
         for tag, width in ((0xD0, 1), (0xD1, 2), (0xD2, 4), (0xD3, 8)):
             if value >= -(1 << (8 * width - 1)) or width == 8:
@@ -129,10 +134,11 @@ class Unpacker:
     what `take_unclaimed` gives back at the end.
     """
 
-    NOTHING: Final = object()
+    NOTHING: ClassVar[object] = object()
 
     def __init__(self, limit: int = MAX_MESSAGE, *, fds: bool = False) -> None:
-        self._data = bytearray()
+        self._data = b""
+        self._start = 0  # of the next value
         self._at = 0
         self._limit = limit
         self._with_fds = fds
@@ -141,7 +147,9 @@ class Unpacker:
 
     def feed(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Append what was received; takes over `fds`. ProtocolViolation: more of them than messages may name."""
-        self._data += data
+        left = self._data[self._start :]
+        self._data = left + data if left else bytes(data)
+        self._start = 0
         if fds:
             self._fds += fds
             if len(self._fds) > 2 * MAX_FDS:
@@ -155,18 +163,18 @@ class Unpacker:
     def next_untrusted(self) -> Any:
         """The next value, or NOTHING when it is not complete yet. Raises ProtocolViolation for what is not
         MessagePack, is larger than the limit or nested too deeply; the stream is then of no use any more."""
-        if not self._data:
-            return self.NOTHING
-        self._at = 0
+        start = self._at = self._start
+        if start == len(self._data):
+            return Unpacker.NOTHING
         if self._named:
             self._named = {}
         try:
             value = self._value(0)
         except _Short:
-            if len(self._data) > self._limit:
+            if len(self._data) - start > self._limit:
                 raise ProtocolViolation(f"message: longer than {self._limit} bytes") from None
-            return self.NOTHING
-        del self._data[: self._at]
+            return Unpacker.NOTHING
+        self._start = self._at
         if self._named:
             self._claim()
         return value
@@ -195,7 +203,7 @@ class Unpacker:
         end = self._at + size
         if end > len(self._data):
             raise _Short
-        part = bytes(self._data[self._at : end])
+        part = self._data[self._at : end]
         self._at = end
         return part
 
@@ -273,7 +281,7 @@ class Unpacker:
                 stop = at + 1 + data[at]
                 if stop > end:
                     raise _Short
-                made.append(bytes(data[at + 1 : stop]))
+                made.append(data[at + 1 : stop])
                 at = stop
             else:
                 self._at = at - 1

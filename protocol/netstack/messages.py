@@ -46,6 +46,9 @@ Client to netstackd (R: the answer of a request)
     close [id]                          no more use: what is in the data socket is still sent, then FIN. Set SO_LINGER
                                         to a time of 0 before for a reset. A data socket closed with unread data in it
                                         resets the connection, as close(2) does
+    leave [id]                          `close` of a connection that was accepted, about which nothing is asked any
+                                        more: no `gone` comes, and what else comes of it is to be ignored. (An id of the
+                                        client's could not be used again, for nothing says when.)
     abort [id]                          reset, now
     sockets []                          R list of maps: id family type protocol state local remote receive_queue
                                         send_queue backlog
@@ -123,7 +126,7 @@ def _integer(low: int, high: int) -> Check:
 def is_address(value: Any) -> bool:
     """Whether a received value is an addr."""
     return (
-        isinstance(value, Sequence)
+        isinstance(value, (list, tuple))
         and len(value) == 3
         and isinstance(value[0], bytes)
         and len(value[0]) <= 16
@@ -184,6 +187,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "urgent": (_ID, _BYTE, _OFFSET),
     "rings": (_ID, _RING, _RING, _OFFSET, _anything),
     "close": (_ID,),
+    "leave": (_ID,),
     "abort": (_ID,),
     "sockets": (),
     "configure": (_name, _mapping),
@@ -279,8 +283,8 @@ def _check(table: Mapping[str, tuple[Check, ...]], method: str, params: Sequence
         raise ProtocolViolation(f"{method[:32]}: no such method")
     if len(params) != len(checks):
         raise ProtocolViolation(f"{method}: {len(params)} parameters, not {len(checks)}")
-    for position, (check, value) in enumerate(zip(checks, params, strict=True)):
-        if not check(value):
+    for position, check in enumerate(checks):
+        if not check(params[position]):
             raise ProtocolViolation(f"{method}: parameter {position + 1} is wrong")
 
 

@@ -12,7 +12,6 @@ many fds belong to it, and a peer that knows no fds sees an ordinary extension v
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]
@@ -32,37 +31,80 @@ _PLACES: Final = tuple(msgpack.ExtType(FD_EXT, bytes([index])) for index in rang
 Value: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True)
 class Fd:
     """A host fd as a value. Sent: stays the sender's. Received: the receiver's to close."""
 
-    number: int
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fd) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return hash(self.number)
+
+    def __repr__(self) -> str:
+        return f"Fd({self.number})"
 
 
-@dataclass(slots=True)
 class Request:
     """A call that wants an answer. `msgid`: 0..2^32-1, unique among the sender's unanswered requests."""
 
-    msgid: int
-    method: str
-    params: Sequence[Value]
+    __slots__ = ("method", "msgid", "params")
+
+    def __init__(self, msgid: int, method: str, params: Sequence[Value]) -> None:
+        self.msgid = msgid
+        self.method = method
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"Request({self.msgid}, {self.method!r}, {self.params!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Request)
+            and (self.msgid, self.method) == (other.msgid, other.method)
+            and self.params == other.params
+        )
 
 
-@dataclass(slots=True)
 class Response:
     """The answer: `error` is None exactly when `result` counts."""
 
-    msgid: int
-    error: Value
-    result: Value
+    __slots__ = ("error", "msgid", "result")
+
+    def __init__(self, msgid: int, error: Value, result: Value) -> None:
+        self.msgid = msgid
+        self.error = error
+        self.result = result
+
+    def __repr__(self) -> str:
+        return f"Response({self.msgid}, {self.error!r}, {self.result!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Response)
+            and self.msgid == other.msgid
+            and (self.error, self.result) == (other.error, other.result)
+        )
 
 
-@dataclass(slots=True)
 class Notification:
     """A call without an answer."""
 
-    method: str
-    params: Sequence[Value]
+    __slots__ = ("method", "params")
+
+    def __init__(self, method: str, params: Sequence[Value]) -> None:
+        self.method = method
+        self.params = params
+
+    def __repr__(self) -> str:
+        return f"Notification({self.method!r}, {self.params!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Notification) and self.method == other.method and self.params == other.params
 
 
 Message: TypeAlias = Request | Response | Notification
@@ -173,29 +215,32 @@ class Decoder:
 
     def messages_untrusted(self) -> Iterator[Message]:
         """Whole messages in order. ProtocolViolation ends the stream for good."""
-        while True:
-            self._slots = 0
-            try:
-                body = self._unpacker.unpack()
-            except msgpack.OutOfData:
-                return
-            except ProtocolViolation:
-                raise
-            except Exception as error:  # msgpack's own errors share no base: FormatError, StackError, ValueError, ...
-                raise ProtocolViolation(f"not MessagePack: {type(error).__name__}") from None
-            if (
-                not self._slots
-                and type(body) is list
-                and len(body) == 3
-                and body[0] == 2
-                and type(body[0]) is int
-                and type(body[1]) is str
-                and 0 < len(body[1]) <= MAX_METHOD_BYTES >> 2
-                and type(body[2]) is list
-            ):  # as _message has it, for what comes most
-                yield Notification(body[1], body[2])
-            else:
-                yield self._message(body)
+        while (message := self.next_untrusted()) is not None:
+            yield message
+
+    def next_untrusted(self) -> Message | None:
+        """The next whole message, or None. ProtocolViolation ends the stream for good."""
+        self._slots = 0
+        try:
+            body = self._unpacker.unpack()
+        except msgpack.OutOfData:
+            return None
+        except ProtocolViolation:
+            raise
+        except Exception as error:  # msgpack's own errors share no base: FormatError, StackError, ValueError, ...
+            raise ProtocolViolation(f"not MessagePack: {type(error).__name__}") from None
+        if (
+            not self._slots
+            and type(body) is list
+            and len(body) == 3
+            and body[0] == 2
+            and type(body[0]) is int
+            and type(body[1]) is str
+            and 0 < len(body[1]) <= MAX_METHOD_BYTES >> 2
+            and type(body[2]) is list
+        ):  # as _message has it, for what comes most
+            return Notification(body[1], body[2])
+        return self._message(body)
 
     def _message(self, body: object) -> Message:
         if not isinstance(body, list) or not body:

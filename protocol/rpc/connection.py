@@ -8,11 +8,10 @@ conversation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from protocol.errors import ProtocolViolation
-from protocol.rpc.codec import Decoder, Encoder, Message, Notification, Request, Response, Value
+from protocol.rpc.codec import Decoder, Encoder, Message, Request, Response, Value
 
 MAX_UNANSWERED: Final = 1024  # of each side
 
@@ -40,8 +39,7 @@ class RpcError(Exception):
         return str(value[1]) if isinstance(value, list) and len(value) > 1 else str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Calls of ours without an answer, and of the peer's."""
 
     ours: int
@@ -100,19 +98,26 @@ class RpcConnection:
         Answers to abandoned calls come out as well, so that their fds can be closed: `is_wanted` tells them apart
         first.
         """
-        self._decoder.feed(data, fds)
-        for message in self._decoder.messages_untrusted():
-            if type(message) is Notification:
-                pass
-            elif isinstance(message, Request):
-                if message.msgid in self._theirs:
-                    raise ProtocolViolation(f"request {message.msgid} came twice")
-                if len(self._theirs) >= MAX_UNANSWERED:
-                    raise ProtocolViolation(f"more than {MAX_UNANSWERED} requests are unanswered")
-                self._theirs.add(message.msgid)
-            elif isinstance(message, Response) and message.msgid not in self._ours | self._abandoned:
-                raise ProtocolViolation(f"response {message.msgid} answers no request")
+        self.feed(data, fds)
+        while (message := self.next_untrusted()) is not None:
             yield message
+
+    def feed(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """`receive_untrusted` in two steps; then take messages until there is none. ProtocolViolation."""
+        self._decoder.feed(data, fds)
+
+    def next_untrusted(self) -> Event | None:
+        """The next event of what was fed."""
+        message = self._decoder.next_untrusted()
+        if isinstance(message, Request):
+            if message.msgid in self._theirs:
+                raise ProtocolViolation(f"request {message.msgid} came twice")
+            if len(self._theirs) >= MAX_UNANSWERED:
+                raise ProtocolViolation(f"more than {MAX_UNANSWERED} requests are unanswered")
+            self._theirs.add(message.msgid)
+        elif isinstance(message, Response) and message.msgid not in self._ours | self._abandoned:
+            raise ProtocolViolation(f"response {message.msgid} answers no request")
+        return message
 
     def is_wanted(self, response: Response) -> bool:
         """Settle a response: whether somebody still waits for it. Exactly once per response."""

@@ -147,7 +147,12 @@ class Broker:
                 self._send(*self._connection.answer(message.msgid, result))
             else:
                 self._send(*self._connection.refuse(message.msgid, number, why))
-        elif number is not None and params and isinstance(params[0], int) and method not in ("close", "abort", "set"):
+        elif (
+            number is not None
+            and params
+            and isinstance(params[0], int)
+            and method not in ("close", "leave", "abort", "set")
+        ):
             self.notify("error", [params[0], number])
         for step in self._after:
             step()
@@ -306,10 +311,14 @@ class Broker:
     def _do_abort(self, number: int) -> None:
         self._end(number, True)
 
-    def _end(self, number: int, reset: bool) -> None:
+    def _do_leave(self, number: int) -> None:
+        self._end(number, False, told=False)
+
+    def _end(self, number: int, reset: bool, *, told: bool = True) -> None:
         self._find(number).close(reset)
         del self._sockets[number]
-        self.notify("gone", [number])
+        if told:
+            self.notify("gone", [number])
 
     def _do_sockets(self) -> list[dict[str, Any]]:
         return []

@@ -58,6 +58,7 @@ class Session:
         self._watches_network = False
         self._last_snapshot: dict[str, Any] | None = None
         self._next_number = m.MIN_SERVER_ID
+        self._unasked: set[int] = set()  # sockets whose end the client does not wait for
         self._left: dict[int, tuple[int, int]] = {}  # of a client that left: how far each socket was
         self._left_at = 0
         self._methods: dict[str, Callable[..., Any]] = {
@@ -78,6 +79,7 @@ class Session:
             "urgent": lambda number, byte, offset: self._socket(number).urgent(byte, offset),
             "rings": self._use_rings,
             "close": lambda number: self._socket(number).close(),
+            "leave": self._leave,
             "abort": lambda number: self._socket(number).abort(),
             "sockets": self._list,
             "configure": self._configure,
@@ -107,7 +109,10 @@ class Session:
         """A socket is gone."""
         if self.sockets.pop(number, None) is not None:
             self.namespace.sockets -= 1
-            self.tell("gone", [number])
+            if number in self._unasked:
+                self._unasked.remove(number)
+            else:
+                self.tell("gone", [number])
 
     def enter(self, number: int, thing: AnySocket) -> None:
         """A socket more."""
@@ -167,7 +172,9 @@ class Session:
             return
         self.touch()
         try:
-            for message in self._connection.receive_untrusted(data, fds):
+            connection = self._connection
+            connection.feed(data, fds)
+            while (message := connection.next_untrusted()) is not None:
                 try:
                     if isinstance(message, Response):
                         raise ProtocolViolation("an answer to nothing")
@@ -226,7 +233,7 @@ class Session:
         """A notification failed. A name that nobody waited for makes what builds on it fail as well."""
         thing = self.sockets.get(number)
         if thing is None:
-            if method in ("close", "abort"):
+            if method in ("close", "leave", "abort"):
                 return  # it was gone already
         elif method in ("bind", "prefer"):
             thing.failed = code
@@ -290,6 +297,11 @@ class Session:
         if found is None:
             raise NetError(errno.EBADF, f"no socket {number}")
         return found
+
+    def _leave(self, number: int) -> None:
+        thing = self._socket(number)
+        self._unasked.add(number)
+        thing.close()
 
     def _use_rings(self, number: int, rx_size: int, tx_size: int, sent: int, file: Any) -> int:
         if not isinstance(file, Fd):

@@ -135,6 +135,20 @@ def test_close_sends_what_is_in_the_data_socket_then_fin_then_gone(pair: Pair) -
     pair.client.call("open", 7, *STREAM)
 
 
+def test_leave_is_a_close_of_which_nothing_more_is_heard(pair: Pair) -> None:
+    pair.there.send(b"last words")
+    pair.server.notify("leave", pair.number)
+    pair.there.close()
+    assert pair.client.receive(pair.here, 11) == b"last words"
+    pair.client.notify("close", 7)
+    pair.here.close()
+    assert pair.client.event("gone") == [7]
+    pair.world.until(lambda: [row["state"] for row in pair.server.call("sockets")] == [10])  # the listener
+    pair.server.notify("leave", pair.number)  # it is not there any more: nobody is told
+    assert pair.server.call("sockets")
+    assert not [event for event in pair.server.events if event.method in ("gone", "error")]
+
+
 def test_close_while_the_data_socket_is_still_open_sends_all_the_same(pair: Pair) -> None:
     pair.here.send(b"last words")
     pair.client.notify("close", 7)

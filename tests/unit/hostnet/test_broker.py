@@ -129,6 +129,9 @@ def test_listening_and_connecting_hand_over_host_sockets(client: Client) -> None
     assert not [event for event in client.events if event.method == "accepted"]
     client.call("taken", 1, 1)
     assert client.event("accepted")[0] == 1
+    # `leave` is `close` without `gone`.
+    assert client.call("leave", accepted) is None and client.call("leave", accepted) == -errno.EBADF
+    assert not [event for event in client.events if event.method == "gone"]
     for link in links:
         link.close()
 

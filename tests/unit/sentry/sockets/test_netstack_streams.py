@@ -407,6 +407,93 @@ def test_a_listener_takes_connections_of_both_worlds() -> None:
     assert guest.service.asked("close") == [("close", [far])]
 
 
+def accepted(guest: FarGuest) -> tuple[int, socket.socket, int]:
+    """A connection of PEER's: (guest's descriptor, the service's end of its data, the id)."""
+    listener, number = guest.listening()
+    far, ours = guest.service.accept(number, [OWN, 8080, 0], [PEER, 5555, 0])
+    guest.news()
+    fd = guest.call(sk.sys_accept, listener, 0, 0)
+    assert fd is not None and fd >= 0
+    guest.service.asked()
+    return fd, ours, far
+
+
+def test_nobody_waits_for_the_end_of_an_accepted_connection_whose_peer_has_ended() -> None:
+    guest = FarGuest()
+    fd, ours, far = accepted(guest)
+    held = guest.file(fd).far.fd
+    assert guest.send(fd, b"answer") == 6
+    ours.shutdown(socket.SHUT_WR)
+    guest.news()
+    assert guest.receive(fd, 10) == b""
+    guest.close(fd)
+    assert guest.service.asked() == [("leave", [far])]
+    assert far not in guest.provider.sockets and not guest.provider.network.connections
+    assert ours.recv(10) == b"answer" and ours.recv(10) == b""
+    with pytest.raises(OSError):
+        os.fstat(held)
+
+
+@pytest.mark.parametrize("lingers", [True, False])
+def test_the_end_of_an_accepted_connection_is_waited_for_where_it_matters(lingers: bool) -> None:
+    guest = FarGuest()
+    fd, ours, far = accepted(guest)
+    if lingers:
+        assert guest.option(fd, so.SOL_SOCKET, so.SO_LINGER, so.LINGER.pack(1, 5)) == 0
+        ours.shutdown(socket.SHUT_WR)
+        guest.news()
+        assert guest.call(sys_close, fd) is None
+    else:  # the peer's FIN is still to come
+        guest.close(fd)
+    assert guest.service.asked() == [("close", [far])]
+    assert far in guest.provider.sockets
+    guest.service.say("gone", far)
+    guest.news()
+    assert far not in guest.provider.sockets
+    assert not lingers or guest.wake() == 0
+
+
+_NODELAY = [6, 1, 1]  # IPPROTO_TCP, TCP_NODELAY, on
+
+
+def test_a_first_small_answer_does_not_wait_for_tcp_nodelay_to_be_told() -> None:
+    guest = FarGuest()
+    fd, ours, far = accepted(guest)
+    assert guest.option(fd, 6, 1, 1) == 0
+    assert guest.send(fd, b"first") == 5
+    assert guest.service.asked("hint") == []
+    assert ours.recv(10) == b"first"
+    assert guest.send(fd, b"second") == 6
+    guest.service.about_to_serve = lambda: None  # what is put off stays so
+    assert guest.service.asked("hint") == [("hint", [far, *_NODELAY])]
+    assert ours.recv(10) == b"second"
+
+
+def test_tcp_nodelay_is_told_before_a_first_answer_of_several_segments() -> None:
+    guest = FarGuest()
+    fd, _, far = accepted(guest)
+    assert guest.option(fd, 6, 1, 1) == 0
+    assert guest.send(fd, bytes(537)) == 537
+    guest.service.about_to_serve = lambda: None
+    assert guest.service.asked("hint") == [("hint", [far, *_NODELAY])]
+
+
+def test_tcp_nodelay_is_told_soon_behind_an_answer() -> None:
+    guest = FarGuest()
+    fd, _, far = accepted(guest)
+    assert guest.send(fd, b"x") == 1
+    assert guest.option(fd, 6, 1, 1) == 0
+    assert guest.service.asked("hint") == [("hint", [far, *_NODELAY])]
+
+
+def test_tcp_nodelay_is_told_no_later_than_the_close() -> None:
+    guest = FarGuest()
+    fd, _, far = accepted(guest)
+    assert guest.option(fd, 6, 1, 1) == 0
+    guest.close(fd)
+    assert guest.service.asked("hint", "close") == [("hint", [far, *_NODELAY]), ("close", [far])]
+
+
 @pytest.mark.parametrize(("backlog", "told"), [(1, [1] * 6), (2, [1] * 6), (4, [2, 2, 2]), (5, [3, 3]), (100, [])])
 def test_the_service_is_told_of_accepted_connections_by_halves_of_the_queue(backlog: int, told: list[int]) -> None:
     guest = FarGuest()

@@ -35,6 +35,7 @@ _READ_BYTES: Final = 1 << 16
 #: Room for the most descriptors one message of the host can bring (SCM_MAX_FD): none is ever cut off, and so leaked.
 _CONTROL_BYTES: Final = 16 + 4 * 254
 _MSGHDR: Final = struct.Struct("<QI4xQQQQi4x")
+_CONTROLLEN: Final = slice(40, 48)  # of struct msghdr: set before the call, and then by it
 _IOVEC: Final = struct.Struct("<QQ")
 _CMSGHDR: Final = struct.Struct("<Qii")
 _POLLFD: Final = struct.Struct("<ihh")
@@ -57,12 +58,17 @@ def wait_for(fd: int, events: int, timeout_ns: int) -> int:
     return _POLLFD.unpack(entry)[2] if found > 0 else 0
 
 
+_ASKED: Final = bytearray(_INT.pack(4) + bytes(4))  # socklen_t, which stays as it is, and an int
+_LENGTH_AT: Final = _address(_ASKED)
+_VALUE_AT: Final = _LENGTH_AT + 4
+_VALUE: Final = slice(4, 8)
+
+
 def is_usable(fd: int, kind: int) -> bool:
     """Whether a descriptor that came is a socket of that SOCK_* type which never makes us wait."""
-    value, length = bytearray(4), bytearray(_INT.pack(4))
-    if lib.sentrio_syscall(_NR_GETSOCKOPT, fd, _SOL_SOCKET, _SO_TYPE, _address(value), _address(length), 0) != 0:
+    if lib.sentrio_syscall(_NR_GETSOCKOPT, fd, _SOL_SOCKET, _SO_TYPE, _VALUE_AT, _LENGTH_AT, 0) != 0:
         return False
-    return _INT.unpack(value)[0] == kind and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+    return _ASKED[_VALUE] == _INT.pack(kind) and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
 def shut_down_writing(fd: int) -> None:
@@ -88,14 +94,18 @@ def unsent_bytes(fd: int) -> int:
 class Channel:
     """A stream socket on which descriptors come. Never waits, but in `wait`."""
 
-    __slots__ = ("_buffer", "_control", "_header", "_iovec", "fd")
+    __slots__ = ("_buffer", "_control", "_header", "_header_at", "_iovec", "_lengths", "_received", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._buffer = bytearray(_READ_BYTES)
         self._control = bytearray(_CONTROL_BYTES)
         self._iovec = bytearray(_IOVEC.pack(_address(self._buffer), _READ_BYTES))
-        self._header = bytearray(_MSGHDR.size)
+        control = _address(self._control)
+        self._header = bytearray(_MSGHDR.pack(0, 0, _address(self._iovec), 1, control, _CONTROL_BYTES, 0))
+        self._received = memoryview(self._buffer)
+        self._lengths = memoryview(self._header)[_CONTROLLEN].cast("Q")
+        self._header_at = _address(self._header)
 
     def send(self, data: bytes | bytearray) -> int:
         """How many bytes of `data` were taken: 0 when there is no room. OSError: the connection is over."""
@@ -122,13 +132,14 @@ class Channel:
 
     def receive(self) -> tuple[bytes, list[int]] | None:
         """(bytes, descriptors, which are the caller's) that came; b"" at the end; None: nothing now."""
-        _MSGHDR.pack_into(self._header, 0, 0, 0, _address(self._iovec), 1, _address(self._control), _CONTROL_BYTES, 0)
-        got = lib.sentrio_syscall(_NR_RECVMSG, self.fd, _address(self._header), _FLAGS, 0, 0, 0)
+        lengths = self._lengths
+        lengths[0] = _CONTROL_BYTES
+        got = lib.sentrio_syscall(_NR_RECVMSG, self.fd, self._header_at, _FLAGS, 0, 0, 0)
         if got == -errno.EAGAIN:
             return None
-        length = _MSGHDR.unpack(self._header)[5]
+        length = lengths[0]
         fds = self._fds(length) if got >= 0 and length else []
-        return bytes(self._buffer[: max(got, 0)]), fds
+        return bytes(self._received[: max(got, 0)]), fds
 
     def _fds(self, length: int) -> list[int]:
         found: list[int] = []

@@ -24,7 +24,7 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from protocol.abi.fcntl_h import O_NONBLOCK
 from protocol.errors import ProtocolViolation
-from protocol.netstack.messages import MAX_OFFSET
+from protocol.netstack.messages import MAX_OFFSET, MIN_SERVER_ID
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.ring_end import RingEnd, is_alone
 from services.sentry.sockets.base import READABLE, SEND_SHUT
@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = ["FarStream", "open_stream"]
 
 _TCP: Final = 6
+_NODELAY: Final = (_TCP, tcp.TCP_NODELAY)
+_AT_ONCE: Final = 536  # bytes that are one segment anywhere (RFC 9293 3.7.1)
 _READ_AHEAD: Final = 65_536
 _MAX_READ: Final = 1 << 20
 _EDGE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -115,6 +117,7 @@ class FarStream:
         "end",
         "ending",
         "fd",
+        "late",
         "number",
         "offers",
         "provider",
@@ -135,6 +138,7 @@ class FarStream:
         self.fd = -1
         self.alive = True
         self.unsure = self.ending = self.blocked = self.closed = False
+        self.late = False  # the service does not know of TCP_NODELAY yet
         self.rings: StreamRings | None = None
         self.tried = False  # to get rings
         self.asked = 0  # how many reads of a program that could use them itself came here
@@ -193,7 +197,7 @@ class FarStream:
             if self.rings is not None and self.received >= self.rings.delivered:
                 woken |= self._hear(self.rings)
             if bits & _ENDS and not self.ending:
-                self._end()
+                self._end(0, bits)
             if self.urgent_at >= 0:
                 self.fill(_MAX_READ)  # on to its place, and so to POLLPRI
         if self.blocked and bits & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
@@ -217,17 +221,19 @@ class FarStream:
         self.blocked = self.socket.no_space = False
         return _WRITABLE
 
-    def _end(self, error: int = 0) -> None:
-        """The other side sends no more; the control connection, or else `error`, says if that is more than a FIN."""
+    def _end(self, error: int = 0, bits: int = -1) -> None:
+        """The other side sends no more; the control connection, or else `error`, says if that is more than a FIN. bits:
+        those of the host socket, as they were just now."""
         self.ending = True
         client = self.provider.client
         if client is not None:
             client.receive()
         socket = self.socket
-        if self.alive and not error and not socket.shut & SEND_SHUT and wait_for(self.fd, 0, 0) & select.POLLHUP:
-            # A FIN leaves the host socket half open: this is the service's death, of which the control connection,
-            # closed a moment later, does not tell yet.
-            error = errno.ECONNRESET
+        if self.alive and not error and not socket.shut & SEND_SHUT:
+            if (wait_for(self.fd, 0, 0) if bits < 0 else bits) & select.POLLHUP:
+                # A FIN leaves the host socket half open: this is the service's death, of which the control connection,
+                # closed a moment later, does not tell yet.
+                error = errno.ECONNRESET
         if self.alive and error:
             self.failed(error)
         elif self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
@@ -420,8 +426,10 @@ class FarStream:
             raise LinuxError(errno.EPIPE)
         if urgent:
             return self._send_urgent(data)
-        if self.provider.flushes_soon:  # options that are to hold for these bytes
-            self.provider.flush()
+        provider = self.provider
+        if provider.flushes_soon or (self.late and (self.sent or len(data) > _AT_ONCE)):
+            self.late = False
+            provider.flush()  # options that are to hold for these bytes
         if self.sent >= BUSY_BYTES and not self.tried:
             self._ask_for_rings()
         if self.rings is not None:
@@ -434,7 +442,7 @@ class FarStream:
             self._wait_for_room()
             raise WouldBlock from None
         except OSError as error:
-            client = self.provider.client
+            client = provider.client
             if client is not None:
                 client.receive()
             self.failed(error.errno or errno.EPIPE)
@@ -638,6 +646,9 @@ class FarStream:
         provider = self.provider
         if not self.closed:
             self.closed = True
+            if method == "close" and self._is_of_no_interest():
+                method = "leave"
+                del provider.sockets[self.number]
             provider.notify(method, self.number)
             if method == "abort":
                 provider.flush()  # first: the end of the host socket alone would be a FIN
@@ -652,13 +663,29 @@ class FarStream:
         if rings is not None:
             rings.close()
 
+    def _is_of_no_interest(self) -> bool:
+        """Nobody waits for its end: the id is not ours to use again, no FIN is to come, close(2) does not linger."""
+        socket = self.socket
+        return (
+            self.alive
+            and self.number >= MIN_SERVER_ID
+            and socket.dead
+            and socket.record is None
+            and not (socket.linger[0] and socket.linger[1])
+        )
+
     def is_closing(self) -> bool:
         """After `close`: what was written, or the FIN, is not acknowledged yet."""
         return self.alive and self.provider.sockets.get(self.number) is self
 
     def option_changed(self, level: int, name: int) -> None:
+        """A server's first answer is often its last, and leaves at once anyway when it is a segment at most: nothing is
+        in flight that it would have to wait for (RFC 9293 3.7.4). So TCP_NODELAY is told before what comes behind it.
+        """
         if self.alive:
-            forward_option(self.provider, self.number, self.socket, level, name)
+            late = (level, name) == _NODELAY and self.fd >= 0 and not self.sent
+            forward_option(self.provider, self.number, self.socket, level, name, soon=not late)
+            self.late |= late
 
     def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
         if self.alive:
