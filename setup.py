@@ -88,6 +88,8 @@ def compiled_modules() -> list[Extension]:
         flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
         # Each file of a library defines the tables of the other libraries, without `extern`.
         extension.extra_compile_args = [*flags, "-fcommon"]
+        # What a library calls of itself is not looked for elsewhere first.
+        extension.extra_link_args = [*extension.extra_link_args, "-Wl,-Bsymbolic-functions"]
     return extensions
 
 

@@ -18,7 +18,7 @@ the built files. Compiled they take a third to a half of the time. What such mod
 - What was found to be None still counts as None after a call that may have set it: ask by a method.
 - Weak references only to what derives from `vfs/referable.py`.
 - What only a local name holds ends after its last use, not with the function: who gives addresses of buffers to the
-  host has to stay interpreted.
+  host holds them elsewhere (an attribute), or stays interpreted.
 
 `setup.py` reads this file without importing the package.
 """
@@ -82,7 +82,6 @@ _GROUPS: Final = {
 _NOT: Final = {
     "services/sentry/vfs/referable.py": "is what makes room for weak references",
     "services/sentry/loader/elf.py": "its classes are records",
-    "services/sentry/sockets/inet/netstack/channel_unsafe.py": "gives the host addresses of what local names hold",
     "services/sentry/vfs/path_cache.py": "its caches are referred to weakly",
 }
 

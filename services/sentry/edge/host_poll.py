@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from typing import Final
 
 __all__ = ["HostPoll"]
+
+_AT_ONCE: Final = 64  # room is made for so many before each look
 
 
 def _nothing() -> None:
@@ -73,7 +76,7 @@ class HostPoll:
         """Run the callbacks of what is ready; whether there was any."""
         if self._deferred:
             self.run_deferred()
-        found = self._epoll.poll(0)
+        found = self._epoll.poll(0, _AT_ONCE)
         for fd in list(self._always):
             found.append((fd, select.EPOLLIN | select.EPOLLOUT))
         if found:

@@ -3,7 +3,8 @@
 While events come, the Sentry looks at slots without sleeping. When none came for some microseconds, it arms the
 doorbell and sleeps in one poll(2) of doorbell, notifications, outside and signals, until something happens or the next
 timer is due. It looks half as long before the next sleep when one was long and was for the outside, the network mostly:
-then the processor on which nothing is found is one that others may need, who are to bring it about. Twice as long, when
+then the processor on which nothing is found is one that others may need, who are to bring it about; and behind a burst
+that served something it does not look a second time, nor outside, of which the sleep tells as well. Twice as long, when
 a sleep was so short that a look of SPIN_NS would have spared it, and it was long ago that something came from outside.
 
 It is a poll of our own and no event loop of a library: nothing in the Sentry awaits (a handler that cannot finish parks
@@ -131,6 +132,9 @@ class MainLoop:
             slices = SLICES if heard and spin == SPIN_NS else 1
             for _ in range(slices):
                 busy = dispatcher.burst(spin // slices)
+                if spin < SPIN_NS and dispatcher.quiet and not outside.pending:
+                    busy = False  # enough was looked for guests, and the sleep looks outside
+                    break
                 if outside.dispatch():
                     heard = HEARD
                     busy = True

@@ -65,6 +65,7 @@ class Dispatcher:
         self._missing_names: dict[int, str] = {}
         self.looks = 0  # of the last burst: how often no event was there,
         self.at_work = 0  # and how many guest threads were not parked then, added up
+        self.quiet = False  # it ended because nothing came any more
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._trace: Tracer | None = None
         self._stop: PatchStop | None = None
@@ -89,6 +90,7 @@ class Dispatcher:
                 task.mm.fast = task.mm.trapped = task.mm.pending = None
             self._bug(task, error)
             self.reap_wanted = True  # perhaps it was cut short
+            self.quiet = False
             return True
 
     def _burst(self, spin_ns: int) -> bool:
@@ -154,6 +156,7 @@ class Dispatcher:
             elif now >= quiet_end and not runnable and not platform.busy:
                 break
         self.looks, self.at_work = looks, at_work
+        self.quiet = now < end and kernel.exit_status is None
         return busy
 
     def _make_server(self) -> Callable[[Any], None]:

@@ -40,7 +40,7 @@ def wakeup_fd() -> Iterator[None]:
 
 def make(processors: int) -> tuple[Any, Platform]:
     platform = Platform(processors)
-    dispatcher: Any = SimpleNamespace(looks=0, at_work=0, withdraw=lambda: None)
+    dispatcher: Any = SimpleNamespace(looks=0, at_work=0, quiet=True, withdraw=lambda: None)
     outside: Any = SimpleNamespace(fd=0)
     return MainLoop(SimpleNamespace(), dispatcher, platform, outside), platform  # type: ignore[arg-type]
 
@@ -103,12 +103,15 @@ def test_nobody_yields_where_there_is_one_processor() -> None:
 class Sleeps:
     """A main loop without a host: each sleep takes some time and ends with some of the four descriptors ready.
 
-    `log`: what was asked of the platform and of the outside after each.
+    serves: there is something to be served behind each. `spins`: how long was looked for more, each time. `log`: what
+    was asked of the platform and of the outside after each.
     """
 
     DOORBELL, LISTENER, OUTSIDE, SIGNALS = range(4)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]], processors: int = 2) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]], processors: int = 2, serves: bool = False
+    ) -> None:
         self.made, platform = make(processors)
         self.log: list[list[str]] = []
         self.spins: list[int] = []
@@ -124,7 +127,7 @@ class Sleeps:
         outside: Any = self.made.outside
         outside.pending = False
         outside.run_deferred = lambda: None
-        asleep = False
+        asleep = waits = False
 
         def dispatch() -> bool:
             nonlocal asleep
@@ -134,13 +137,15 @@ class Sleeps:
             return False
 
         def burst(spin: int) -> bool:
-            nonlocal asleep
+            nonlocal asleep, waits
             asleep = False
             self.spins.append(spin)
-            return False
+            served, waits = waits, False
+            return served
 
         def poll(pollfds: Any, count: int, timeout: int) -> int:
-            nonlocal asleep
+            nonlocal asleep, waits
+            waits = serves
             took, ready = left.pop(0)
             if not left:
                 kernel.exit_status = 0
@@ -175,6 +180,13 @@ def test_long_waits_for_the_outside_shorten_the_look_before_a_sleep(monkeypatch:
     ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.OUTSIDE})] * 5, (10**6, set()))
     assert ran.made._spin == loop.LEAST_SPIN_NS
     assert max(ran.spins[-4:]) == loop.LEAST_SPIN_NS
+
+
+def test_a_short_look_is_not_repeated_behind_what_was_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    news = [(10**6, {Sleeps.OUTSIDE})] * 5
+    bells = [(10**6, {Sleeps.DOORBELL})] * 3
+    assert Sleeps(monkeypatch, *news, *bells, serves=True).spins[-4:] == [loop.LEAST_SPIN_NS, 0] * 2
+    assert Sleeps(monkeypatch, *bells, serves=True).spins[-6:] == [loop.SPIN_NS, loop.SPIN_NS, 0] * 2
 
 
 def test_short_sleeps_make_it_longer_when_nothing_comes_from_outside_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from protocol.rpc import codec
 from services.sentry.files.epoll import EpollFile
+from services.sentry.sockets.inet.netstack.stream_rings import BUSY_BYTES
 from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.open_close import sys_close
 from tests.unit.sentry.sockets.fake_service import OWN, PEER, FarGuest
@@ -464,7 +465,7 @@ def test_a_first_small_answer_does_not_wait_for_tcp_nodelay_to_be_told() -> None
     assert guest.service.asked("hint") == []
     assert ours.recv(10) == b"first"
     assert guest.send(fd, b"second") == 6
-    guest.service.about_to_serve = lambda: None  # what is put off stays so
+    guest.service.about_to_serve = lambda: None  # nothing is put off
     assert guest.service.asked("hint") == [("hint", [far, *_NODELAY])]
     assert ours.recv(10) == b"second"
 
@@ -486,12 +487,38 @@ def test_tcp_nodelay_is_told_soon_behind_an_answer() -> None:
     assert guest.service.asked("hint") == [("hint", [far, *_NODELAY])]
 
 
-def test_tcp_nodelay_is_told_no_later_than_the_close() -> None:
+def test_tcp_nodelay_is_not_told_when_nothing_comes_behind_the_first_answer() -> None:
     guest = FarGuest()
     fd, _, far = accepted(guest)
     assert guest.option(fd, 6, 1, 1) == 0
+    assert guest.send(fd, b"all") == 3
     guest.close(fd)
-    assert guest.service.asked("hint", "close") == [("hint", [far, *_NODELAY]), ("close", [far])]
+    assert guest.service.asked("hint", "close") == [("close", [far])]
+
+
+def test_tcp_nodelay_is_told_before_a_byte_out_of_band() -> None:
+    guest = FarGuest()
+    fd, _, far = accepted(guest)
+    assert guest.option(fd, 6, 1, 1) == 0
+    assert guest.send(fd, b"!", so.MSG_OOB) == 1
+    assert [call for call, _ in guest.service.asked("hint", "urgent")] == ["hint", "urgent"]
+
+
+def test_tcp_nodelay_is_told_before_rings_are_asked_for() -> None:
+    guest = FarGuest()
+    fd, ours, far = accepted(guest)
+    assert guest.option(fd, 6, 1, 1) == 0
+    guest.service.delivered = BUSY_BYTES
+    left = BUSY_BYTES
+    while left:
+        left -= ours.send(bytes(min(left, 1 << 16)))
+        guest.news()
+        got = guest.receive(fd, 1 << 16)
+        assert isinstance(got, bytes) and got
+        guest.forget_memory()
+    while isinstance(guest.receive(fd, 1 << 16), bytes):
+        guest.forget_memory()
+    assert [call for call, _ in guest.service.asked("hint", "rings")] == ["hint", "rings"]
 
 
 @pytest.mark.parametrize(("backlog", "told"), [(1, [1] * 6), (2, [1] * 6), (4, [2, 2, 2]), (5, [3, 3]), (100, [])])

@@ -1,6 +1,9 @@
 """Host sockets that came as descriptors, by raw calls: Python's socket objects ask, when they are made, what a sealed
 Sentry is not allowed to ask (getsockname, other options).
 
+What the host is given the address of is an attribute, a constant or a parameter: compiled code (services/compiled.py)
+lets go of what only a local name holds after its last use, which may be before the call.
+
 Host calls: recvmsg, sendto, sendmsg, shutdown, getsockopt (SO_TYPE), fcntl (F_GETFL), ioctl (FIONREAD, TIOCOUTQ),
 ppoll, close.
 """
@@ -94,7 +97,7 @@ def unsent_bytes(fd: int) -> int:
 class Channel:
     """A stream socket on which descriptors come. Never waits, but in `wait`."""
 
-    __slots__ = ("_buffer", "_control", "_header", "_header_at", "_iovec", "_lengths", "_received", "fd")
+    __slots__ = ("_buffer", "_control", "_header", "_header_at", "_iovec", "_lengths", "_received", "_sent", "fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -106,6 +109,7 @@ class Channel:
         self._received = memoryview(self._buffer)
         self._lengths = memoryview(self._header)[_CONTROLLEN].cast("Q")
         self._header_at = _address(self._header)
+        self._sent: tuple[bytearray, ...] = ()  # what `send_with_fd` gives the host, beside the data
 
     def send(self, data: bytes | bytearray) -> int:
         """How many bytes of `data` were taken: 0 when there is no room. OSError: the connection is over."""
@@ -123,6 +127,7 @@ class Channel:
             _CMSGHDR.pack(_CMSGHDR.size + _INT.size, _SOL_SOCKET, _SCM_RIGHTS) + _INT.pack(fd) + bytes(4)
         )
         header = bytearray(_MSGHDR.pack(0, 0, _address(iovec), 1, _address(control), len(control), 0))
+        self._sent = iovec, control, header
         taken = lib.sentrio_syscall(_NR_SENDMSG, self.fd, _address(header), _FLAGS & 0x4040, 0, 0, 0)
         if taken == -errno.EAGAIN:
             return 0

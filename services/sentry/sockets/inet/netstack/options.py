@@ -96,10 +96,8 @@ def _rows(socket: InetSocket, family: int) -> Iterator[tuple[int, int, int | byt
             yield level, join, value_bytes
 
 
-def forward_option(
-    provider: NetstackProvider, number: int, socket: InetSocket, level: int, name: int, *, soon: bool = True
-) -> None:
-    """An option of `socket` was set. Not `soon`: it goes with what is told next."""
+def forward_option(provider: NetstackProvider, number: int, socket: InetSocket, level: int, name: int) -> None:
+    """An option of `socket` was set."""
     if level == so.SOL_SOCKET:
         if name in (so.SO_SNDBUF, so.SO_SNDBUFFORCE):
             provider.hint(number, level, so.SO_SNDBUF, socket.send_buffer // 2)
@@ -114,8 +112,7 @@ def forward_option(
         provider.hint(number, level, name, int(socket.v6_only))
     elif is_forwarded(level, name) and (level, name) in socket.settings:
         provider.hint(number, level, name, wire_value(level, name, socket.settings[level, name]))
-    if soon:
-        provider.flush_soon()
+    provider.flush_soon()
 
 
 def forward_group(provider: NetstackProvider, number: int, group: bytes, interface: int, joined: bool) -> None:

@@ -427,9 +427,10 @@ class FarStream:
         if urgent:
             return self._send_urgent(data)
         provider = self.provider
-        if provider.flushes_soon or (self.late and (self.sent or len(data) > _AT_ONCE)):
-            self.late = False
-            provider.flush()  # options that are to hold for these bytes
+        if self.late and (self.sent or len(data) > _AT_ONCE):
+            self._tell_late()
+        if provider.flushes_soon:  # options that are to hold for these bytes
+            provider.flush()
         if self.sent >= BUSY_BYTES and not self.tried:
             self._ask_for_rings()
         if self.rings is not None:
@@ -483,6 +484,8 @@ class FarStream:
             taken = self.send(data[:-1], False)
             if taken < len(data) - 1:
                 return taken
+        if self.late:
+            self._tell_late()  # the byte is not among those sent
         self.provider.connection.call("urgent", self.number, data[-1], self.sent)
         return len(data)
 
@@ -553,6 +556,8 @@ class FarStream:
         client = provider.client
         if client is None or not provider.has_rings or self.ending or not self.alive or self.urgent_at >= 0:
             return
+        if self.late:
+            self._tell_late()
         try:
             rings = StreamRings(self.sent)
         except OSError:
@@ -680,12 +685,18 @@ class FarStream:
 
     def option_changed(self, level: int, name: int) -> None:
         """A server's first answer is often its last, and leaves at once anyway when it is a segment at most: nothing is
-        in flight that it would have to wait for (RFC 9293 3.7.4). So TCP_NODELAY is told before what comes behind it.
+        in flight that it would have to wait for (RFC 9293 3.7.4). So TCP_NODELAY is told before what comes behind it,
+        if that comes.
         """
         if self.alive:
-            late = (level, name) == _NODELAY and self.fd >= 0 and not self.sent
-            forward_option(self.provider, self.number, self.socket, level, name, soon=not late)
-            self.late |= late
+            if (level, name) == _NODELAY and self.fd >= 0 and not self.sent:
+                self.late = True
+            else:
+                forward_option(self.provider, self.number, self.socket, level, name)
+
+    def _tell_late(self) -> None:
+        self.late = False
+        forward_option(self.provider, self.number, self.socket, *_NODELAY)
 
     def group_changed(self, group: bytes, interface: int, joined: bool) -> None:
         if self.alive:
@@ -695,4 +706,6 @@ class FarStream:
         """What the service says: an int, bytes, a map. Its errno."""
         if not self.alive:
             raise LinuxError(errno.ENOTCONN)
+        if self.late:
+            self._tell_late()
         return self.provider.connection.call("get", self.number, level, name)
