@@ -8,7 +8,7 @@ for each descriptor the processor's counter (`ticks`) when it was last written a
 what it likes.
 
 A row of a stream whose bytes lie in rings (protocol/rings.py) names one of RING_COUNT entries, which say where the
-rings are that its reads take from and its writes put into.
+rings are that its reads take from and its writes put into. A row of an eventfd names the window of its counter.
 
 A row may also say which bits of poll(2) a file has not; what it does not say of rings, they tell themselves.
 """
@@ -29,6 +29,7 @@ __all__ = [
     "ANSWER_EPOLL",
     "ANSWER_MAX",
     "ANSWER_STAT",
+    "COUNTER",
     "EMPTY",
     "NOTE_READS",
     "POLL_KNOWN",
@@ -56,12 +57,14 @@ NOTE_READS: Final = layout.FILE_NOTE_READS
 RING_IN: Final = layout.FILE_RING_IN
 RING_OUT: Final = layout.FILE_RING_OUT
 RING_COUNT: Final = layout.RING_COUNT
+COUNTER: Final = 1 << layout.FILE_COUNTER
 POLL_KNOWN: Final = 1 << layout.FILE_POLL_KNOWN
 POLL_MOST: Final = layout.POLL_MOST
 UNITS: Final = (layout.FILE_WINDOWS_END - layout.FILE_WINDOWS) >> layout.FILE_UNIT
 ANSWER_EPOLL: Final = layout.ANSWER_EPOLL
 ANSWER_STAT: Final = layout.ANSWER_STAT
 ANSWER_MAX: Final = layout.ANSWER_MAX
+_COUNTER_ABSENT: Final = 0xFFFF & ~(layout.COUNTER_IN | layout.COUNTER_OUT)
 _ANSWER: Final = struct.Struct("<QQ")
 _RINGS: Final = struct.Struct("<8Q")
 _NR_MMAP: Final = 9
@@ -157,6 +160,17 @@ class FileRows:
             row |= POLL_KNOWN | absent << layout.FILE_ABSENT_SHIFT
         at = self._header_offset + layout.RINGS + (entry << layout.RING_ENTRY_SHIFT)
         _RINGS.pack_into(self._map, at, *words)
+        self._words[self._first + fd] = row
+        return row
+
+    def set_counter(self, fd: int, unit: int, by_one: bool, polled: bool) -> int:
+        """The row that says: `fd` is an eventfd whose counter lies at `unit`. `by_one`: a read takes 1 of it.
+
+        `polled`: poll(2) has no bits but those that the counter tells.
+        """
+        row = COUNTER | unit << layout.FILE_UNIT_SHIFT | by_one << layout.FILE_COUNTER_BY_ONE
+        if polled:
+            row |= POLL_KNOWN | _COUNTER_ABSENT << layout.FILE_ABSENT_SHIFT
         self._words[self._first + fd] = row
         return row
 

@@ -50,6 +50,8 @@ FILE_RING_IN: Final = 0x40  # a read takes from a ring,
 FILE_RING_OUT: Final = 0x80  # a write puts into one: those of an entry of RINGS, whose number is where a unit would be
 FILE_RING_SOCKET: Final = 63  # the bit that says that send and recv do the same
 FILE_RING_WAITS: Final = 61  # the bit that says that who finds nothing to read may sleep until there is something
+FILE_COUNTER: Final = 60  # the bit that says that it is an eventfd, whose counter lies at the beginning of a window,
+FILE_COUNTER_BY_ONE: Final = 59  # and this one that a read takes 1 (EFD_SEMAPHORE)
 FILE_UNIT_SHIFT: Final = 8  # in a row with a window: its number, in FILE_UNITs from FILE_WINDOWS,
 FILE_UNIT_MASK: Final = 0xF_FFFF
 FILE_SIZE_SHIFT: Final = 28  # and how many bytes of it are the file's
@@ -94,6 +96,14 @@ RING_HEAD: Final = 64  # u64,
 RING_CONSUMER_WAITS: Final = 128  # u32, how much must be in it for the consumer to be told; 0: it does not wait
 RING_SLEEPS: Final = 1 << 31  # in that word: a thread sleeps on it in futex, and is to be woken
 RING_PRODUCER_WAITS: Final = 192  # u32, how much of it must be free for the producer to be told; 0: it does not wait
+
+# --- counters (stub/counters.S): an eventfd's page. Who waits says so as in a ring: a reader, or somebody who polls, in
+# RING_CONSUMER_WAITS, a writer in RING_PRODUCER_WAITS
+COUNTER_VALUE: Final = 0  # u64
+COUNTER_MAX: Final = 0xFFFF_FFFF_FFFF_FFFE  # no write makes more of it
+COUNTER_HELD: Final = 0xFFFF_FFFF_FFFF_FFFF  # it is the Sentry's: ask
+COUNTER_IN: Final = 1  # POLLIN: it is not 0
+COUNTER_OUT: Final = 4  # POLLOUT: it is less than the most
 
 # --- changes of mappings by calls that trapped (stub/trapped.c), in the header: what is allowed, and what was done ---
 CHANGES: Final = 0x3000

@@ -1,4 +1,4 @@
-"""Streams whose bytes lie in memory that both ends write: an end can spoil the stream, and nothing else."""
+"""Streams and eventfds that lie in memory which all who have them write: one can spoil its own, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 FINE = (
     "words_of_ones_own polls_of_ones_own the_other_end forged_reports in_a_child taken_away asleep_by_ones_own_row"
+    " counters_of_ones_own killed_between"
 ).split()
 
 

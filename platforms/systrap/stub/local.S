@@ -92,6 +92,8 @@ write_done:
 write_other:
   test $FILE_RING_OUT, %r11b
   jnz stub_ring_write
+  bt $FILE_COUNTER, %r11
+  jc stub_counter_write
   .globl stub_write_ask
 stub_write_ask:
 write_ask:
@@ -118,6 +120,8 @@ read_empty_done:
 read_other:
   test $FILE_RING_IN, %r11b
   jnz stub_ring_read
+  bt $FILE_COUNTER, %r11
+  jc stub_counter_read
   jmp read_ask
 read_zeros:
   lea -1(%rdx), %rax

@@ -1,4 +1,4 @@
-/* What the calls have in common that the stub answers itself (local.S, rings.S, polls.S, answers.S, local_maps.S,
+/* What the calls have in common that the stub answers itself (local.S, rings.S, counters.S, polls.S, answers.S, local_maps.S,
  * local_mask.S, local_told.S, local_sigreturn.S). */
 
 /* A thread that is kicked, or faults, in [begin, end) goes on at `away`; 0: the call is over but for the jump.

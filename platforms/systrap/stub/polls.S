@@ -4,6 +4,7 @@
  *
  * Of a descriptor whose row has FILE_POLL_KNOWN, the bits of poll(2) are those of its rings, which are looked up here
  * (layout.py RING_*), and none of the ones that the row says are absent (the Sentry's side is kernel/published_polls.py).
+ * So are those of a counter (stub/counters.S), unless the Sentry has it.
  * Every bit that is asked for must be known: select tells all that is ready. And something must be ready, or the time-out
  * be zero: who waits, waits in the Sentry. A ring whose positions cannot be was taken away.
  *
@@ -25,7 +26,7 @@
 
   .section .text.local, "ax"
 
-/* r8d = the poll bits that the file in row r11 has, eax = those it has not. rcx, r9, r10 change. */
+/* r8d = the poll bits that the file in row r11 has, eax = those it has not. rcx, r9..r11 change. */
 .macro LOOK_UP name
   bt $FILE_POLL_KNOWN, %r11
   jnc \name\()_back
@@ -34,8 +35,29 @@
   movzwl %ax, %eax
   xor %r8d, %r8d
   test $(FILE_RING_IN | FILE_RING_OUT), %r11b
-  jz 9f
-  mov %r11d, %r9d
+  jnz 4f
+  bt $FILE_COUNTER, %r11
+  jnc 9f
+  shr $FILE_UNIT_SHIFT, %r11
+  and $FILE_UNIT_MASK, %r11d
+  shl $FILE_UNIT, %r11
+  movabs $FILE_WINDOWS, %rcx
+  mov COUNTER_VALUE(%rcx,%r11), %r10
+  mov $COUNTER_OUT, %ecx
+  cmp $COUNTER_MAX, %r10
+  ja \name\()_back
+  je 1f
+  or %ecx, %r8d
+  jmp 2f
+1: or %ecx, %eax
+2: mov $COUNTER_IN, %ecx
+  test %r10, %r10
+  jz 3f
+  or %ecx, %r8d
+  jmp 9f
+3: or %ecx, %eax
+  jmp 9f
+4: mov %r11d, %r9d
   shr $FILE_UNIT_SHIFT, %r9d
   and $(RING_COUNT - 1), %r9d
   shl $RING_ENTRY_SHIFT, %r9d

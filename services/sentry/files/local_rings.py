@@ -54,12 +54,17 @@ _READABLE: Final = po.POLLIN | po.POLLRDNORM
 
 
 class LocalRings:
-    """The memory of one or two rings, each of `size` bytes, a power of two. OSError, MemoryError: there is none."""
+    """The memory of one or two rings, each of `size` bytes, a power of two, or 0: their words alone.
+
+    OSError, MemoryError: there is none. Its descriptor lasts as long as somebody refers to this, for it may just be on
+    its way to a guest.
+    """
 
     __slots__ = ("fd", "length", "map")
     count: ClassVar[int] = 0  # how many there are: each costs the sandbox's process a descriptor and a mapping
 
     def __init__(self, size: int, rings: int) -> None:
+        self.fd = -1
         if LocalRings.count >= _LIMIT_OF_RINGS:
             raise MemoryError("too many rings")
         self.length = mapping_bytes(size, size if rings == 2 else 0)
@@ -67,9 +72,12 @@ class LocalRings:
         LocalRings.count += 1
 
     def close(self) -> None:
-        """Nobody uses them any more; the mapping goes with the last reference."""
+        """Nobody uses them any more."""
         LocalRings.count -= 1
-        os.close(self.fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class LocalRing:

@@ -4,6 +4,8 @@ kernel/published_rings.py tells the guest's stub where they lie, if the file is 
 positions move while the kernel looks elsewhere. Whoever has such an end takes its own position from the memory before
 he uses it, and his flag in the memory (who waits) is what the stub goes by. While a file has one, poll(2) has nothing
 to tell of it but what the rings show: an end, an error or an urgent byte takes it away first.
+
+What many may use at once lies there in the same way: an eventfd's counter (files/shared_counter.py).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.abi import fcntl_h as fc
 
 if TYPE_CHECKING:
-    from platforms.systrap.file_rows import RingPlace
+    from platforms.systrap.file_rows import FileRows, RingPlace
     from services.sentry.kernel.published_rings import RingWindow
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.open_file import OpenFile
@@ -43,11 +45,11 @@ def make_ring_memory(length: int) -> tuple[int, mmap.mmap]:
 class RingEnd:
     """See the module. host_fd, length: the memory, a file that cannot be made shorter, to be mapped whole.
 
-    read, written: where reads take from and writes put to, if they do; socket: send and recv do the same. window: where
-    it is published, if it is; refused: the host did not map it.
+    read, written: where reads take from and writes put to, if they do; socket: send and recv do the same. exclusive:
+    one thread alone may use it. window: where it is published, if it is; refused: the host did not map it.
     """
 
-    __slots__ = ("host_fd", "length", "read", "refused", "socket", "window", "written")
+    __slots__ = ("exclusive", "host_fd", "length", "read", "refused", "socket", "window", "written")
 
     def __init__(
         self, host_fd: int, length: int, read: RingPlace | None, written: RingPlace | None, socket: bool
@@ -57,8 +59,24 @@ class RingEnd:
         self.read = read
         self.written = written
         self.socket = socket
+        self.exclusive = True
         self.refused = False
         self.window: RingWindow | None = None
+
+    def opened(self, window: RingWindow) -> None:
+        """It is published there."""
+        self.window = window
+
+    def closed(self, window: RingWindow) -> None:
+        """It is published there no more."""
+        if self.window is window:
+            self.window = None
+            self.withdrawn()
+
+    def show(self, rows: FileRows, fd: int, unit: int, entry: int, polled: bool, blocking: bool) -> int:
+        """Publish that it is mapped at `unit`: the row of `fd`. entry: a free one of those that say where rings lie."""
+        waits = blocking and self.may_wait()
+        return rows.set_rings(fd, entry, unit, self.read, self.written, self.socket, polled, waits)
 
     def moved(self) -> None:
         """The stub moved a position, and the other side's flag was set. A guest may say so at any time."""

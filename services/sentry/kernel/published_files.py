@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from platforms.base import Op
 from platforms.systrap import file_rows
 from platforms.systrap.file_rows import (
+    COUNTER,
     EMPTY,
     NOTE_READS,
     POLL_KNOWN,
@@ -339,7 +340,7 @@ class PublishedFiles(dict[int, int]):
         self.rows.set(fd, 0)
         if row & READ:
             self.windows_of(fd).hide(fd)
-        elif row & (RING_IN | RING_OUT):
+        elif row & (RING_IN | RING_OUT | COUNTER):
             self.rings[fd].hide()
         elif row & POLL_KNOWN:
             self.quiet[fd].hide()
@@ -370,7 +371,7 @@ class PublishedFiles(dict[int, int]):
         for window in self.windows.values():
             window.revoke_writing()
         for ring in list(self.rings.values()):
-            ring.revoke()
+            ring.revoke_writing()
 
     def end(self) -> None:
         """The memory goes, or another table is to be paired with it."""

@@ -3,7 +3,8 @@
 As for files (kernel/published_files.py), a row of the address space says of a descriptor where its bytes lie, here: in
 which window its rings are mapped (files/ring_end.py). A row is made when a call of a patched site came here, and only
 if one thread alone can use the file: one reference, one table of descriptors with one user. Whatever may change that
-(dup, fork, a thread, another's descriptor of it) revokes it, and so do changes of the file's flags.
+(dup, fork, a thread, another's descriptor of it) revokes it, and so do changes of the file's flags. An eventfd's
+counter (files/shared_counter.py) is published in the same way, but to all who use it at once.
 
 A window is writable at both ends, as each must move its own position. So an end can read what it wrote, and change
 what was not yet read; positions and flags of its own making spoil the stream for both. It gains nothing else: the
@@ -35,7 +36,10 @@ __all__ = ["RingWindow", "offer_ring", "ring_moved"]
 
 
 class RingWindow:
-    """The rings of `end` in the address space of `owner`, as `fd`. entry: the number of what says where they are."""
+    """The rings of `end` in the address space of `owner`, as `fd`.
+
+    entry: the number of what says where they are; -1: the row does, for it is a counter.
+    """
 
     __slots__ = ("end", "entry", "fd", "file", "length", "owner", "unit")
 
@@ -49,16 +53,15 @@ class RingWindow:
         self.unit = unit
         self.length = length
         self.entry = entry
-        end.window = self
-        inode = file.inode
-        if inode.published is None:
-            inode.published = {}
-        inode.published[self] = None
-        inode.shown[0] = None
+        end.opened(self)
+        if end.exclusive:  # others' inode is that of many files, whose changes do not concern it
+            inode = file.inode
+            if inode.published is None:
+                inode.published = {}
+            inode.published[self] = None
+            inode.shown[0] = None
         owner.rings[fd] = self
-        polled = not owner.asks_polls()
-        waits = not file.flags & O_NONBLOCK and end.may_wait()
-        owner[fd] = owner.rows.set_rings(fd, entry, unit, end.read, end.written, end.socket, polled, waits)
+        owner[fd] = end.show(owner.rows, fd, unit, entry, not owner.asks_polls(), not file.flags & O_NONBLOCK)
 
     def revoke(self) -> None:
         """From now on every call asks."""
@@ -66,7 +69,8 @@ class RingWindow:
             self.owner.revoke(self.fd)
 
     def revoke_writing(self) -> None:
-        self.revoke()
+        if self.end.exclusive:
+            self.revoke()
 
     def fold(self) -> None:
         """Nobody notes when a stream was used."""
@@ -79,29 +83,34 @@ class RingWindow:
         inode = self.file.inode
         if inode.published is not None:
             inode.published.pop(self, None)
-        if self.end.window is self:
-            self.end.window = None
-            self.end.withdrawn()
+        self.end.closed(self)
 
 
 def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
     """A call that used `file`, which has a ring, gives `result`: publish the descriptor, if that can be done."""
-    if task.files.users != 1:
-        return result
     end = file.ring_end
     mm: Any = task.mm
     shown = task.files.published
-    if end is None or end.window is not None or end.refused or shown.mm is not mm or not may_publish(mm, file):
+    if end is None or end.refused or shown.mm is not mm:
+        return result
+    if not end.exclusive:
+        if mm.fast is None:
+            return result
+    elif task.files.users != 1 or end.window is not None or not may_publish(mm, file):
         return result
     if fd in shown.quiet:
         shown.revoke(fd)
     if fd >= shown.rows.count or fd in shown or task.files.files.get(fd) is not file:
         return result
-    entries = {window.entry for window in shown.rings.values()}
-    entry = next((each for each in range(RING_COUNT) if each not in entries), -1)
+    entry = -1
+    if end.exclusive:
+        entries = {window.entry for window in shown.rings.values()}
+        entry = next((each for each in range(RING_COUNT) if each not in entries), -1)
+        if entry < 0:
+            return result
     length = -(-end.length // UNIT) * UNIT
     context: Any = task.context
-    if entry < 0 or (shown.next_unit + length // UNIT > UNITS and not shown.begin_anew(context)):
+    if shown.next_unit + length // UNIT > UNITS and not (shown.begin_anew(context) and file.ring_end is end):
         return result
     unit = shown.next_unit
     shown.next_unit += length // UNIT
@@ -119,7 +128,8 @@ def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
         elif file.ring_end is end and end.window is None and shown.table is not None:
             if fd in shown.quiet:
                 shown.revoke(fd)
-            if shown.table.files.get(fd) is file and fd not in shown and shown.table.users == 1 and file.refs == 1:
+            alone = not end.exclusive or (shown.table.users == 1 and file.refs == 1)
+            if alone and shown.table.files.get(fd) is file and fd not in shown:
                 RingWindow(shown, fd, file, end, unit, length, entry)
                 return result
         shown.stale.append((unit, length))

@@ -1,7 +1,9 @@
 /* Streams in rings, which both ends write: an end that writes what it likes into positions, flags and bytes, forged reports,
- * rings that are taken away in the middle of calls, and what a child has of them. */
+ * rings that are taken away in the middle of calls, and what a child has of them. And eventfds, whose counters all who have
+ * them write. */
 #include "hostile.h"
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -232,6 +234,78 @@ static void taken_away(void) {
   if (!rings) { dprintf(1, "no ring to attack\n"); _exit(5); }
 }
 
+/* An eventfd, busy until its counter is shared. */
+static int counter(void) {
+  int fd = eventfd(0, EFD_NONBLOCK);
+  u64 one = 1;
+  for (int k = 0; k < 2000; k++) out(fd, &one, 8), in(fd, &one, 8);
+  if (!(*row(fd) >> FILE_COUNTER & 1)) { dprintf(1, "no counter to attack\n"); _exit(5); }
+  return fd;
+}
+static volatile char *page(int fd) { return (char *)(FILE_WINDOWS + ((*row(fd) >> FILE_UNIT_SHIFT & FILE_UNIT_MASK) << FILE_UNIT)); }
+
+/* Whatever stands in a counter, its flags and its row, while another process, which has it too, reads, writes, polls and waits
+ * for it: its calls end as those of any eventfd, and other eventfds are as good as before. */
+static void counters_of_ones_own(void) {
+  int fd = counter(), other = counter(), status;
+  u64 value = 5, values[] = {0, 1, ~0ul, ~0ul - 1, ~0ul - 2, 1ul << 63};
+  pid_t victim = fork();
+  if (!victim) {
+    alarm(3);
+    signal(SIGALRM, _exit);
+    for (int k = 0;; k++) {
+      u64 guarded[3] = {7, 7, 7};
+      ssize_t n = in(fd, guarded + 1, 8);
+      if (guarded[0] != 7 || guarded[2] != 7 || (n != 8 && errno != EAGAIN)) _exit(9);
+      n = out(fd, &value, 8);
+      if (n != 8 && errno != EAGAIN) _exit(10);
+      struct pollfd p = {fd, POLLIN | POLLOUT, 0};
+      if (poll(&p, 1, k % 16 ? 0 : 1) < 0 || p.revents & ~(POLLIN | POLLOUT | POLLERR)) _exit(11);
+    }
+  }
+  volatile char *w = page(fd);
+  u64 own = *row(fd);
+  for (long k = 0; k < 3000000; k++) {
+    if (k % 64 == 63) *(volatile u32 *)(w + (dice() & 1 ? RING_CONSUMER_WAITS : RING_PRODUCER_WAITS)) = dice();
+    else *(volatile u64 *)w = dice() & 7 ? values[dice() % 6] : dice();
+    if (k % 3000) continue;
+    *row(fd) = k % 9000 ? own : own ^ 1ul << dice() % 64;
+    value = 1;
+    dice() & 1 ? in(fd, &value, 8) : out(fd, &value, 8);
+  }
+  *row(fd) = own;
+  waitpid(victim, &status, 0);
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != SIGALRM) gained("another's life, or its memory");
+  value = 12345;
+  if (out(other, &value, 8) != 8 || in(other, &value, 8) != 8 || value != 12345) gained("another counter");
+  close(fd); /* who still has the mapping, if it keeps it, has nobody's counter */
+  if (readable(w)) *(volatile u64 *)w = 99;
+  fd = counter();
+  if (out(fd, &value, 8) != 8 || in(fd, &value, 8) != 8 || value != 12345) gained("a later counter");
+}
+
+/* One that dies in the middle of its calls: whoever waits for what it did is told. */
+static void killed_between(void) {
+  int fd = eventfd(0, 0), status;
+  u64 sum = 0, value;
+  for (int turn = 0; turn < 60; turn++) {
+    pid_t adder = fork();
+    if (!adder) {
+      u64 one = 1;
+      for (;;) out(fd, &one, 8);
+    }
+    for (int k = 0; k < 20; k++) {
+      if (in(fd, &value, 8) != 8) _exit(6);
+      sum += value;
+    }
+    burn(dice() % 100000);
+    kill(adder, SIGKILL);
+    waitpid(adder, &status, 0);
+    struct pollfd p = {fd, POLLIN, 0};
+    while (poll(&p, 1, 0) > 0) in(fd, &value, 8);
+  }
+}
+
 #define A(name) {#name, name}
 const struct attack attacks[] = {A(words_of_ones_own), A(polls_of_ones_own), A(the_other_end), A(forged_reports), A(in_a_child),
-                                 A(asleep_by_ones_own_row), A(taken_away), {0, 0}};
+                                 A(asleep_by_ones_own_row), A(taken_away), A(counters_of_ones_own), A(killed_between), {0, 0}};

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from platforms.systrap import layout
-from platforms.systrap.file_rows import POLL_KNOWN, RING_IN, RING_OUT, RingPlace
+from platforms.systrap.file_rows import COUNTER, POLL_KNOWN, RING_IN, RING_OUT, UNITS, RingPlace
 from protocol.abi import fcntl_h as fc
 from services.sentry.files.ring_end import RingEnd
+from services.sentry.files.shared_counter import SharedCounter
 from services.sentry.kernel.fd_table import FdTable
 from services.sentry.kernel.published_rings import offer_ring, ring_moved
 from services.sentry.vfs.published import revoke
@@ -50,6 +51,11 @@ class RingRows(Rows):
         row |= POLL_KNOWN if polled else 0
         self.rows[fd] = row
         return row
+
+    def set_counter(self, fd: int, unit: int, by_one: bool, polled: bool) -> int:
+        row = COUNTER | unit << layout.FILE_UNIT_SHIFT | by_one << layout.FILE_COUNTER_BY_ONE
+        self.rows[fd] = row | (POLL_KNOWN if polled else 0)
+        return self.rows[fd]
 
 
 @pytest.fixture
@@ -184,3 +190,123 @@ def test_a_report_is_passed_on_and_believed_in_nothing() -> None:
     assert ring_moved(task, 4, 1) == 1
     assert ring_moved(task, 1 << 63, 1) == 1
     assert ring_moved(task, 3, (1 << 64) - 14) == 0
+
+
+# --- counters, which many may use at once ---
+class Counted:
+    """What an eventfd is to its counter."""
+
+    def __init__(self, file: Any, by_one: bool = False) -> None:
+        self.file = file
+        self.told = 0
+        file.ring_end = self.counter = SharedCounter(5, by_one, self._told, self.dissolve)
+
+    def _told(self) -> None:
+        self.told += 1
+
+    def dissolve(self) -> None:
+        if self.file.ring_end is not None:
+            self.file.ring_end = None
+            assert self.counter.end() == 5
+
+
+def counted(machine: Machine, by_one: bool = False) -> tuple[int, Any, Counted]:
+    fd, file = machine.opened()
+    return fd, file, Counted(file, by_one)
+
+
+def unit(machine: Machine, fd: int) -> int:
+    return row(machine, fd) >> layout.FILE_UNIT_SHIFT & layout.FILE_UNIT_MASK
+
+
+@pytest.mark.parametrize("by_one", [False, True])
+def test_a_counter_is_published_to_threads_and_under_each_number(machine: Machine, by_one: bool) -> None:
+    fd, file, eventfd = counted(machine, by_one)
+    table = machine.task.files
+    table.share()
+    other = table.dup(fd)
+    for each in (fd, other):
+        assert offer_ring(machine.task, each, file, 8) == 8
+        assert row(machine, each) & (COUNTER | POLL_KNOWN) == COUNTER | POLL_KNOWN
+        assert row(machine, each) >> layout.FILE_COUNTER_BY_ONE & 1 == by_one
+    assert unit(machine, fd) != unit(machine, other)
+    assert [op.host_fd for op in machine.ops if op.nr == 9] == [eventfd.counter.host_fd] * 2
+    assert offer_ring(machine.task, fd, file, 8) == 8
+    assert len(machine.ops) == 4
+    assert ring_moved(machine.task, fd, 8) == 8
+    assert eventfd.told == 1
+
+
+def test_a_counter_is_not_published_to_calls_that_trap(machine: Machine) -> None:
+    fd, file, _ = counted(machine)
+    machine.mm.fast = None
+    assert offer_ring(machine.task, fd, file, 8) == 8
+    assert not row(machine, fd) and not machine.ops
+
+
+@pytest.mark.parametrize("how", ["fork", "share", "dup", "inode", "limit"])
+def test_a_counter_stays_where_others_get_it_too(machine: Machine, how: str) -> None:
+    fd, file, eventfd = counted(machine)
+    offer_ring(machine.task, fd, file, 8)
+    table = machine.task.files
+    if how == "fork":
+        table.fork()
+    elif how == "share":
+        table.share()
+    elif how == "dup":
+        table.dup(fd)
+    elif how == "inode":  # all of them have one
+        revoke(file.inode)
+    else:
+        machine.mm.published.revoke_writing()
+    assert row(machine, fd) & COUNTER
+    assert file.ring_end is eventfd.counter
+
+
+@pytest.mark.parametrize("how", ["close", "close of the other", "end", "watched", "execve", "all places used"])
+def test_a_counter_that_is_taken_back_is_so_everywhere(machine: Machine, how: str) -> None:
+    fd, file, eventfd = counted(machine)
+    table = machine.task.files
+    other = table.dup(fd)
+    for each in (fd, other):
+        offer_ring(machine.task, each, file, 8)
+    if how == "close":
+        table.remove(fd)
+    elif how == "close of the other":
+        table.remove(other)
+    elif how == "end":
+        eventfd.counter.revoke()
+    elif how == "watched":
+        eventfd.counter.watched()
+    elif how == "execve":
+        machine.mm.published.end()
+    else:
+        machine.mm.published.begin_anew(machine.context)
+    assert not row(machine, fd) and not row(machine, other)
+    assert not machine.mm.published.rings
+    assert file.ring_end is None
+    assert eventfd.counter.look() == layout.COUNTER_HELD  # of whoever still has the mapping
+
+
+def test_a_counter_that_goes_while_it_is_mapped_is_not_published(machine: Machine) -> None:
+    fd, file, eventfd = counted(machine)
+    perform = machine.mm.perform
+
+    def later(context: Any, ops: list[Any], then: Any) -> Any:
+        eventfd.dissolve()
+        return perform(context, ops, then)
+
+    machine.mm.perform = later
+    assert offer_ring(machine.task, fd, file, 8) == 8
+    assert not row(machine, fd)
+    assert len(machine.mm.published.stale) == 1
+
+
+def test_no_place_is_made_by_taking_away_what_is_offered(machine: Machine) -> None:
+    fd, file, eventfd = counted(machine)
+    other = machine.task.files.dup(fd)
+    offer_ring(machine.task, other, file, 8)
+    machine.ops.clear()
+    machine.mm.published.next_unit = UNITS
+    assert offer_ring(machine.task, fd, file, 8) == 8
+    assert file.ring_end is None and not machine.ops
