@@ -20,6 +20,8 @@ the built files. Compiled they take a third to a half of the time. What such mod
 - What only a local name holds ends after its last use, not with the function: who gives addresses of buffers to the
   host holds them elsewhere (an attribute), or stays interpreted.
 
+- Handlers of signals run in interpreted code alone (`sentry/edge/signals.py`).
+
 `setup.py` reads this file without importing the package.
 """
 

@@ -178,6 +178,12 @@ def test_only_what_makes_room_for_weak_references_is_referred_to_weakly() -> Non
     assert {name for (_, name), found in COMPILED.items() if "Referable" in found.bases} == {"Dentry", "Inode"}
 
 
+def test_what_has_the_handlers_of_signals_run_is_interpreted() -> None:
+    """They run as a function of Python's begins."""
+    assert (ROOT / "services/sentry/edge/signals.py").is_file() and "services/sentry/edge/signals.py" not in FILES
+    assert "services/sentry/edge/loop.py" in FILES
+
+
 def test_all_of_them_are_installed_in_one_way() -> None:
     """Compiled, or as they are: an editable install."""
     kinds = set()

@@ -23,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from platforms._host import ffi, lib
+from services.sentry.edge.signals import heed
 
 if TYPE_CHECKING:
     from services.sentry.edge.host_poll import HostPoll
@@ -84,6 +85,7 @@ class MainLoop:
         """
         now = time.monotonic_ns()
         if now >= self._look_again_ns:
+            heed()
             switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
             crowded = switches - self._switches >= CROWDED
             self._switches = switches
@@ -184,3 +186,4 @@ class MainLoop:
                 os.read(self._signalled, 512)
             except BlockingIOError:
                 pass
+            heed()

@@ -176,6 +176,16 @@ def test_after_a_sleep_nothing_is_asked_that_poll_has_not_told_of(monkeypatch: p
     assert ran.log == [["ring"], ["strangers"], ["outside"], ["ring", "outside", "strangers"], []]
 
 
+def test_handlers_of_signals_run_behind_a_sleep_that_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(loop, "heed", lambda: heard.append(0))
+    Sleeps(monkeypatch, (10**6, {Sleeps.DOORBELL}), (10**6, {Sleeps.DOORBELL}), (10**6, set()))
+    without = len(heard)  # every few milliseconds
+    heard.clear()
+    Sleeps(monkeypatch, (10**6, {Sleeps.SIGNALS}), (10**6, {Sleeps.SIGNALS}), (10**6, set()))
+    assert len(heard) == without + 2 and without
+
+
 def test_long_waits_for_the_outside_shorten_the_look_before_a_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.OUTSIDE})] * 5, (10**6, set()))
     assert ran.made._spin == loop.LEAST_SPIN_NS
