@@ -72,6 +72,21 @@ def mend_weak_references(source: Path) -> None:
     source.write_text(text)
 
 
+def own_sources(extension: Extension, extensions: list[Extension]) -> list[str]:
+    """Its sources, with a copy of each that others have too (mypyc's runtime): they are built side by side, and one
+    would link the object that another is just writing, which the linker takes for an empty one."""
+    others = {source for other in extensions if other is not extension for source in other.sources}
+    sources = []
+    for source in extension.sources:
+        if source in others:
+            copy = Path(source).parent / extension.name / Path(source).name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            source = str(copy)
+        sources.append(source)
+    return sources
+
+
 def compiled_modules() -> list[Extension]:
     """The extensions that mypyc makes of Python modules: a few libraries, and a name for each module."""
     from mypyc.build import mypycify
@@ -83,6 +98,7 @@ def compiled_modules() -> list[Extension]:
         [*MYPY_FLAGS, *files], opt_level="2", debug_level="0", multi_file=True, separate=groups
     )
     for extension in extensions:
+        extension.sources = own_sources(extension, extensions)
         for source in extension.sources:
             mend_weak_references(Path(source))
         flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
