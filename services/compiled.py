@@ -63,7 +63,7 @@ _GROUPS: Final = {
         "services/netstackd/wire/*.py",
     ),
     "sentrio_netstackd_transport": ("services/netstackd/transport/**/*.py",),
-    "sentrio_platforms": ("platforms/systrap/*.py",),
+    "sentrio_platforms": ("platforms/base.py", "platforms/systrap/*.py"),
     "sentrio_sentry_edge": ("services/sentry/edge/host_poll.py", "services/sentry/edge/loop.py"),
     "sentrio_sentry_kernel": (
         "services/sentry/kernel/*.py",

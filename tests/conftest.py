@@ -29,7 +29,7 @@ class Interpreted:
     SENTRIO_TEST_COMPILED=1 in the environment leaves it out.
     """
 
-    TOPS = ("services.sentry.", "platforms.systrap.")
+    TOPS = ("services.sentry.", "platforms.systrap.", "platforms.base")
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

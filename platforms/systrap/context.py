@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from platforms._host import lib
-from platforms.base import Op
+from platforms.base import Context, Op
+from platforms.base import Registers as BaseRegisters
 from platforms.systrap import layout
 from platforms.systrap.change_log import ChangeLog
 from platforms.systrap.file_rows import FileRows
@@ -59,10 +60,10 @@ _MASK_OF_SIGNALS: Final = _MASK & ~(layout.MASK_SHARED | layout.MASK_TRAPS)
 _Expected: TypeAlias = "tuple[int, tuple[int, ...], tuple[tuple[int, int], ...]]"  # number, arguments, (fd, its number)
 
 
-class Registers:
+class Registers(BaseRegisters):
     """The register file of a held context, read once from the slot. Attributes as platforms.base.Registers."""
 
-    __slots__ = tuple(_REG_NAMES)
+    __slots__ = ("oldmask", "segments")
 
     # fmt: off
     def __init__(self, values: Sequence[int]) -> None:
@@ -103,12 +104,10 @@ class Frame:
         return uc + _GREGS.pack(*gregs) + struct.pack("<Q64xQ", 0, 0)
 
 
-class SystrapContext:
+class SystrapContext(Context):
     """See the module. `owner` is the kernel's: the task that runs here."""
 
     __slots__ = (
-        "arena_map",
-        "args_i",
         "_ahead",
         "_command_i",
         "_done",
@@ -123,49 +122,28 @@ class SystrapContext:
         "_numbers",
         "_op_count_i",
         "_op_rows",
-        "in_at",
-        "in_length_i",
         "_position",
         "_regs",
         "_repeated",
         "_stale",
         "_told_i",
-        "args",
         "at",
-        "awaiting",
-        "copy_at",
         "cpu_ns",
-        "dead",
         "entry",
-        "event_at",
-        "fault",
-        "has_full_frame",
-        "in_guest",
         "index",
-        "kind",
-        "kept",
         "kept_off",
         "killed",
-        "nr",
         "on_started",
-        "orig_rax",
-        "owner",
         "mask_i",
-        "parked",
         "platform",
-        "result_i",
-        "rip_i",
         "signalled",
         "sleeps_i",
         "slept",
         "slot_addr",
         "space",
-        "state_i",
         "state_pointer",
         "tgid",
         "tid",
-        "u64",
-        "waiting_i",
         "word_i",
         "xstate_size_i",
     )
@@ -202,9 +180,9 @@ class SystrapContext:
         self.tgid = 0
         self.kind = 0
         self.nr = -1
-        self.args: tuple[int, ...] = ()
+        self.args = ()
         self.orig_rax = -1
-        self.owner: Any = None
+        self.owner = None
         self.fault = (0, 0, 0)
         self.has_full_frame = False
         self.dead = False  # its host thread is gone, or on its way out: nothing may be written to the slot any more
@@ -247,9 +225,6 @@ class SystrapContext:
         u32[self._flags_i] = u32[self._told_i] = u32[self._told_i + 1] = u32[self.sleeps_i] = 0
 
     # --- registers ---
-    def has_frame(self) -> bool:
-        return self.has_full_frame
-
     @property
     def regs(self) -> Registers:
         """The registers of the last event; changes are written back by `resume_registers`."""
@@ -279,7 +254,7 @@ class SystrapContext:
         start, size = self._fpstate_range()
         # What the stub returns from by itself (`share_mask`) is as long as what the host gave.
         self.u64[self.xstate_size_i] = size - _FP_MAGIC2_SIZE if size > _FXSAVE_SIZE else 0
-        return self.arena_map[start : start + size]
+        return bytes(self.arena_map[start : start + size])
 
     def fpstate_size(self) -> int:
         """How many bytes `fpstate` gives."""
@@ -737,6 +712,9 @@ class SystrapContext:
         return results
 
     # --- the rest ---
+    def others(self) -> list[Context]:
+        return [each for each in self.space.contexts if each is not self]
+
     def at_large(self) -> bool:
         """Whether the thread may be in guest code: it was let go, and has not posted an event since.
 
@@ -876,7 +854,7 @@ class SystrapContext:
 
     def shared_mask(self) -> int:
         """What the mask is now, while this thread is held."""
-        return self.u64[self.mask_i] & _MASK_OF_SIGNALS
+        return int(self.u64[self.mask_i]) & _MASK_OF_SIGNALS
 
     def take_mask(self) -> int:
         """What the mask is now; from now on the stub asks."""

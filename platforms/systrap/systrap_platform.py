@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from platforms._host import ffi, lib
-from platforms.base import Kind, Op
+from platforms.base import AddressSpace, Kind, Op
 from platforms.systrap import filter as guest_filter
 from platforms.systrap import layout
 from platforms.systrap.arena import Arena
@@ -81,7 +81,7 @@ class HostFile(Protocol):
     fd: int
 
 
-class SystrapAddressSpace:
+class SystrapAddressSpace(AddressSpace):
     """The memory of one host process, and the slots of its threads.
 
     Guest processes that share memory (vfork) are threads of one host process: nothing of the host tells them apart.
@@ -103,8 +103,6 @@ class SystrapAddressSpace:
         "platform",
         "regions",
         "retired",
-        "shares",
-        "vm_pid",
     )
 
     def __init__(self, platform: SystrapPlatform, first_region: int, parent: SystrapAddressSpace | None = None) -> None:

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from platforms.base import Kind, Op
+from platforms.base import AddressSpace, Context, Kind, Op
 from platforms.systrap import layout
 
 __all__ = ["Call", "Die", "Fault", "ScriptedContext", "ScriptedPlatform", "ScriptedSpace", "Spin"]
@@ -73,16 +73,15 @@ class _Page:
         self.shared = shared
 
 
-class ScriptedSpace:
+class ScriptedSpace(AddressSpace):
     """Pages by number; `read_into` and `write_from` stop at the first that is not there or not to be read (written)."""
-
-    shares = True  # tests look at what a program left here
 
     def __init__(self) -> None:
         self.pages: dict[int, _Page] = {}
         self.contexts: dict[ScriptedContext, None] = {}
         self.released = False
         self.vm_pid = 0
+        self.shares = True  # tests look at what a program left here
 
     def copy(self) -> ScriptedSpace:
         made = ScriptedSpace()
@@ -167,7 +166,7 @@ class _Registers:
         self.rax = 0
 
 
-class ScriptedContext:
+class ScriptedContext(Context):
     """One guest thread: `program` says what it does. Attributes as the kernel and the dispatcher use them."""
 
     def __init__(self, platform: ScriptedPlatform, space: ScriptedSpace, program: Program | None, name: str) -> None:
@@ -187,17 +186,17 @@ class ScriptedContext:
         self.tid = self.tgid = platform.next_pid()
         self.kind = 0
         self.nr = self.orig_rax = -1
-        self.args: tuple[int, ...] = ()
+        self.args = ()
         self.fault = (0, 0, 0)
-        self.owner: Any = None
+        self.owner = None
         self._regs: Any = _Registers()  # the dispatcher's hot path drops it; see `regs`
         self._kept: Any = self._regs
-        self.fs_base = 0
+        self.base = 0
         self.image = bytes(512)
         self.has_full_frame = True
         self.in_guest = self.dead = self.killed = False
         self.parked = True
-        self.awaiting = 0
+        self.awaiting = self.kept = 0
         self.interrupted = False
         self.published = (0, 0, 0)
         space.contexts[self] = None
@@ -206,11 +205,16 @@ class ScriptedContext:
     def regs(self) -> Any:
         return self._kept
 
+    @property
+    def fs_base(self) -> int:
+        return self.base
+
+    @fs_base.setter
+    def fs_base(self, value: int) -> None:
+        self.base = value
+
     def forget_registers(self) -> None:
         self._regs = None
-
-    def has_frame(self) -> bool:
-        return self.has_full_frame
 
     def fpstate(self) -> bytes:
         return self.image
@@ -278,6 +282,9 @@ class ScriptedContext:
         self.platform.later.append(taken)
 
     # --- the rest ---
+    def others(self) -> list[Context]:
+        return [each for each in self.space.contexts if each is not self]
+
     def interrupt(self) -> None:
         if self.in_guest and not self.dead:
             self.interrupted = True
@@ -306,33 +313,6 @@ class ScriptedContext:
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         self.published = (pid, tid, ppid)
 
-    def file_rows(self) -> None:
-        """There is no stub here that would use them."""
-
-    def map_log(self) -> None:
-        """Nor map by itself."""
-
-    def change_log(self) -> None:
-        """Nor change what is mapped."""
-
-    def hand_ahead(self, files: Sequence[Any], anew: bool = False) -> list[int]:
-        """Nor map files that are there already."""
-        return []
-
-    def forget_ahead(self) -> None:
-        """There are none."""
-
-    def let_tell(self, traps: int | None = None) -> bool:
-        """Nor be told anything."""
-        return False
-
-    def share_mask(self, mask: int, traps: bool, altstack: tuple[int, int, int]) -> bool:
-        """Nor change a mask."""
-        return False
-
-    def use_rows(self, allowed: bool) -> None:
-        """Nor this."""
-
     def return_in_child(self, stack: int, fs_base: int | None) -> None:
         self._kept.rax = 0
         if stack:
@@ -345,9 +325,6 @@ class ScriptedContext:
         self.fs_base = 0
 
     def cpu_time_ns(self, patience_ns: int = 0) -> int:
-        return 0
-
-    def sleeps(self) -> int:
         return 0
 
 

@@ -287,7 +287,7 @@ class _Sentry:
         found: list[dict[str, object]] = []
         for group in self.kernel.groups.values():
             leader = group.leader
-            memory: Any = leader.mm  # None at its end
+            memory = leader.mm_or_none  # None at its end
             found.append(
                 {
                     "pid": group.pid,

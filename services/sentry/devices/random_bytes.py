@@ -70,7 +70,7 @@ class RandomFile(OpenFile):
     def ioctl(self, task: Task, request: int, arg: int) -> Outcome:
         """random(4) "ioctls". EPERM without CAP_SYS_ADMIN, EINVAL for unknown requests (as Linux's random_ioctl)."""
         if request == io.RNDGETENTCNT:
-            mm = task.mm
+            mm = task.mm_or_none
             assert mm is not None
             mm.write_u32(arg, ENTROPY_BITS)
             return 0

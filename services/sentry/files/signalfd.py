@@ -70,9 +70,9 @@ class SignalFile(OpenFile):
 
     # --- data ---
     def read_user(self, mm: AddressSpace, addr: int, count: int) -> int:
-        if self.task.mm is not mm:
+        if self.task.mm_or_none is not mm:
             for task in self.task.kernel.tasks.values():
-                if task.mm is mm:
+                if task.mm_or_none is mm:
                     self.bind(task)
                     break
         data = self.read(count)

@@ -31,8 +31,10 @@ from services.sentry.mm.patching import HOT, MOST_VAIN, STOP_FROM, find_site, ot
 from services.sentry.mm.user_memory import CARRIED_MAX
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.strace.format import Tracer
     from services.sentry.syscalls.table import Row
 
@@ -69,6 +71,7 @@ class Dispatcher:
         self.oops: Callable[[Task, BaseException], None] = self._log_oops
         self._trace: Tracer | None = None
         self._stop: PatchStop | None = None
+        self._served: Task | None = None  # whose event or continuation is under way
         self._serve = self._make_server()
         self._run_tasks = self._make_runner()
         kernel.answer = self.answer
@@ -83,11 +86,12 @@ class Dispatcher:
         try:
             return self._burst(spin_ns)
         except Exception as error:
-            task = _served_when(error)
+            task = self._served
             if task is None:
                 raise
-            if task.mm is not None:
-                task.mm.fast = task.mm.trapped = task.mm.pending = None
+            mm = task.mm_or_none
+            if mm is not None:
+                mm.fast = mm.trapped = mm.pending = None
             self._bug(task, error)
             self.reap_wanted = True  # perhaps it was cut short
             self.quiet = False
@@ -96,7 +100,8 @@ class Dispatcher:
     def _burst(self, spin_ns: int) -> bool:
         """Ends early when nothing came for `spin_ns`."""
         platform, kernel = self.platform, self.kernel
-        runnable, timers, active = kernel.runnable, kernel.timers, platform.active
+        runnable, timers = kernel.runnable, kernel.timers
+        active: dict[Context, None] = platform.active
         u32, serve = platform.u32, self._serve
         now = time.monotonic_ns()
         end = now + _BURST_NS
@@ -105,13 +110,14 @@ class Dispatcher:
         busy = False
         looks = at_work = 0
         while True:
+            self._served = None
             served = self._stop is not None and self._stop.look()
             contexts = tuple(active)
             for context in contexts:
                 if u32[context.state_i] == 1 and context.in_guest:  # layout.READY
                     serve(context)
                     served = True
-            if len(contexts) == 1 and not runnable and not platform.posted:
+            if len(contexts) == 1 and not len(runnable) and not platform.posted:
                 # Nobody else is at work: look at this one some more before looking at all else, which costs as much as
                 # a call, until something else is there to be looked at.
                 state_i = context.state_i
@@ -119,7 +125,7 @@ class Dispatcher:
                     if u32[state_i] == 1 and context.in_guest:
                         serve(context)
                         served = True
-                        if runnable or platform.posted or not context.in_guest or len(active) != 1:
+                        if len(runnable) or platform.posted or context.is_held() or len(active) != 1:
                             break
             if runnable:
                 self._run_tasks()
@@ -133,6 +139,7 @@ class Dispatcher:
             else:
                 looks += 1
                 at_work += len(active)
+            self._served = None
             if platform.busy:
                 self.withdraw()
                 platform.serve_notifications()
@@ -159,7 +166,7 @@ class Dispatcher:
         self.quiet = now < end and kernel.exit_status is None
         return busy
 
-    def _make_server(self) -> Callable[[Any], None]:
+    def _make_server(self) -> Callable[[Context], None]:
         """`serve(context)`: one event. A plain system call is all done in its one frame.
 
         A closure, because what it needs a dozen times a microsecond is then in local cells. What can wait comes after
@@ -185,11 +192,14 @@ class Dispatcher:
             made = packers[count] = struct.Struct(f"<qQQ{count}s").pack_into
             return made
 
-        def serve(context: Any) -> None:
+        def serve(context: Context) -> None:
             if live:
                 u64[live.pop()] = 0  # as `withdraw`
+            kind: int
+            nr: int
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
-            task = context.owner
+            task: Task | None = context.owner
+            self._served = task
             brought = -1
             if kind > 6:
                 if kind == 7:  # layout.SYSCALL_BROUGHT
@@ -209,7 +219,7 @@ class Dispatcher:
                     serve_other(context, kind, nr)
                     return
                 kept = context.kept
-            mm = task.mm
+            mm = task.mm_or_none
             handler, count = (plain if kind == 1 else every)[nr]
             if handler is None or mm is None:
                 serve_other(context, kind, nr)
@@ -257,7 +267,7 @@ class Dispatcher:
             if kind == 2:
                 mm.trapped = None
             if (
-                outcome.__class__ is int
+                type(outcome) is int
                 and (outcome >= 0 or not -517 < outcome < -511)
                 and not task.signal_pending
                 and context.owner is task
@@ -275,11 +285,11 @@ class Dispatcher:
                     mm.pending = None
                 mm.fast = None
                 context.in_guest = True
-                context._regs = None
+                context.forget_registers()
                 if u32[context.waiting_i]:
                     wake(context)
                 return
-            if outcome.__class__ is ReadWait and not task.signal_pending and mm.pending is None:
+            if type(outcome) is ReadWait and not task.signal_pending and mm.pending is None:
                 context.park()  # at once, for its processor is another's meanwhile; then what `Kernel.park` does
                 task.wait = outcome
                 task.state = "S"
@@ -305,7 +315,7 @@ class Dispatcher:
                 context.has_full_frame = False
                 context.nr = context.orig_rax = nr
             context.args = (a0, a1, a2, a3, a4, a5)
-            if outcome.__class__ is FutexWait or outcome.__class__ is Wait:  # as in _complete
+            if type(outcome) is FutexWait or type(outcome) is Wait:  # as in _complete
                 context.park()
                 park(task, outcome)
             elif outcome is not NO_RETURN or not task.exiting:
@@ -331,23 +341,23 @@ class Dispatcher:
         self._trace = tracer
         self._serve = self._make_server() if tracer is None else self._serve_traced
 
-    def _serve_traced(self, context: Any) -> None:
+    def _serve_traced(self, context: Context) -> None:
         kind, nr, *_ = self.platform.event(self.platform.arena_map, context.event_at)
         self._serve_other(context, kind, nr)
 
-    def _serve_other(self, context: Any, kind: int, nr: int) -> None:
+    def _serve_other(self, context: Context, kind: int, nr: int) -> None:
         """Every event but the hot one: a trap, a fault, an internal event, or nonsense that the platform judges."""
         for each in self.platform.take((context,)):
             self._event(each)
 
-    def _patch_when_hot(self, task: Task, context: Any, rip: int, nr: int) -> bool:
+    def _patch_when_hot(self, task: Task, context: Context, rip: int, nr: int) -> bool:
         """The call site `rip` trapped HOT times or more; whether it is being patched (the call goes on afterwards).
 
         Other threads of the program are held meanwhile. If some are in guest code they must be stopped first, which
         takes a while: so only for a site that is very hot. When it is none that can be patched, it is looked at again
         only after HOT traps more.
         """
-        mm: Any = task.mm
+        mm = task.mm
         if self.need_frame[nr] or self._stop is not None:
             return False
         patcher = mm.patcher
@@ -358,7 +368,7 @@ class Dispatcher:
                 patcher.seen[rip] = 0
                 return False
         patcher.seen[rip] = 0
-        if len(context.space.contexts) < 2:
+        if not context.others():
             self._patch(task, context, rip, nr, None)
             return True
 
@@ -372,7 +382,7 @@ class Dispatcher:
         stop.look()
         return True
 
-    def _patch(self, task: Task, context: Any, rip: int, nr: int, stop: PatchStop | None) -> None:
+    def _patch(self, task: Task, context: Context, rip: int, nr: int, stop: PatchStop | None) -> None:
         """No other thread is in guest code: patch the site of the call that `context` waits for, then serve it."""
 
         def go_on() -> None:
@@ -386,7 +396,7 @@ class Dispatcher:
         if event is None:
             go_on()
             return
-        mm: Any = task.mm
+        mm = task.mm
         mm.patcher.vain_stops = max(mm.patcher.vain_stops - 1, 0)
 
         def patched() -> None:
@@ -399,8 +409,9 @@ class Dispatcher:
             go_on()
             self._event(context)
 
-    def _event(self, context: Any) -> None:
-        task = context.owner
+    def _event(self, context: Context) -> None:
+        task: Task | None = context.owner
+        self._served = task
         if task is None or task.exiting:
             context.exit()
             return
@@ -424,15 +435,12 @@ class Dispatcher:
             faults.handle(task)
             self.exit_to_user(task, None)
 
-    def _syscall(self, task: Task, context: Any) -> None:
+    def _syscall(self, task: Task, context: Context) -> None:
         nr = context.nr
         args = context.args
         context.orig_rax = nr
         outcome: Outcome
-        try:
-            handler = self.handlers[nr]
-        except IndexError:
-            handler = None
+        handler = self.handlers[nr] if nr < len(self.handlers) else None
         if handler is None:
             outcome = self._missing(task, nr)
         elif self.need_frame[nr] and not context.has_full_frame:
@@ -492,7 +500,7 @@ class Dispatcher:
             if task.signal_pending or -517 < outcome < -511:  # the internal restart codes are deliver's to translate
                 self.exit_to_user(task, outcome)
             else:
-                task.context.resume(outcome)  # type: ignore[attr-defined]
+                task.context.resume(outcome)
         elif type(outcome) is FinalOps:
             if task.signal_pending:
                 self._complete(task, outcome.posted(task.context))
@@ -506,7 +514,7 @@ class Dispatcher:
             self.kernel.park(task, outcome)
         else:
             assert isinstance(outcome, NoReturn), outcome
-            if not task.exiting and task.context is not None:
+            if not task.exiting and task.context_or_none is not None:
                 self.exit_to_user(task, None)
             if outcome.beside is not None:
                 outcome.beside()
@@ -520,12 +528,13 @@ class Dispatcher:
             elif outcome.settled is not None:
                 outcome.settled()
 
-        context: Any = task.context
+        context = task.context
         context.resume_with_ops(outcome.ops, outcome.result, done)
         outcome.note()
 
     def _finish(self, task: Task, thunk: Callable[[], Outcome]) -> None:
         """What a StubOp posted is done: evaluate what follows from it."""
+        self._served = task
         task.wait = None
         if task.exiting:
             return
@@ -545,7 +554,7 @@ class Dispatcher:
 
     def exit_to_user(self, task: Task, result: int | None) -> None:
         """Back to guest code with `result` (None: with the registers as they stand), signals first."""
-        context: Any = task.context
+        context = task.context
         if task.signal_pending or result is None:
             if not context.has_full_frame:
                 context.take_frame(lambda: self.exit_to_user(task, result))
@@ -560,7 +569,7 @@ class Dispatcher:
                     self._bug(task, error)
                     return
                 if not goes_on:
-                    if not task.exiting and task.context is not None:
+                    if not task.exiting and task.context_or_none is not None:
                         task.context.park()
                     return
             elif result is not None:
@@ -579,14 +588,17 @@ class Dispatcher:
             if live:
                 u64[live.pop()] = 0
             for _ in range(len(runnable)):
-                task: Any = runnable.popleft()
+                task = runnable.popleft()
+                self._served = task
                 task.queued = False
                 wait = task.wait
-                if wait.__class__ is not ReadWait or task.signal_pending or task.exiting or self._trace is not None:
+                if type(wait) is not ReadWait or task.signal_pending or task.exiting or self._trace is not None:
                     if not task.exiting:
                         run(task)
                     continue
-                mm, context = task.mm, task.context
+                mm = task.mm
+                context = task.context
+                queue = task.waited_queue
                 if not context.has_full_frame:
                     mm.fast = context
                     mm.brought = -1
@@ -605,23 +617,28 @@ class Dispatcher:
                     continue
                 task.wait = None  # as Kernel.unpark
                 task.state = "R"
-                task.waited_queue.entries.pop(task, None)
+                if queue is not None:
+                    queue.entries.pop(task, None)
                 task.waited_queue = None
-                data = mm.pending
-                if task.signal_pending:
-                    self._complete_thunk(task, partial(_flushed, mm, outcome))
-                elif data is None:
-                    context.resume(outcome)
-                else:
-                    mm.pending = None
-                    context.resume_with_copy(outcome, mm.pending_addr, data)
+                self._answer_read(task, context, mm, outcome)
 
         return run_tasks
+
+    def _answer_read(self, task: Task, context: Context, mm: AddressSpace, count: int) -> None:
+        """A read that waited found something; a signal may have come with it."""
+        data = mm.pending
+        if task.signal_pending:
+            self._complete_thunk(task, partial(_flushed, mm, count))
+        elif data is None:
+            context.resume(count)
+        else:
+            mm.pending = None
+            context.resume_with_copy(count, mm.pending_addr, data)
 
     def _run(self, task: Task) -> None:
         wait = task.wait
         if wait is None:
-            context: Any = task.context  # None at its end
+            context = task.context_or_none  # None at its end
             if context is not None and not context.in_guest and not task.in_stop:
                 self.exit_to_user(task, None)
             return
@@ -652,8 +669,8 @@ class Dispatcher:
         NO_RETURN: nothing is left to do. So it is when the result is there and goes straight to the guest; as in
         `serve`, a last small copy to guest memory then travels with it.
         """
-        context: Any = task.context
-        mm: Any = task.mm
+        context = task.context_or_none
+        mm = task.mm_or_none
         if mm is not None and context is not None and not context.has_full_frame:
             mm.fast = context
             mm.brought = -1
@@ -672,8 +689,14 @@ class Dispatcher:
         if mm is None:
             return outcome
         mm.fast = None
-        plain = type(outcome) is int and outcome >= 0 and self._trace is None
-        if plain and not task.signal_pending and not task.exiting:
+        if (
+            isinstance(outcome, int)
+            and outcome >= 0
+            and self._trace is None
+            and not task.signal_pending
+            and not task.exiting
+        ):
+            assert context is not None
             self.kernel.unpark(task)
             if mm.pending is None:
                 context.resume(outcome)
@@ -696,7 +719,7 @@ class Dispatcher:
         if task.signal_pending or task.exiting or task.queued or self._trace is not None:
             return False
         self.kernel.unpark(task)
-        task.context.resume(result)  # type: ignore[attr-defined]
+        task.context.resume(result)
         return True
 
     def _interrupt(self, task: Task, wait: Wait) -> None:
@@ -740,21 +763,7 @@ class Dispatcher:
         self.kernel.log.error("bug while serving %s (pid %d)", task.comm, task.group.pid, exc_info=error)
 
 
-def _served_when(error: BaseException) -> Task | None:
-    """Whom the dispatcher was serving: its frames name the task or context (to note it for each call would cost)."""
-    trace = error.__traceback__
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_globals is globals() and frame.f_code.co_name not in ("burst", "_burst"):
-            found = frame.f_locals
-            task: Task | None = found.get("task") or getattr(found.get("context"), "owner", None)
-            if task is not None:
-                return task
-        trace = trace.tb_next
-    return None
-
-
-def _flushed(mm: Any, outcome: Outcome) -> Outcome:
+def _flushed(mm: AddressSpace, outcome: Outcome) -> Outcome:
     """`outcome`, once what was to travel with it is in guest memory. EFAULT."""
     if mm.pending is not None:
         mm.flush()

@@ -362,7 +362,7 @@ class _Loader:
         except LinuxError:
             return _fatal(task, self, _SIGSEGV)
         context.forget_ahead()
-        old_mm, old_context = task.mm, task.context
+        old_mm, old_context = task.mm_or_none, task.context_or_none
         if old_mm is not None:
             begin_exec(task)
         task.mm = mm
@@ -444,8 +444,8 @@ def _start(task: Task, program: _Program, anew: bool = False) -> Outcome:
 
         platform.new_space(made)
 
-    if task.context is not None:
-        task.context.park()
+    if task.context_or_none is not None:
+        task.context_or_none.park()
     return StubOp(start)
 
 

@@ -9,7 +9,7 @@ task, from its own system call or from `deliver`; others only ask for it (signal
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
@@ -63,8 +63,8 @@ def do_exit(task: Task, status: int) -> None:
         return
     group = task.group
     kernel = task.kernel
-    context: Any = task.context
-    mm: Any = task.mm
+    context = task.context_or_none
+    mm = task.mm_or_none
     if context is not None:  # the platform forgets it when the memory goes
         shares = mm is not None and mm.users > 1
         if not shares and not context.in_guest:
@@ -127,7 +127,7 @@ def _release_memory(task: Task, last: bool) -> None:
 
     `last`: no other thread of the process is left.
     """
-    mm = task.mm
+    mm = task.mm_or_none
     if mm is not None:
         if last:
             task.group.note_maxrss(mm)
@@ -135,7 +135,7 @@ def _release_memory(task: Task, last: bool) -> None:
     if task.vfork_done is not None:
         complete_vfork(task, at_once=True)
     if mm is not None:
-        task.mm = None  # type: ignore[assignment]  # as in Linux: a dying task has none
+        task.mm_or_none = None  # as in Linux: a dying task has none
         mm.release()
 
 
@@ -352,7 +352,7 @@ def begin_exec(task: Task) -> None:
     The caller replaces `task.context` at once, and `task.mm` and releases the old one afterwards. Descriptors and
     signal handlers become the task's own.
     """
-    mm = task.mm
+    mm = task.mm_or_none
     if mm is not None:
         task.group.note_maxrss(mm)
         _leave_memory(task, mm)

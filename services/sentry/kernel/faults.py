@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.kernel.signals import SigInfo, force_signal
 
@@ -18,7 +18,7 @@ _KNOWN: Final = frozenset((4, 5, 7, 8, 11))  # ILL TRAP BUS FPE SEGV
 
 def handle(task: Task) -> None:
     """Queue the signal for the fault that `task.context` stopped with."""
-    context: Any = task.context
+    context = task.context
     regs = context.regs
     task.fault_address, task.fault_trap, task.fault_error = regs.cr2, regs.trapno, regs.err
     signo, code, addr = context.fault

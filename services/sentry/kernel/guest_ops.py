@@ -14,6 +14,7 @@ from services.sentry.mm.local_changes import LocalChanges
 from services.sentry.mm.local_maps import LocalMaps
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Complete
 
@@ -30,11 +31,11 @@ def publish(task: Task) -> None:
     And let it use its address space's published files, at its start and when its table of descriptors changes, and map
     memory by itself.
     """
-    context: Any = task.context
+    context = task.context_or_none
     if context is None or task.kernel.tracing:
         return
     group = task.group
-    mm: Any = task.mm
+    mm = task.mm_or_none
     if mm is not None and mm.local_maps is None:
         log = context.map_log()
         if log is not None:
@@ -51,7 +52,7 @@ def let_start(task: Task, lowest: tuple[int, int], name: bytes, ahead: dict[int,
     """
     task.let_tell(_START_TRAPS)
     if not task.kernel.tracing:
-        context: Any = task.context
+        context = task.context
         log = context.change_log()
         if log is not None:
             changes = LocalChanges(task.mm, context, log)
@@ -74,8 +75,8 @@ def start_child(
     """Give `child` a context, and memory: the parent's own (`share_vm`) or a copy of it.
 
     `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `finish(result)`
-    decides the parent's call: 0, or -errno when the host refused (child.mm and child.context are then None). The child
-    goes to the guest with result 0 after `finish` returned.
+    decides the parent's call: 0, or -errno when the host refused (the child then has neither memory nor context). The
+    child goes to the guest with result 0 after `finish` returned.
     """
     context: Any = parent.context
     platform = getattr(context, "platform", None)
@@ -95,7 +96,7 @@ def start_child(
     return StubOp(lambda complete: _start(parent, child, share_vm, stack, tls, finish, complete))
 
 
-def _adopt(child: Task, copy: Any, stack: int, tls: int | None) -> None:
+def _adopt(child: Task, copy: Context, stack: int, tls: int | None) -> None:
     """Make the new context, a copy of the parent's, the child's."""
     child.context = copy
     copy.owner = child
@@ -107,7 +108,7 @@ def _let_go(child: Task) -> None:
     publish(child)
     child.share_mask()
     child.let_tell()
-    context: Any = child.context
+    context = child.context
     memory = child.mm
     held = child.signal_pending or child.stop_pending  # something is to be looked at before it runs
     if memory.pending is not None and (held or memory.trapped is not context):
@@ -139,13 +140,13 @@ def _start(
     def settle(result: int) -> Outcome:
         """The child's guest thread is there, or is not: the parent's outcome."""
         if result < 0:
-            memory: Any = child.mm  # None when the host refused before there was any
+            memory = child.mm_or_none  # None when the host refused before there was any
             if memory is not None and not share_vm:
                 memory.release()
             elif memory is not None:
                 memory.users -= 1
-            child.mm = None  # type: ignore[assignment]
-            child.context = None  # type: ignore[assignment]
+            child.mm_or_none = None
+            child.context_or_none = None
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
         if not share_vm and not stack:  # the frame is as its parent's: the child may copy on its way what it is told
             child.mm.trapped = child.context
@@ -163,7 +164,7 @@ def _start(
         complete(lambda: settle(result))
 
     def begin(room: int) -> None:
-        context: Any = parent.context
+        context: Any = parent.context_or_none
         if room < 0 or context is None:  # no slot, or the parent ended while one was made
             done(room or -errno.EAGAIN)
             return

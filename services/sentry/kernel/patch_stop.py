@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.kernel.kernel import Kernel
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.timers import TimerHandle
@@ -38,7 +39,7 @@ class PatchStop:
         kernel: Kernel,
         platform: Any,
         task: Task,
-        context: Any,
+        context: Context,
         reached: Callable[[], None],
         given_up: Callable[[], None],
     ) -> None:
@@ -51,18 +52,19 @@ class PatchStop:
         self._reached = reached
         self._given_up = given_up
         self._kicks = 0
-        self._stopped: dict[Any, None] = {}
+        self._stopped: dict[Context, None] = {}
         self._timer: TimerHandle | None = None
         self._kick()
 
-    def _hold(self) -> list[Any]:
+    def _hold(self) -> list[Context]:
         """Nobody looks at the slots any more; who is still at large."""
         active = self.platform.active
-        for each in self.context.space.contexts:
+        everyone = (self.context, *self.context.others())
+        for each in everyone:
             if each in active and not (self.is_reached and each is self.context):
                 del active[each]
                 self._stopped[each] = None
-        return [each for each in self.context.space.contexts if each.at_large()]
+        return [each for each in everyone if each.at_large()]
 
     def look(self) -> bool:
         """Whether all are stopped since now."""

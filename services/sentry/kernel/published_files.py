@@ -43,6 +43,7 @@ from protocol.abi.resource_h import RLIM_INFINITY, RLIMIT_FSIZE
 from services.sentry.vfs.published import Published
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from platforms.systrap.file_rows import FileRows
     from services.sentry.kernel.fd_table import FdTable
     from services.sentry.kernel.published_polls import QuietFile
@@ -250,7 +251,7 @@ class PublishedFiles(dict[int, int]):
             return result
         if sum(each.length for each in self.windows.values()) + length > _MAX_TOTAL:
             return result
-        context: Any = task.context
+        context = task.context
         if self.next_unit + length // UNIT > UNITS and not self.begin_anew(context):
             return result
         unit = self.next_unit
@@ -313,9 +314,9 @@ class PublishedFiles(dict[int, int]):
             and bool(task.group.rlimits[RLIMIT_FSIZE][0] == RLIM_INFINITY)
         )
 
-    def begin_anew(self, context: Any) -> bool:
+    def begin_anew(self, context: Context) -> bool:
         """All places were used. If no other thread can be on its way to one, they are free again; windows are not."""
-        if any(other is not context and other.in_guest for other in context.space.contexts):
+        if any(other.in_guest for other in context.others()):
             return False
         for window in list(self.windows.values()):
             window.revoke()
@@ -388,8 +389,8 @@ NOTHING_PUBLISHED: Final = PublishedFiles(None, None, None)  # of tables without
 
 def admit(task: Task) -> None:
     """`task` has a new context, memory or table: whether its stub may look at the rows."""
-    context: Any = task.context
-    mm: Any = task.mm
+    context = task.context_or_none
+    mm = task.mm_or_none
     table = task.files
     if context is None or mm is None or task.kernel.tracing:
         return

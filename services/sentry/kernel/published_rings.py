@@ -15,7 +15,7 @@ What a stub does is told when the other side waits, by an event that `ring_moved
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from platforms.base import Op
 from platforms.systrap import file_rows
@@ -89,7 +89,7 @@ class RingWindow:
 def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
     """A call that used `file`, which has a ring, gives `result`: publish the descriptor, if that can be done."""
     end = file.ring_end
-    mm: Any = task.mm
+    mm = task.mm
     shown = task.files.published
     if end is None or end.refused or shown.mm is not mm:
         return result
@@ -109,7 +109,7 @@ def offer_ring(task: Task, fd: int, file: OpenFile, result: int) -> Outcome:
         if entry < 0:
             return result
     length = -(-end.length // UNIT) * UNIT
-    context: Any = task.context
+    context = task.context
     if shown.next_unit + length // UNIT > UNITS and not (shown.begin_anew(context) and file.ring_end is end):
         return result
     unit = shown.next_unit

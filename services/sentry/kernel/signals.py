@@ -401,9 +401,10 @@ def kick(task: Task, fatal: bool = False) -> None:
             task.state = "R"
             task.kernel.mark_runnable(task)
         return
-    if task.context is not None:
-        task.context.interrupt()
-        if task.context.in_guest:
+    context = task.context_or_none
+    if context is not None:
+        context.interrupt()
+        if context.in_guest:
             _insist(task)
 
 
@@ -418,7 +419,7 @@ def _insist(task: Task, times: int = 0) -> None:
 
     def look() -> None:
         stuck = context.in_guest or isinstance(task.wait, StubOp)
-        if task.exiting or task.context is not context or not stuck or not task.signal_pending:
+        if task.exiting or task.context_or_none is not context or not stuck or not task.signal_pending:
             return
         if (task.group.exiting and times >= _PATIENCE) or (task.zapped and times >= _MORE_PATIENCE):
             context.destroy("it is to end and does not stop")

@@ -11,13 +11,14 @@ kernel.tasks).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from protocol.abi import signal_h as sg
 from services.sentry.kernel.signals import PendingSignals, SigInfo, recalculate
 from services.sentry.kernel.waiter import WaitEntry, WaitQueue
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.fd_table import FdTable
     from services.sentry.kernel.kernel import Kernel
@@ -28,67 +29,7 @@ if TYPE_CHECKING:
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.fs_context import FsContext
 
-__all__ = ["GuestContext", "Registers", "Task"]
-
-
-class Registers(Protocol):
-    """The general registers of a guest thread, unsigned 64-bit."""
-
-    r8: int
-    r9: int
-    r10: int
-    r11: int
-    r12: int
-    r13: int
-    r14: int
-    r15: int
-    rdi: int
-    rsi: int
-    rbp: int
-    rbx: int
-    rdx: int
-    rax: int
-    rcx: int
-    rsp: int
-    rip: int
-    eflags: int
-    cs: int
-
-
-class GuestContext(Protocol):
-    """What the kernel asks of a platform's context for one guest thread."""
-
-    fs_base: int
-    orig_rax: int
-    in_guest: bool
-
-    @property
-    def regs(self) -> Registers:
-        """The register file; writing marks it for loading."""
-
-    def interrupt(self) -> None:
-        """Leave guest code soon. Harmless when the thread is not in guest code."""
-
-    def park(self) -> None:
-        """The thread is held, and its answer will take long or never come: others may have its processor."""
-
-    def kill(self) -> None:
-        """End the host thread; no event follows."""
-
-    def destroy(self, why: str) -> None:
-        """End the whole process by force: its guest code broke a rule, or does not stop."""
-
-    def fpstate(self) -> bytes:
-        """The XSAVE image as on a Linux signal frame, software bytes and both magics included."""
-
-    def fpstate_size(self) -> int:
-        """The length of what `fpstate` gives."""
-
-    def cpu_time_ns(self, patience_ns: int = 0) -> int:
-        """CPU time that the thread used. `patience_ns`: how old that may be."""
-
-    def set_fpstate(self, image: bytes) -> None:
-        """Load such an image (checked by the caller); b'' gives the initial state."""
+__all__ = ["Task"]
 
 
 class Task(WaitEntry):
@@ -104,7 +45,7 @@ class Task(WaitEntry):
         "altstack_size",
         "altstack_sp",
         "comm",
-        "context",
+        "context_or_none",
         "cred",
         "deadline_handle",
         "exit_code",
@@ -122,7 +63,7 @@ class Task(WaitEntry):
         "ioprio",
         "kernel",
         "mempolicy",
-        "mm",
+        "mm_or_none",
         "nice",
         "no_new_privs",
         "nvcsw",
@@ -176,11 +117,11 @@ class Task(WaitEntry):
         self.files = files
         self.fs: FsContext = fs  # type: ignore[assignment]  # only tests leave it None
         self.uts = uts
-        self.mm: AddressSpace = None  # type: ignore[assignment]  # guest_ops or execve gives it; None again at exit
-        self.context: GuestContext = None  # type: ignore[assignment]  # the platform side gives it
+        self.mm_or_none: AddressSpace | None = None  # guest_ops or execve gives it; None again at exit
+        self.context_or_none: Context | None = None  # the platform side gives it
         # Signals.
         self._signal_mask = 0
-        self._mask_with: Any = None  # the context whose stub may change the mask
+        self._mask_with: Context | None = None  # the context whose stub may change the mask
         self.signal_pending = False
         self.pending = PendingSignals()
         self.saved_mask: int | None = None  # to restore when the call ends (rt_sigsuspend(2), ppoll(2)...)
@@ -214,7 +155,7 @@ class Task(WaitEntry):
         self.start_time_ns = kernel.clock.monotonic_ns()
         self._clear_child_tid = 0
         self._robust_list = 0
-        self._told_to: Any = None  # the context whose stub may have been told others
+        self._told_to: Context | None = None  # the context whose stub may have been told others
         # Attributes.
         self.comm = b""
         self.no_new_privs = False
@@ -267,22 +208,47 @@ class Task(WaitEntry):
         """(sp, flags, size) as sigaltstack(2) took them."""
         return self.altstack_sp, self.altstack_flags, self.altstack_size
 
+    # --- where it runs, which the end takes away ---
+    @property
+    def mm(self) -> AddressSpace:
+        """Its memory. RuntimeError (a bug): it has none, see `mm_or_none`."""
+        mm = self.mm_or_none
+        if mm is None:
+            raise RuntimeError("a task without memory is asked for it")
+        return mm
+
+    @mm.setter
+    def mm(self, mm: AddressSpace) -> None:
+        self.mm_or_none = mm
+
+    @property
+    def context(self) -> Context:
+        """The platform's side of it. RuntimeError (a bug): it has none, see `context_or_none`."""
+        context = self.context_or_none
+        if context is None:
+            raise RuntimeError("a task without a context is asked for it")
+        return context
+
+    @context.setter
+    def context(self, context: Context) -> None:
+        self.context_or_none = context
+
     def cpu_time_ns(self) -> int:
         """CPU time this thread used, as far as the platform counts it."""
-        context: Any = self.context  # None at its end
+        context = self.context_or_none  # None at its end
         return self.past_cpu_ns + (context.cpu_time_ns() if context is not None else 0)
 
     # --- sleep in its stub (a ring without a byte to read): nobody told us of it ---
     def current_state(self) -> str:
         """`state`, or S while the stub sleeps."""
-        context: Any = self.context
+        context = self.context_or_none
         if self.state == "R" and context is not None and context.in_guest and context.sleeps() & 1:
             return "S"
         return self.state
 
     def voluntary_switches(self) -> int:
         """`nvcsw`, and how often the stub slept."""
-        context: Any = self.context
+        context = self.context_or_none
         return self.nvcsw + ((context.sleeps() + 1) // 2 if context is not None else 0)
 
     # --- what its stub may be told (set_robust_list(2), set_tid_address(2)), for it only matters later ---
@@ -290,7 +256,7 @@ class Task(WaitEntry):
         """From now on the stub may be told, and answer `traps` calls that trap. The thread must be held, and has a
         context of its own for the first time.
         """
-        context: Any = self.context
+        context = self.context
         if not self.kernel.tracing and context.let_tell(traps):
             self._told_to = context
 
@@ -374,14 +340,14 @@ class Task(WaitEntry):
     def leave_context(self) -> None:
         """The task ended. Its context may be another's from now on, and that one's mask is not ours."""
         self._mask_with = self._told_to = None
-        self.context = None  # type: ignore[assignment]
+        self.context_or_none = None
 
     def share_mask(self) -> None:
         """Let the stub answer rt_sigprocmask(2), and rt_sigreturn(2) where that is no more, if nothing is pending.
 
         The thread must be held.
         """
-        context: Any = self.context
+        context = self.context_or_none
         if (
             self._mask_with is None
             and context is not None

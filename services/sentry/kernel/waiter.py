@@ -18,7 +18,7 @@ from protocol.abi import poll_h as po
 from services.sentry.errors import Restart, WouldBlock
 
 if TYPE_CHECKING:
-    from platforms.base import Op
+    from platforms.base import Context, Op
 
 __all__ = [
     "ANY",
@@ -255,7 +255,7 @@ class FinalOps:
         if beside is not None:
             beside()
 
-    def posted(self, context: Any) -> StubOp:
+    def posted(self, context: Context) -> StubOp:
         """The same for a thread that must not go back by itself: it reports, then the call ends."""
 
         def start(complete: Complete) -> None:

@@ -24,6 +24,7 @@ from services.sentry.mm.user_memory import UserMemory
 from services.sentry.mm.vma_set import ADDRESS_END, LOWEST, Vma, VmaSet
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.mm.local_changes import LocalChanges
     from services.sentry.mm.local_maps import LocalMaps
     from services.sentry.vfs.inode import Inode
@@ -145,7 +146,7 @@ class AddressSpace(UserMemory):
     # --- life ---
     def is_seen_by_others(self) -> bool:
         """Whether anyone but one thread may find what it leaves here: another task, or who shares a mapping."""
-        return self.users > 1 or bool(self.space.shares)
+        return self.users > 1 or self.space is None or self.space.shares
 
     def add_user(self) -> None:
         """Another task is to run here."""
@@ -283,13 +284,13 @@ class AddressSpace(UserMemory):
         """Whether one thread runs here: then nobody can tell that a change is recorded a little after it was made."""
         return self.users == 1
 
-    def perform(self, context: Any, ops: list[Op], then: Callable[[list[int]], Outcome]) -> StubOp:
+    def perform(self, context: Context, ops: list[Op], then: Callable[[list[int]], Outcome]) -> StubOp:
         """Have the guest thread of `context` carry out `ops`; `then(results)` gives the call's outcome."""
         return StubOp(lambda complete: context.run_ops(ops, lambda results: complete(lambda: then(results))))
 
     def map(
         self,
-        context: Any,
+        context: Context,
         addr: int,
         length: int,
         prot: int,
@@ -452,7 +453,7 @@ class AddressSpace(UserMemory):
             if not area.shared and area.prot & mm_h.PROT_WRITE:
                 self._data_pages -= pages
 
-    def unmap(self, context: Any, addr: int, length: int) -> Outcome:
+    def unmap(self, context: Context, addr: int, length: int) -> Outcome:
         """munmap(2)."""
         end = self.check_range(addr, length)
         areas = self.vmas.overlapping(addr, end)
@@ -464,7 +465,7 @@ class AddressSpace(UserMemory):
         # The range is free when the host has unmapped it: with other threads that must be known first.
         return self._final(context, Op(_NR_MUNMAP, (addr, end - addr, 0, 0, 0, 0)), lambda: self.forget(addr, end))
 
-    def protect(self, context: Any, addr: int, length: int, prot: int, rlimits: Any) -> Outcome:
+    def protect(self, context: Context, addr: int, length: int, prot: int, rlimits: Any) -> Outcome:
         """mprotect(2). ENOMEM: a hole; EACCES: a shared mapping of a file that is not open for writing."""
         end = addr + length
         if end < addr or end > ADDRESS_END:
@@ -510,7 +511,7 @@ class AddressSpace(UserMemory):
             area.prot = prot
         self.vmas.merge_around(start, end)
 
-    def _final(self, context: Any, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:
+    def _final(self, context: Context, op: Op, settled: Callable[[], None]) -> StubOp | FinalOps:
         """The call ends with `op`, and with 0: `settled` records it. Alone, the thread need not come back to say so,
         unless its stub may note changes meanwhile: they would come before.
         """
@@ -530,7 +531,7 @@ class AddressSpace(UserMemory):
             return FinalOps([op], 0, failed, settled)
         return self.perform(context, [op], done)
 
-    def set_brk(self, context: Any, wanted: int, rlimits: Any) -> Outcome:
+    def set_brk(self, context: Context, wanted: int, rlimits: Any) -> Outcome:
         """brk(2): the new break, or the old one when it cannot be."""
         if wanted < self.brk_start:
             return self.brk
@@ -576,7 +577,7 @@ class AddressSpace(UserMemory):
         return FinalOps([op], wanted, failed, beside=record)
 
     def remap(
-        self, context: Any, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
+        self, context: Context, addr: int, old_length: int, new_length: int, flags: int, new_addr: int, rlimits: Any
     ) -> Outcome:
         """mremap(2); lengths are whole pages. old_length 0: a second mapping of the same shared pages."""
         area = self.vmas.find(addr)
@@ -661,7 +662,7 @@ class AddressSpace(UserMemory):
 
         return StubOp(begin)
 
-    def advise(self, context: Any, ranges: list[tuple[int, int]], advice: int, error: int) -> Outcome:
+    def advise(self, context: Context, ranges: list[tuple[int, int]], advice: int, error: int) -> Outcome:
         """Pass one madvise(2) on to the host, for advice that acts on memory; `ranges` are mapped. In the end it fails
         with `error`, if there is one."""
 

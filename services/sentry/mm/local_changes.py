@@ -51,6 +51,7 @@ from protocol.abi.fcntl_h import O_ACCMODE
 from services.sentry.mm.vma_set import ADDRESS_END, LOWEST
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.mm.opened_file import OpenedFile
     from services.sentry.vfs.open_file import Backing, OpenFile
@@ -123,7 +124,7 @@ class LocalChanges:
         "missed", "mm", "names", "opened", "removable", "sources", "unused",
     )  # fmt: skip
 
-    def __init__(self, mm: AddressSpace, context: Any, log: ChangeLog) -> None:
+    def __init__(self, mm: AddressSpace, context: Context, log: ChangeLog) -> None:
         """For a new program: nothing else runs in `mm`, and the thread of `context` is held."""
         self.mm = mm
         self.context = context

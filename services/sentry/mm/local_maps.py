@@ -30,6 +30,7 @@ from protocol.abi import resource_h as rh
 from services.sentry.mm.vma_set import ADDRESS_END, LOWEST, Vma
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.mm.address_space import AddressSpace
 
 __all__ = ["LocalMaps", "is_local"]
@@ -63,7 +64,7 @@ class LocalMaps:
         self.entries: list[tuple[int, int]] = []
         self.is_open = False
 
-    def grant(self, context: Any, start: int, length: int, prot: int, rlimits: Any) -> None:
+    def grant(self, context: Context, start: int, length: int, prot: int, rlimits: Any) -> None:
         """[start, start + length) was mapped for the thread of `context`, which is held and alone: what lies below it
         is the stub's from now on, and it is the first in the log.
         """

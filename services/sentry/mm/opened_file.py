@@ -26,6 +26,7 @@ from services.sentry.errors import LinuxError
 from services.sentry.mm.local_changes import Source
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.task import Task
     from services.sentry.vfs.open_file import OpenFile
 
 __all__ = ["OpenedFile", "offer", "settle_files"]
@@ -40,7 +41,7 @@ class OpenedFile:
 
     __slots__ = ("closed", "fd", "file", "name", "position", "source", "task")
 
-    def __init__(self, task: Any, fd: int, file: OpenFile, name: bytes, source: Source | None) -> None:
+    def __init__(self, task: Task, fd: int, file: OpenFile, name: bytes, source: Source | None) -> None:
         self.task = task
         self.fd = fd
         self.file = file
@@ -74,11 +75,11 @@ class OpenedFile:
             changes.add_source(Source(changes.log.count))
 
 
-def offer(task: Any, fd: int, file: OpenFile, name: bytes, status: bytes) -> None:
+def offer(task: Task, fd: int, file: OpenFile, name: bytes, status: bytes) -> None:
     """The call being served, which trapped, opened `file` for reading as `fd`; `status`: its struct stat."""
     changes, context = task.mm.changes, task.context
     host = file.inode.donated()
-    if host is None or file.path is None or not changes.is_open or changes.is_window:
+    if changes is None or host is None or file.path is None or not changes.is_open or changes.is_window:
         return
     if task.files.users != 1 or task.signal_pending or context.awaiting or context.kept:
         return
@@ -104,8 +105,8 @@ def offer(task: Any, fd: int, file: OpenFile, name: bytes, status: bytes) -> Non
     context.await_event(opened.next_event)
 
 
-def settle_files(task: Any) -> None:
+def settle_files(task: Task) -> None:
     """Somebody is going to look at the descriptors of `task`, which runs."""
-    mm = task.mm
+    mm = task.mm_or_none
     if mm is not None and mm.changes is not None and mm.changes.opened is not None:
         mm.changes.opened.catch_up(mm.changes)

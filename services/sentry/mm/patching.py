@@ -18,6 +18,7 @@ from services.sentry.mm.address_space import PAGE, page_up
 from services.sentry.mm.vma_set import LOWEST, Vma
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.mm.address_space import AddressSpace
 
 __all__ = ["HOT", "MOST_VAIN", "STOP_FROM", "find_site", "others_at_large", "try_patch"]
@@ -32,9 +33,9 @@ _ANONYMOUS: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED | mm_h.MAP_ANONYMOUS
 _READ_EXEC, _ALL = 5, 7
 
 
-def others_at_large(context: Any) -> bool:
+def others_at_large(context: Context) -> bool:
     """Whether another thread of the address space of `context` may be in guest code."""
-    return any(other is not context and other.at_large() for other in context.space.contexts)
+    return any(other.at_large() for other in context.others())
 
 
 def try_patch(mm: AddressSpace, context: Any, rip: int, nr: int, then: Callable[[], None]) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any as Buffer
 
+    from platforms.base import AddressSpace, Context
+
 __all__ = ["UserMemory"]
 
 _SCRATCH_SIZE: Final = 1 << 16
@@ -61,16 +63,24 @@ class UserMemory:
     )
 
     def __init__(self) -> None:
-        self.space: Any = None  # the platform's AddressSpace
-        self.fast: Any = None  # the context whose patched call is being served: it carries small copies in its slot
+        self.space: AddressSpace | None = None  # the platform's side of it, while there is one
+        # The context whose patched call is being served: it carries small copies in its slot.
+        self.fast: Context | None = None
         # One whose call trapped, and that carries a copy back all the same. It copies in a signal handler, where a
         # fault would be its end: so only while no other thread can unmap what a window shows.
-        self.trapped: Any = None
+        self.trapped: Context | None = None
         self.brought = -1  # the second argument of that call, if something came along with it
         self.pending: bytes | None = None  # a write that travels back with the answer,
         self.pending_addr = 0  # and where it goes
         self.window_low = self.window_high = 0  # private memory known to be writable: nothing can fail there
         self.other_low = self.other_high = 0  # the window before: programs write to stack and heap by turns
+
+    def _pid(self) -> int:
+        """A process that has this memory. RuntimeError (a bug): the platform has made none yet."""
+        space = self.space
+        if space is None:
+            raise RuntimeError("memory is used that is not there yet")
+        return space.vm_pid
 
     def close_windows(self) -> None:
         """What is mapped, or how, changed."""
@@ -92,9 +102,7 @@ class UserMemory:
     def flush(self) -> None:
         """Carry out a write that was to travel with an answer. EFAULT."""
         data, self.pending = self.pending, None
-        if data is not None and _vm_write(self.space.vm_pid, self.pending_addr, _from_buffer(data), len(data)) != len(
-            data
-        ):
+        if data is not None and _vm_write(self._pid(), self.pending_addr, _from_buffer(data), len(data)) != len(data):
             raise LinuxError(errno.EFAULT)
 
     def read(self, addr: int, count: int) -> bytes:
@@ -109,7 +117,7 @@ class UserMemory:
         elif self.pending is not None:
             self.flush()
         if count <= _SCRATCH_SIZE:
-            if _vm_read(self.space.vm_pid, addr, _scratch_c, count) != count:
+            if _vm_read(self._pid(), addr, _scratch_c, count) != count:
                 if count == 0:
                     return b""
                 raise LinuxError(errno.EFAULT)
@@ -145,7 +153,7 @@ class UserMemory:
             data += piece
             iovecs += _IOVEC.pack(addr, len(piece))
         buffers = _from_buffer(iovecs), len(pieces), _from_buffer(data)
-        if _vm_scatter(self.space.vm_pid, *buffers, len(data)) != len(data):
+        if _vm_scatter(self._pid(), *buffers, len(data)) != len(data):
             raise LinuxError(errno.EFAULT)
 
     def write(self, addr: int, data: Buffer) -> None:
@@ -162,7 +170,7 @@ class UserMemory:
                 return
         buffer = _from_buffer(data)
         count = len(buffer)
-        if _vm_write(self.space.vm_pid, addr, buffer, count) != count and count:
+        if _vm_write(self._pid(), addr, buffer, count) != count and count:
             raise LinuxError(errno.EFAULT)
 
     def write_some(self, addr: int, data: Buffer) -> int:
@@ -170,7 +178,7 @@ class UserMemory:
         if self.pending is not None:
             self.flush()
         buffer = _from_buffer(data)
-        done = int(_vm_write(self.space.vm_pid, addr, buffer, len(buffer)))
+        done = int(_vm_write(self._pid(), addr, buffer, len(buffer)))
         if done < 0:
             raise LinuxError(errno.EFAULT)
         return done
@@ -181,7 +189,7 @@ class UserMemory:
             self.flush()
         target = _from_buffer(buffer, require_writable=True)
         count = len(target)
-        if _vm_read(self.space.vm_pid, addr, target, count) != count and count:
+        if _vm_read(self._pid(), addr, target, count) != count and count:
             raise LinuxError(errno.EFAULT)
         return count
 
@@ -190,7 +198,7 @@ class UserMemory:
         if self.pending is not None:
             self.flush()
         count = min(count, _SCRATCH_SIZE)
-        done = _vm_read(self.space.vm_pid, addr, _scratch_c, count)
+        done = _vm_read(self._pid(), addr, _scratch_c, count)
         if done < 0:
             raise LinuxError(errno.EFAULT)
         return bytes(_scratch_view[:done])
@@ -215,7 +223,7 @@ class UserMemory:
         elif self.pending is not None:
             self.flush()
         out = b""
-        pid = self.space.vm_pid
+        pid = self._pid()
         while True:
             # page by page: the next page may not be there, and most strings are short
             chunk = min(limit - len(out), _PAGE - (addr & (_PAGE - 1)))
@@ -236,7 +244,7 @@ class UserMemory:
             return int.from_bytes(self.read(addr, 4), "little")
         if self.pending is not None:
             self.flush()
-        if _vm_read(self.space.vm_pid, addr, _scratch_c, 4) != 4:
+        if _vm_read(self._pid(), addr, _scratch_c, 4) != 4:
             raise LinuxError(errno.EFAULT)
         value: int = _U32.unpack_from(_scratch)[0]
         return value
@@ -246,7 +254,7 @@ class UserMemory:
             return int.from_bytes(self.read(addr, 8), "little")
         if self.pending is not None:
             self.flush()
-        if _vm_read(self.space.vm_pid, addr, _scratch_c, 8) != 8:
+        if _vm_read(self._pid(), addr, _scratch_c, 8) != 8:
             raise LinuxError(errno.EFAULT)
         value: int = _U64.unpack_from(_scratch)[0]
         return value

@@ -6,7 +6,7 @@ A policy is checked and remembered for the thread that set it; with one node it 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from services.sentry.errors import LinuxError
 from services.sentry.syscalls.arguments import s32, u32
@@ -136,7 +136,7 @@ def sys_move_pages(task: Task, pid: int, count: int, pages: int, nodes: int, sta
         raise LinuxError(errno.EPERM)
     if count > _MAX_PAGES:
         raise LinuxError(errno.E2BIG)
-    mm: Any = _target(task, pid).mm
+    mm = _target(task, pid).mm_or_none
     raw = task.mm.read(pages, count * 8)
     wanted = task.mm.read(nodes, count * 4) if nodes else bytes(count * 4)
     if any(wanted):

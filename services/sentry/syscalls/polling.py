@@ -443,7 +443,7 @@ def sys_epoll_ctl(task: Task, epfd: int, operation: int, fd: int, event: int) ->
     """epoll_ctl(2). EBADF, EEXIST, EINVAL, ELOOP, ENOENT, EPERM, EFAULT as its man page."""
     files = task.files.files
     epoll: Any = files.get(epfd)
-    if epoll.__class__ is not EpollFile or fd not in files or not 0 < operation < 4:
+    if type(epoll) is not EpollFile or fd not in files or not 0 < operation < 4:
         _check_epoll_ctl(task, epfd, operation, fd, event)
         epoll, fd, operation = files[fd_arg(epfd)], fd_arg(fd), s32(operation)
     file = files[fd]
@@ -505,7 +505,7 @@ def _collect_or_wait(task: Task, epoll: EpollFile, addr: int, limit: int, timeou
 def sys_epoll_wait(task: Task, epfd: int, addr: int, limit: int, timeout_ms: int) -> Outcome:
     """epoll_wait(2). EINTR by any signal that ends the wait."""
     epoll = task.files.files.get(epfd)
-    if epoll.__class__ is EpollFile and 0 < limit <= 0xFFFF:
+    if type(epoll) is EpollFile and 0 < limit <= 0xFFFF:
         count = 0
         ready = epoll.ready
         if len(ready) == 1:  # as `report` does it, where the event is the same as last time

@@ -243,7 +243,7 @@ def _other_memory(
         return task, [], []
     theirs = task.mm.read_iovecs(remote, remote_count, ours=False)
     target = task.kernel.tasks.get(s32(pid))
-    if target is None or target.mm is None:
+    if target is None or target.mm_or_none is None:
         raise LinuxError(errno.ESRCH)
     check_trace_access(task, target)
     return target, ours, theirs
@@ -323,7 +323,7 @@ def sys_kcmp(task: Task, pid1: int, pid2: int, kind: int, index1: int, index2: i
     check_trace_access(task, first)
     check_trace_access(task, second)
     pairs: dict[int, tuple[object, object]] = {
-        _KCMP_VM: (first.mm, second.mm),
+        _KCMP_VM: (first.mm_or_none, second.mm_or_none),
         _KCMP_FILES: (first.files, second.files),
         _KCMP_FS: (first.fs, second.fs),
         _KCMP_SIGHAND: (first.group.sighand, second.group.sighand),

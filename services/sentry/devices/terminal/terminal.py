@@ -309,7 +309,7 @@ class Terminal:
 def _member_with(process_group: ProcessGroup, mm: AddressSpace) -> Task | None:
     for member in process_group.members.values():
         task = member.live_task()
-        if task is not None and task.mm is mm:
+        if task is not None and task.mm_or_none is mm:
             return task
     return None
 

@@ -342,7 +342,7 @@ class GoferInode(Inode):
         children = self.children
         if children is not None and not self.gofer.revalidates:
             child = children.get(name)
-            if child.__class__ is GoferInode:
+            if type(child) is GoferInode:
                 self.touched = True
                 return cast(Inode, child)
             if self.known(name) is None:
@@ -364,7 +364,7 @@ class GoferInode(Inode):
         if not gofer.revalidates:
             for name in names:
                 child = at.known(name)
-                if child.__class__ is not GoferInode:
+                if type(child) is not GoferInode:
                     if child is None:
                         return found
                     break
@@ -404,9 +404,9 @@ class GoferInode(Inode):
         child = children.get(name, _UNKNOWN)
         if child is _UNKNOWN:
             return None if self.complete else _UNKNOWN
-        if child.__class__ is bytes:
+        if type(child) is bytes:
             return self.adopt(name, self.gofer.checked(Attributes._make(ATTRIBUTES.unpack(child))))
-        return _UNKNOWN if child.__class__ is int else child
+        return _UNKNOWN if type(child) is int else child
 
     def adopt(self, name: bytes, attributes: Attributes) -> GoferInode:
         """The inode of these attributes, now known as our child `name`."""
@@ -452,10 +452,10 @@ class GoferInode(Inode):
             self.gofer.list_directory(self)
         unpack = PATH_AND_MODE.unpack_from
         for cookie, (name, child) in enumerate(list((self.children or {}).items())[start:], start + 1):
-            if child.__class__ is bytes:
+            if type(child) is bytes:
                 path, mode = unpack(child)
                 yield cookie, (name, path & 0x7FFFFFFFFFFFFFFF or 1, mode >> 12 & 15)
-            elif child.__class__ is GoferInode:
+            elif type(child) is GoferInode:
                 yield cookie, (name, child.ino, child.mode >> 12 & 15)
             elif child is not None:
                 number = cast(int, child)

@@ -365,7 +365,7 @@ class GoferSuperblock(Superblock):
         while ahead.names and len(found) < width:
             name = ahead.names.pop()
             sibling = parent.known(name)
-            if sibling.__class__ is GoferInode and sibling is not node:
+            if type(sibling) is GoferInode and sibling is not node:
                 assert isinstance(sibling, GoferInode)
                 if sibling.is_dir and not sibling.complete:
                     found.append(sibling)
@@ -377,9 +377,9 @@ class GoferSuperblock(Superblock):
             raise LinuxError(errno.EIO, "name in a directory")
         old = node.children or {}
         for name, known in old.items():
-            if known.__class__ is GoferInode:
+            if type(known) is GoferInode:
                 child = names.get(name)
-                if child.__class__ is bytes and PATH_AND_MODE.unpack_from(child)[0] == known.qid_path:
+                if type(child) is bytes and PATH_AND_MODE.unpack_from(child)[0] == known.qid_path:
                     names[name] = known
         self.cached += len(names) - len(old)
         node.children = names

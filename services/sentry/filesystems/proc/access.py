@@ -38,7 +38,7 @@ def owner(target: Task) -> tuple[int, int]:
 
 # A task that is exiting has given its parts back, although its attributes promise them to everybody else.
 def mm_of(target: Task) -> AddressSpace | None:
-    return target.mm
+    return target.mm_or_none
 
 
 def files_of(target: Task) -> FdTable | None:

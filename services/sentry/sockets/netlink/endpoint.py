@@ -157,7 +157,7 @@ class NetlinkSocket(Socket):
     def write_user(self, mm: AddressSpace, addr: int, count: int) -> int:
         if count > _MAX_REQUEST_BYTES:
             raise LinuxError(errno.EMSGSIZE)
-        task = next(task for task in self.kernel.tasks.values() if task.mm is mm)
+        task = next(task for task in self.kernel.tasks.values() if task.mm_or_none is mm)
         return self.send_message(task, mm.read(addr, count) if count else b"", Outgoing())
 
     def send_message(self, task: Task, data: bytes, message: Outgoing) -> int:

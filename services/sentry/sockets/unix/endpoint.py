@@ -175,7 +175,7 @@ class UnixSocket(Socket):
         """Who writes from `mm`, for write(2), which does not say; None when nobody asks."""
         if self.pass_cred or (self.peer is not None and self.peer.pass_cred):
             for task in self.kernel.tasks.values():
-                if task.mm is mm:
+                if task.mm_or_none is mm:
                     return ucred_real(task)
         return None
 

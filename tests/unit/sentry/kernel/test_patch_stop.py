@@ -25,6 +25,9 @@ class Thread:
         self.kicks = 0
         self.owner = TASK
 
+    def others(self) -> list[Thread]:
+        return [each for each in self.space.contexts if each is not self]
+
     def at_large(self) -> bool:
         return self.runs and not self.dead
 

@@ -294,7 +294,7 @@ def test_exit_order_memory_then_files_then_context(machine: Machine) -> None:
     context: Any = child.context
     machine.call(child, pc.sys_exit_group, 0)
     assert (memory.released, context.killed) == (1, 1)
-    assert child.mm is None
+    assert child.mm_or_none is None
 
 
 def test_orphans_go_to_the_nearest_subreaper_else_init(machine: Machine) -> None:

@@ -18,6 +18,18 @@ MEBI = 1 << 20
 INFINITY = (1 << 64) - 1
 
 
+class StandIn(SimpleNamespace):
+    """A task that has memory and a context."""
+
+    @property
+    def mm_or_none(self) -> Any:
+        return self.mm
+
+    @property
+    def context_or_none(self) -> Any:
+        return self.context
+
+
 class Rows:
     """FileRows without an arena."""
 
@@ -86,7 +98,8 @@ class Machine:
         self.used: list[bool] = []
         self.ops: list[Any] = []
         self.context: Any = SimpleNamespace(file_rows=lambda: self.rows, use_rows=self.used.append, in_guest=False)
-        self.context.space = SimpleNamespace(contexts=[self.context])
+        self.other_contexts: list[Any] = []
+        self.context.others = lambda: self.other_contexts
         self.mm: Any = SimpleNamespace(published=None, fast=self.context, perform=self.perform)
         self.task: Any = self.new_task(FdTable())
         admit(self.task)
@@ -94,7 +107,7 @@ class Machine:
     def new_task(self, table: FdTable) -> Any:
         kernel = SimpleNamespace(tracing=False)
         group = SimpleNamespace(rlimits={1: (INFINITY, INFINITY)})
-        return SimpleNamespace(context=self.context, mm=self.mm, files=table, kernel=kernel, group=group)
+        return StandIn(context=self.context, mm=self.mm, files=table, kernel=kernel, group=group)
 
     def perform(self, context: Any, ops: list[Any], then: Any) -> Any:
         self.ops += ops
@@ -304,7 +317,7 @@ def test_places_are_used_again_only_when_no_other_thread_runs(machine: Machine) 
     machine.use(*kept)
     shown.next_unit = published_files.UNITS
     other = SimpleNamespace(in_guest=True)
-    machine.context.space.contexts.append(other)
+    machine.other_contexts.append(other)
     fd, file = machine.opened()
     machine.use(fd, file)
     assert not machine.kind(fd)

@@ -103,7 +103,7 @@ class Program:
         self.live: list[int] = []
         kernel = SimpleNamespace(standing=SimpleNamespace(live=self.live))
         self.task: Any = SimpleNamespace(
-            mm=self.mm, context=self.context, files=self.table, kernel=kernel, signal_pending=False
+            mm=self.mm, mm_or_none=self.mm, context=self.context, files=self.table, kernel=kernel, signal_pending=False
         )
 
     def await_event(self, done: Callable[[list[int] | None], None]) -> None:

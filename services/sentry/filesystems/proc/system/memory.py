@@ -20,7 +20,7 @@ __all__ = ["buddyinfo", "free_bytes", "meminfo", "pagetypeinfo", "slabinfo", "sw
 def _in_use(kernel: Kernel) -> tuple[int, int]:
     """(anonymous, file) bytes of all address spaces, each counted once."""
     anonymous = file = 0
-    for mm in {id(task.mm): mm_of(task) for task in kernel.tasks.values()}.values():
+    for mm in {id(task.mm_or_none): mm_of(task) for task in kernel.tasks.values()}.values():
         if mm is None:
             continue
         usage = usage_of(mm)

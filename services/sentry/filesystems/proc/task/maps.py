@@ -157,7 +157,7 @@ class MemFile(OpenFile):
 
     def __init__(self, inode: Inode, flags: int, target: Task) -> None:
         super().__init__(inode, flags)
-        self.target_mm: AddressSpace | None = target.mm
+        self.target_mm: AddressSpace | None = target.mm_or_none
 
     def _mm(self) -> AddressSpace | None:
         mm = self.target_mm

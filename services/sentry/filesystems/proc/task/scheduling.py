@@ -46,7 +46,8 @@ def syscall(reader: Task, target: Task) -> bytes:
     """proc_pid_syscall(5): arguments are not kept, so a sleeping task shows -1 and its stack and program counters."""
     if target.wait is None:
         return b"running\n"
-    registers = getattr(target.context, "regs", None)
+    context = target.context_or_none
+    registers = None if context is None else context.regs
     sp, pc = (registers.rsp, registers.rip) if registers is not None else (0, 0)
     return b"-1 0x%x 0x%x\n" % (sp, pc)
 
