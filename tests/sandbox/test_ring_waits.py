@@ -178,16 +178,19 @@ def waits_in_sentry(pid):
         assert time.monotonic() < end; time.sleep(0.01)
 parked(pid); tell("data", "i"); parked_itself(pid); tell("data", "i"); ended(pid)
 
-before = int(open("/proc/self/status").read().split("\\nvoluntary_ctxt_switches:")[1].split()[0])
+def switches(): return int(open("/proc/self/status").read().split("\\nvoluntary_ctxt_switches:")[1].split()[0])
+taken, take = os.pipe()
 def counted(link):
-    read(link)
-    switches = int(open("/proc/self/status").read().split("\\nvoluntary_ctxt_switches:")[1].split()[0])
     import resource
-    say(str(switches >= 250 and resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw >= switches))
+    before = switches()
+    for _ in range(5): read(link); os.write(take, b"x")
+    say(str(switches() - before >= 5 and resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw >= switches()))
 pid = begin("j", counted)
-asleep(pid); say(open(f"/proc/{pid}/wchan").read()); tell("data", "j"); ended(pid)
+for k in range(5):
+    asleep(pid); say(open(f"/proc/{pid}/wchan").read()); tell("data", "j"); os.read(taken, 1)
+ended(pid)
 """
-    assert run(host, peer, code) == ["1 d", "1 d", "do_wait", "1 d", "True"]
+    assert run(host, peer, code) == ["1 d", "1 d", *["do_wait", "1 d"] * 5, "True"]
 
 
 @pytest.mark.parametrize("victim", ["monitor", "sentry"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import socket
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +22,7 @@ from services.sentry.sockets.inet.netstack.stream_rings import (
     QUIET_TX_BYTES,
     RX_BYTES,
     TX_BYTES,
+    StreamRings,
 )
 from services.sentry.syscalls import sockets as sk
 from services.sentry.syscalls.read_write import sys_read, sys_write
@@ -468,3 +471,14 @@ def test_a_sleeping_stub_is_woken_when_the_rings_are_taken_from_it(armed: int) -
     guest.file(fd).ring_end.withdrawn()
     assert waiter.woken.wait(30)
     assert words[CONSUMER_WAITS // 4] == armed
+
+
+def test_the_memory_stays_open_while_a_guest_may_be_handed_it() -> None:
+    """Another file would have its number, and the guest would be handed that."""
+    rings = StreamRings(0)
+    fd, end = rings.fd, streams.FarEnd(cast(Any, None), rings)
+    del rings
+    os.fstat(fd)
+    del end
+    with pytest.raises(OSError):
+        os.fstat(fd)

@@ -52,6 +52,7 @@ class StreamRings:
     __slots__ = ("_sleeping", "delivered", "fd", "length", "rx", "shared", "tx")
 
     def __init__(self, sent: int) -> None:
+        self.fd = -1
         self.delivered = 0
         self.shared = False
         tx_bytes = TX_BYTES if sent >= BUSY_BYTES else QUIET_TX_BYTES
@@ -67,9 +68,10 @@ class StreamRings:
         size = self.tx.size
         return RingPlace(WORDS_BYTES, DATA + RX_BYTES, size, size, size // 3, _WRITABLE)
 
-    def close(self) -> None:
-        """Give the descriptor back; the mapping goes with the last reference to it."""
-        os.close(self.fd)
+    def __del__(self) -> None:
+        # Not when the connection ends: a guest may be about to be handed it, and another file would have its number.
+        if self.fd >= 0:
+            os.close(self.fd)
 
     def adopt(self) -> tuple[int, int]:
         """Take our positions from where a guest's stub has moved them: how many bytes came and went by it."""

@@ -565,13 +565,10 @@ class FarStream:
         try:
             delivered = client.call_with_fd(rings.fd, "rings", self.number, RX_BYTES, rings.tx.size, self.sent)
         except LinuxError:
-            rings.close()
             return
         if self.fd < 0 or not self.alive:  # it ended meanwhile
-            rings.close()
             return
         if type(delivered) is not int or not self.received <= delivered <= MAX_OFFSET:
-            rings.close()
             client.end()
             return
         rings.delivered = delivered
@@ -663,10 +660,7 @@ class FarStream:
         if fd >= 0:
             provider.give_back(fd)
         self.socket.dissolve()
-        self.end = None
-        rings, self.rings = self.rings, None
-        if rings is not None:
-            rings.close()
+        self.end = self.rings = None
 
     def _is_of_no_interest(self) -> bool:
         """Nobody waits for its end: the id is not ours to use again, no FIN is to come, close(2) does not linger."""
