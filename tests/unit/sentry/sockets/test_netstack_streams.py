@@ -358,6 +358,14 @@ def test_a_data_socket_that_ends_both_ways_is_a_death_and_no_fin() -> None:
     assert guest.poll(fd) & po.POLLERR and guest.receive(fd, 10) == -errno.ECONNRESET
 
 
+def test_a_write_that_meets_the_death_first_is_a_reset() -> None:
+    guest = FarGuest()
+    fd, ours, _ = guest.connected()
+    ours.close()  # nothing was dispatched yet
+    assert guest.send(fd, b"x", so.MSG_NOSIGNAL) == -errno.ECONNRESET
+    assert guest.send(fd, b"x", so.MSG_NOSIGNAL) == -errno.EPIPE
+
+
 # --- urgent data ---
 def test_an_urgent_byte_has_its_place_in_the_stream() -> None:
     guest = FarGuest()

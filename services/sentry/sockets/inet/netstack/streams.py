@@ -229,15 +229,19 @@ class FarStream:
         if client is not None:
             client.receive()
         socket = self.socket
-        if self.alive and not error and not socket.shut & SEND_SHUT:
-            if (wait_for(self.fd, 0, 0) if bits < 0 else bits) & select.POLLHUP:
-                # A FIN leaves the host socket half open: this is the service's death, of which the control connection,
-                # closed a moment later, does not tell yet.
-                error = errno.ECONNRESET
+        if self.alive and not error and not socket.shut & SEND_SHUT and self._has_hung_up(bits):
+            error = errno.ECONNRESET
         if self.alive and error:
             self.failed(error)
         elif self.alive and socket.state != tcp.TCP_CLOSE and not socket.done:
             socket.fin_arrived()
+
+    def _has_hung_up(self, bits: int) -> bool:
+        """Whether the other end of the host socket is closed, as its poll(2) `bits` say (-1: look). A FIN leaves it
+        half open, and what else ends a connection is told first: so this is the service's death, of which the control
+        connection, closed a moment later, does not tell yet.
+        """
+        return bool((wait_for(self.fd, 0, 0) if bits < 0 else bits) & select.POLLHUP)
 
     def failed(self, error: int) -> None:
         """The service: it was refused, or is dead. What came before can still be read."""
@@ -446,7 +450,10 @@ class FarStream:
             client = provider.client
             if client is not None:
                 client.receive()
-            self.failed(error.errno or errno.EPIPE)
+            reason = error.errno or errno.EPIPE
+            if reason == errno.EPIPE and self.alive and self._has_hung_up(-1):
+                reason = errno.ECONNRESET
+            self.failed(reason)
             raise LinuxError(self.socket.take_error() or errno.EPIPE) from None
         self.sent += taken
         self.unasked += taken + _WRITE_OVERHEAD
