@@ -268,6 +268,20 @@ class Context:
         """Whether the thread is on operations that were posted, until it reports on them."""
         return False
 
+    def can_save(self) -> bool:
+        """Whether `save_memory` can be used."""
+        return False
+
+    def save_memory(self, ranges: Sequence[tuple[int, int]], done: Callable[[list[int]], None]) -> None:
+        """Have the held thread save the memory at `ranges` (address and length, whole words): `done([])` inside
+        collect(), or `done([-errno])`.
+        """
+        raise NotImplementedError
+
+    def put_memory_back(self, done: Callable[[list[int]], None]) -> None:
+        """Have the held thread put back what it saved; as `save_memory`."""
+        raise NotImplementedError
+
     # --- its life ---
     def others(self) -> Sequence[Context]:
         """The other contexts of its address space."""

@@ -640,6 +640,36 @@ class SystrapContext(Context):
             self._expected = []
             self.platform.posted -= 1
 
+    def can_save(self) -> bool:
+        """Whether there is room for `save_memory`: not where many threads are, or were."""
+        return self.space.has_saving_room() and not self.dead
+
+    def save_memory(self, ranges: Sequence[tuple[int, int]], done: Callable[[list[int]], None]) -> None:
+        """Have the held thread save the memory at `ranges` (address and length, whole words, at most LOAN_RANGES_MOST
+        and LOAN_MOST bytes): `done([])` inside collect(), or `done([-errno])`; it is held again then.
+        """
+        platform = self.platform
+        at = self.space.header_offset
+        words = [word for each in ranges for word in each]
+        platform.u64[(at + layout.LOAN_COUNT) // 8] = len(ranges)
+        struct.pack_into(f"<{len(words)}Q", platform.arena_map, at + layout.LOAN_RANGES, *words)
+        self._command(layout.COMMAND_SAVE, done)
+
+    def put_memory_back(self, done: Callable[[list[int]], None]) -> None:
+        """Have the held thread put back what it saved; as `save_memory`."""
+        self._command(layout.COMMAND_PUT_BACK, done)
+
+    def _command(self, command: int, done: Callable[[list[int]], None]) -> None:
+        """Have the held thread do what asks for nothing and has no result."""
+        if self.dead:
+            done([-errno.ENOMEM])
+            return
+        self._done = done
+        self._expected = []
+        self._first_row = self._op_rows = self._position = 0
+        self.platform.u32[self._command_i] = command
+        self._await_ops()
+
     def take_frame(self, done: Callable[[], None]) -> None:
         """Leave the patched path so that the full register file is there."""
 

@@ -188,6 +188,17 @@ LIMITS: Final = OPENED + 0x700  # 2 * u64 each, its resource limits by number, s
 LIMITS_COUNT: Final = 16
 LIMITS_KNOWN: Final = LIMITS + 16 * LIMITS_COUNT  # u64, if this is not 0
 MISSED_RSEQ: Final = LIMITS_KNOWN + 8  # u64, how often it asked for rseq(2), which is not there, and 1; 0: ask
+MASKS_TRAPPED: Final = MISSED_RSEQ + 8  # u64, how many calls of rt_sigprocmask(2) trapped while MASK_TRAPS:
+MASKS_SHOWN: Final = 8  # one of so many is asked for all the same, and so its site is patched once it is hot
+
+# --- saved memory (stub/saved_memory.c), at the end of a region, where the slots of so many threads would lie ---
+LOAN: Final = REGION_SIZE - 0x8_0000  # from the header on
+LOAN_COUNT: Final = LOAN  # u64, how many ranges there are
+LOAN_RANGES: Final = LOAN + 16  # 2 * u64 each, address and length
+LOAN_RANGES_MOST: Final = 60
+LOAN_BYTES: Final = LOAN + 0x1000  # what they hold, one after the other
+LOAN_MOST: Final = REGION_SIZE - LOAN_BYTES
+LOAN_SLOTS: Final = LOAN // SLOT_SIZE - 1  # as long as no more were in use
 
 DOORBELL_FD: Final = 60  # the only fds a guest process holds: these two,
 ARENA_FD: Final = 61
@@ -301,6 +312,8 @@ COMMAND_CLONE: Final = 5  # OPS[0] = clone's arguments; OPS[1..] = the child's s
 COMMAND_COPY_OUT: Final = 6  # copy COPY_DATA to COPY_TO, then as RETURN
 COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN without asking
 COMMAND_RECYCLE: Final = 8  # the program is gone: get ready for another one (stub/recycle.S)
+COMMAND_SAVE: Final = 9  # save the memory that LOAN_RANGES name,
+COMMAND_PUT_BACK: Final = 10  # and put it back
 
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell

@@ -1,10 +1,11 @@
 """Hot call sites: recognising them and writing the trampolines that replace their trap by a slot hand-over. Pure.
 
-A site is known by the address after its `syscall` instruction. Two shapes are patched, both safe for a thread that
+A site is known by the address after its `syscall` instruction. Three shapes are patched, all safe for a thread that
 stands anywhere in them, because every address that a thread can be at still holds an instruction that means the same:
 
     A   mov $nr,%eax; syscall         the mov becomes `jmp trampoline`; the syscall behind it stays, for who jumps to it
                                       or restarts it, and traps as before
+        mov $nr,%eax; lea ...; syscall    likewise: the trampoline does what the lea does
     B   syscall; cmp $-4095,%rax      (what follows every system call of the C library) becomes `jmp trampoline`, whose
                                       second byte is chosen to be 06: not an instruction in 64-bit mode. A thread that
                                       stands behind the former syscall faults there, and `Patches.redirect` sends it on
@@ -23,7 +24,7 @@ from platforms.systrap.image import Image
 
 __all__ = ["BEHIND", "BEFORE", "NEVER", "PUBLISHED", "Patches", "Site", "recognise"]
 
-BEFORE: Final = 7  # bytes before the address after `syscall` that `recognise` looks at
+BEFORE: Final = 14  # bytes before the address after `syscall` that `recognise` looks at
 BEHIND: Final = 6  # and behind it
 AREA_SIZE: Final = 0x1_0000 + 0x100  # one trampoline area: holds a place for every site, whatever its alignment
 PLACE_BYTES: Final = 64  # room for one trampoline
@@ -31,6 +32,7 @@ JUMP_BYTES: Final = 5
 _REACH: Final = 0x7FFF_0000
 _COMPARE: Final = (b"\x48\x3d\x01\xf0\xff\xff", b"\x48\x3d\x00\xf0\xff\xff")
 _INVALID: Final = 0x06
+_CHANGED: Final = frozenset((0, 1, 4, 11))  # rax, rcx, r11, and rsp, which nobody loads like that
 NEVER: Final = frozenset((15, 56, 57, 58, 59, 60, 231, 322, 435))  # need the full registers, or never return
 # open stat lstat access chdir mkdir rmdir unlink readlink
 PATH_CALLS: Final = frozenset((2, 4, 6, 21, 80, 83, 84, 87, 89))
@@ -64,23 +66,45 @@ PUBLISHED: Final = {39: layout.PUBLISHED_PID, 186: layout.PUBLISHED_TID, 110: la
 
 
 class Site(NamedTuple):
-    """What `recognise` found: `start`, where the jump goes; `resume`, where the program goes on; `tail`: code moved."""
+    """What `recognise` found: `start`, where the jump goes; `resume`, where the program goes on; `moved`: code that the
+    jump is over, or goes past.
+    """
 
     start: int
     resume: int
-    tail: bytes
+    moved: bytes
     number: int  # of the system call for shape A, -1 for B
 
 
 def recognise(code: bytes, rip: int, nr: int) -> Site | None:
     """The site whose `syscall` ends at `rip`; `code` is [rip-BEFORE, rip+BEHIND). None: not of a known shape."""
-    if len(code) != BEFORE + BEHIND or code[5:7] != b"\x0f\x05" or nr in NEVER:
+    if len(code) != BEFORE + BEHIND or code[BEFORE - 2 : BEFORE] != b"\x0f\x05" or nr in NEVER:
         return None
-    if code[0] == 0xB8 and int.from_bytes(code[1:5], "little") == nr:
+    load = b"\xb8" + nr.to_bytes(4, "little")
+    if code[BEFORE - 7 : BEFORE - 2] == load:
         return Site(rip - 7, rip, b"", nr)
-    if code[7:13] in _COMPARE:
-        return Site(rip - 2, rip + 6, code[7:13], -1)
-    return None
+    if code[:5] == load:
+        lea = _moved_lea(code[5:12], rip - 2)
+        if lea is not None:
+            return Site(rip - 14, rip, lea, nr)
+    behind = code[BEFORE:]
+    return Site(rip - 2, rip + 6, behind, -1) if behind in _COMPARE else None
+
+
+def _moved_lea(code: bytes, behind: int) -> bytes | None:
+    """What `lea disp32(register or rip),register`, which ends at `behind`, is elsewhere; None: it is something else, or
+    has to do with registers that a call changes.
+    """
+    rex, opcode, modrm = code[:3]
+    to, base = (modrm >> 3 & 7) | (rex & 4) << 1, (modrm & 7) | (rex & 1) << 3
+    if rex & 0xFA != 0x48 or opcode != 0x8D or to in _CHANGED:
+        return None
+    if modrm >> 6 == 2 and base & 7 != 4 and base not in _CHANGED:
+        return code
+    if modrm & 0xC7 != 5:
+        return None
+    address = behind + int.from_bytes(code[3:], "little", signed=True)
+    return bytes([0x48 | to >> 3, 0xB8 | to & 7]) + struct.pack("<Q", address & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 class Patches:
@@ -133,11 +157,11 @@ class Patches:
         self.used.add(address)
         jump = b"\xe9" + struct.pack("<i", address - (site.start + 5))
         if site.number >= 0:
-            return _published(site) + _call(site.number, site.resume, image), jump
+            return site.moved + _published(site) + _call(site.number, site.resume, image), jump
         head = _enter(0, image.any_entry)
         tail_at = address + len(head) + 2
-        code = _enter(tail_at, image.any_entry) + b"\x0f\x05" + site.tail
-        code += b"\xe9" + struct.pack("<i", site.resume - (tail_at + len(site.tail) + 5))
+        code = _enter(tail_at, image.any_entry) + b"\x0f\x05" + site.moved
+        code += b"\xe9" + struct.pack("<i", site.resume - (tail_at + len(site.moved) + 5))
         self.redirect[site.start + 2] = tail_at
         self.to_original[tail_at] = site.start + 2
         return code, jump

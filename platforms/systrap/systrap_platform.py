@@ -40,6 +40,7 @@ _RECV, _SEND, _ADDFD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE: Final = 1
 _NOTIF: Final = struct.Struct("<QIIiIQ6Q")
 _NO_WINDOW: Final = bytes(layout.OPS)
+_NO_ORDERS: Final = bytes(layout.XSTATE_SIZE + 8 - layout.DROP)
 _POINTER: Final = struct.Struct("<Q")
 _STACK: Final = struct.Struct("<QiiQ")  # stack_t
 _REGS_END: Final = layout.REGS + 23 * 8
@@ -160,6 +161,10 @@ class SystrapAddressSpace(AddressSpace):
                 return True
             free.rotate(-1)
         return self._next // layout.SLOTS_PER_REGION in self.regions
+
+    def has_saving_room(self) -> bool:
+        """Whether the end of its region is free for saved memory."""
+        return self._next < layout.LOAN_SLOTS and [*self.regions] == [0]
 
     def take_slot(self, wanted: int | None = None) -> int:
         """A slot's index. MemoryError: `make_room` first."""
@@ -552,7 +557,7 @@ class SystrapPlatform:
             arena.map[at : at + len(frame)] = frame
         arena.u64[(context.at + layout.UCONTEXT) // 8] = context.slot_addr + Frame.UCONTEXT
         arena.u64[(context.at + layout.SELF) // 8] = context.slot_addr
-        arena.u64[context.mask_i] = 0
+        arena.map[context.at + layout.DROP : context.at + layout.XSTATE_SIZE + 8] = _NO_ORDERS
         arena.u32[context.state_i] = layout.BLOCKED
         context.has_full_frame = True
         return context

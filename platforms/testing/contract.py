@@ -152,6 +152,25 @@ def fork_copies_private_memory_and_shares_shared(harness: Harness) -> None:
     child.exit()
 
 
+def saved_memory_is_put_back(harness: Harness) -> None:
+    context = begin(harness, *_calls(57))
+    if not context.can_save():
+        return
+    ops(harness, context, mmap_op(BASE, 4))
+    write(context, BASE, b"a" * 2 * PAGE)
+    ranges = ((BASE + 8, PAGE), (BASE + 2 * PAGE, PAGE), (BASE + 0x1000_0000, PAGE))  # the last one is not there
+    done: list[list[int]] = []
+    context.save_memory(ranges, done.append)
+    _pump(harness, lambda: bool(done))
+    write(context, BASE, b"b" * 4 * PAGE)
+    context.put_memory_back(done.append)
+    _pump(harness, lambda: len(done) > 1)
+    assert done == [[], []]
+    expected = b"b" * 8 + b"a" * PAGE + b"b" * (PAGE - 8) + bytes(PAGE) + b"b" * PAGE
+    assert read(context, BASE, 4 * PAGE) == (4 * PAGE, expected)
+    context.exit()
+
+
 def threads_share_memory(harness: Harness) -> None:
     parent = begin(harness, *_calls(56, 39))
     ops(harness, parent, mmap_op(BASE))
@@ -286,6 +305,7 @@ CHECKS: Final[Sequence[Callable[[Harness], None]]] = (
     memory_moves,
     a_failing_operation_ends_its_batch,
     fork_copies_private_memory_and_shares_shared,
+    saved_memory_is_put_back,
     threads_share_memory,
     calls_arrive_with_their_arguments_and_get_their_results,
     parked_context_is_answered_later,

@@ -12,6 +12,7 @@ ANY = (
     "fork_result_of_others fork_result_of_own"
 ).split()
 RACES = "race_mmap race_clone_child race_ops race_ops_fork race_slot race_clone_flags race_command race_stop".split()
+LOANS = "loan_jump loan_sizes loan_garbage loan_unmaps loan_keeps".split()
 FORGED = "kinds kinds_huge_number kinds_odd_number ucontexts".split()
 
 
@@ -32,6 +33,15 @@ def test_garbage_in_the_slots_harms_only_its_process(attack: Callable[..., Any])
     outcome = attack("slots", ANY)
     assert len(outcome.results) == len(ANY), outcome.text
     assert "hangs" not in outcome.text
+
+
+@pytest.mark.sandbox
+def test_a_child_in_its_parents_memory_harms_nobody_else(attack: Callable[..., Any]) -> None:
+    outcome = attack("slots", LOANS)
+    assert len(outcome.results) == len(LOANS), outcome.text
+    assert "hangs" not in outcome.text
+    assert outcome.results["loan_jump"].endswith("signal 9")
+    assert outcome.results["loan_keeps"].endswith("exit 0")
 
 
 @pytest.mark.sandbox

@@ -23,6 +23,7 @@ extern char stub_user_copy_begin[], stub_user_copy_end[], stub_user_copy_fault[]
 extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 extern void stub_recycle(void) __attribute__((noreturn));
+extern void stub_save_memory(void), stub_put_memory_back(void); /* saved_memory.c */
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
@@ -166,6 +167,14 @@ u32 stub_serve(u64 slot) {
         SLOT64(slot, OPS + 56) = (u64)stub_clone((volatile u64 *)(slot + OPS));
         post(slot, OPS_DONE);
         break;
+      case COMMAND_SAVE:
+        stub_save_memory();
+        post(slot, OPS_DONE);
+        break;
+      case COMMAND_PUT_BACK:
+        stub_put_memory_back();
+        post(slot, OPS_DONE);
+        break;
       case COMMAND_EXIT:
         stub_exit();
       case COMMAND_RECYCLE:
@@ -272,7 +281,8 @@ void stub_handler(int signo, const struct kernel_siginfo *info, u64 uc) {
       SLOT64(slot, NR) = NR_SIGRETURN;
       kind = SYSCALL;
     }
-  } else if (signo == 31 && info->nr_low == NR_SIGPROCMASK && info->arch == ARCH && SLOT64(slot, MASK) & MASK_TRAPS) {
+  } else if (signo == 31 && info->nr_low == NR_SIGPROCMASK && info->arch == ARCH && SLOT64(slot, MASK) & MASK_TRAPS &&
+             ++HEAD64(MASKS_TRAPPED) % MASKS_SHOWN) {
     gregs[G_RCX] = rip; /* as from a patched call site */
     gregs[G_RIP] = (u64)stub_local_mask;
     return;

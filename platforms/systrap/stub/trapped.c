@@ -24,7 +24,7 @@ enum { PRIVATE = 2, AT_EMPTY_PATH = 0x1000 };
 extern const volatile u64 stub_vdso[2]; /* recycle.S */
 extern i64 stub_close(u64 fd);
 
-/* Copy from or to the guest's memory: 0, or 1 when it faults (stub_handler). */
+/* Copy from or to the guest's memory: 0, or 1 when it faults (stub_handler). And compare it: saved_memory.c. */
 extern int stub_user_copy(u64 to, u64 from, u64 length);
 __asm__(
     "  .text\n"
@@ -34,9 +34,39 @@ __asm__(
     "  mov %rdx, %rcx\n"
     "stub_user_copy_begin:\n"
     "  rep movsb\n"
-    "stub_user_copy_end:\n"
-    "  xor %eax, %eax\n"
+    "1:xor %eax, %eax\n"
     "  ret\n"
+    "  .globl stub_user_differs\n"
+    "  .hidden stub_user_differs\n"
+    "stub_user_differs:\n"
+    "  add %rdi, %rdx\n"
+    "  lea -32(%rdx), %r11\n"
+    "2:cmp %r11, %rdi\n"
+    "  ja 3f\n"
+    "  mov (%rdi), %rax\n"
+    "  mov 8(%rdi), %rcx\n"
+    "  mov 16(%rdi), %r8\n"
+    "  mov 24(%rdi), %r9\n"
+    "  xor (%rsi), %rax\n"
+    "  xor 8(%rsi), %rcx\n"
+    "  xor 16(%rsi), %r8\n"
+    "  xor 24(%rsi), %r9\n"
+    "  or %rcx, %rax\n"
+    "  or %r9, %r8\n"
+    "  add $32, %rdi\n"
+    "  add $32, %rsi\n"
+    "  or %r8, %rax\n"
+    "  jz 2b\n"
+    "  jmp stub_user_copy_fault\n"
+    "3:cmp %rdx, %rdi\n"
+    "  jae 1b\n"
+    "  mov (%rdi), %rax\n"
+    "  cmp (%rsi), %rax\n"
+    "  jne stub_user_copy_fault\n"
+    "  add $8, %rdi\n"
+    "  add $8, %rsi\n"
+    "  jmp 3b\n"
+    "stub_user_copy_end:\n"
     "stub_user_copy_fault:\n"
     "  mov $1, %eax\n"
     "  ret\n");

@@ -22,6 +22,7 @@ from protocol.abi import signal_h as sg
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.pidfd import PidFile
 from services.sentry.kernel.guest_ops import start_child
+from services.sentry.kernel.loans import what_to_lend
 from services.sentry.kernel.posix_timers import watch_cpu_limit
 from services.sentry.kernel.sessions import join_group
 from services.sentry.kernel.signals import SigAction, SignalHandlers, recalculate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CloneRequest", "clone"]
 
+_PLAIN_FORK: Final = sc.CLONE_PARENT_SETTID | sc.CLONE_CHILD_SETTID | sc.CLONE_CHILD_CLEARTID
 _CLONE3_ONLY: Final = sc.CLONE_CLEAR_SIGHAND | sc.CLONE_INTO_CGROUP
 _KNOWN: Final = (
     sc.CLONE_VM
@@ -81,12 +83,16 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
     flags = request.flags
     _check(task, flags)
     kernel = task.kernel
-    if not flags & sc.CLONE_VM:
+    lend = None if flags & ~_PLAIN_FORK or request.stack else what_to_lend(task)
+    if not flags & sc.CLONE_VM and lend is None:
         task.context.park()  # copying takes long
     tid = _choose_tid(task, request.set_tid) if request.set_tid else kernel.new_tid()
     new_thread = bool(flags & sc.CLONE_THREAD)
     group = task.group if new_thread else _new_group(task, tid, flags)
     child = _new_task(task, tid, group, request)
+    if lend is not None or flags & sc.CLONE_VFORK:
+        child.vfork_done = WaitQueue()
+        child.vfork_parent = task
     pid_file: PidFile | None = None
     if flags & sc.CLONE_PIDFD:
         try:
@@ -116,6 +122,7 @@ def clone(task: Task, request: CloneRequest) -> Outcome:
             stack=request.stack,
             tls=request.tls if flags & sc.CLONE_SETTLS else None,
             finish=finish,
+            lend=lend,
         )
     except LinuxError as failure:
         if not done:
@@ -225,9 +232,6 @@ def _new_task(task: Task, tid: int, group: ThreadGroup, request: CloneRequest) -
         child.altstack_sp, child.altstack_flags, child.altstack_size = task.altstack
     if flags & sc.CLONE_CHILD_CLEARTID:
         child.clear_child_tid = request.child_tid
-    if flags & sc.CLONE_VFORK:
-        child.vfork_done = WaitQueue()
-        child.vfork_parent = task
     return child
 
 
@@ -274,8 +278,6 @@ def _publish(task: Task, child: Task, request: CloneRequest, new_thread: bool) -
         _store_tid(task, request.parent_tid, child.tid)
     if flags & sc.CLONE_CHILD_SETTID:
         _store_tid(child, request.child_tid, child.tid)
-    if not flags & sc.CLONE_VFORK:
-        return child.tid
     return _wait_for_vfork(child)
 
 
@@ -310,10 +312,10 @@ def _store_tid(task: Task, addr: int, tid: int) -> None:
 
 
 def _wait_for_vfork(child: Task) -> Outcome:
-    """vfork(2): the parent goes on when the child did execve or exited."""
+    """vfork(2), or a loan: the parent goes on when the child did execve or exited. Else at once."""
     tid = child.tid
     queue = child.vfork_done
-    if queue is None:  # it is already over
+    if queue is None:
         return tid
 
     def retry() -> Outcome | NoReturn:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 from platforms.base import Kind
 from services.sentry.errors import LinuxError, Restart, WouldBlock
 from services.sentry.kernel import faults
-from services.sentry.kernel.exits import exit_group
+from services.sentry.kernel.exits import complete_vfork, exit_group
 from services.sentry.kernel.futex import FutexWait
+from services.sentry.kernel.guest_ops import end_loan, publish
+from services.sentry.kernel.loans import ALLOWED
 from services.sentry.kernel.patch_stop import PatchStop
 from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
@@ -63,6 +65,7 @@ class Dispatcher:
         self.handlers: list[Callable[..., Outcome] | None] = [row.handler if row else None for row in table]
         self.arity = [len(row.args.split()) if row else 0 for row in table]
         self.need_frame = [bool(row and row.name in _NEED_FRAME) for row in table]
+        self.in_loans = [bool(row and row.name in ALLOWED) for row in table]  # calls that do not end one
         self.reap_wanted = False
         self._missing_names: dict[int, str] = {}
         self.looks = 0  # of the last burst: how often no event was there,
@@ -184,7 +187,7 @@ class Dispatcher:
         plain.append((ring_moved, 2))  # at -1
         event, arena_map, u32, i64, wake = platform.event, platform.arena_map, platform.u32, platform.i64, platform.wake
         u64 = platform.u64
-        live, park = self.kernel.standing.live, self.kernel.park
+        live, park, in_loans = self.kernel.standing.live, self.kernel.park, self.in_loans
         packers: list[Callable[..., None] | None] = [None] * (CARRIED_MAX + 1)
 
         def packer(count: int) -> Callable[..., None]:
@@ -221,7 +224,7 @@ class Dispatcher:
                 kept = context.kept
             mm = task.mm_or_none
             handler, count = (plain if kind == 1 else every)[nr]
-            if handler is None or mm is None:
+            if handler is None or mm is None or (mm.loan is not None and not in_loans[nr]):
                 serve_other(context, kind, nr)
                 return
             if kind == 1:  # layout.SYSCALL_FAST
@@ -358,7 +361,7 @@ class Dispatcher:
         only after HOT traps more.
         """
         mm = task.mm
-        if self.need_frame[nr] or self._stop is not None:
+        if self.need_frame[nr] or self._stop is not None or mm.loan is not None:
             return False
         patcher = mm.patcher
         if others_at_large(context):
@@ -416,7 +419,9 @@ class Dispatcher:
             context.exit()
             return
         kind = context.kind
-        if kind <= Kind.SYSCALL:
+        if task.mm.loan is not None and not self._goes_on_in_loan(context):
+            self._end_loan(task, lambda: self._after_loan(task))
+        elif kind <= Kind.SYSCALL:
             self._syscall(task, context)
         elif kind == Kind.INTERRUPTED:
             context.orig_rax = -1
@@ -426,14 +431,56 @@ class Dispatcher:
             self.exit_to_user(task, ring_moved(task, context.args[0], context.nr))
         else:
             context.orig_rax = -1
-            if context.fault[0] == _SIGILL:
-                behind = task.mm.patcher.redirect.get(context.regs.rip)
-                if behind is not None:
-                    context.regs.rip = behind
-                    context.resume_registers()
-                    return
-            faults.handle(task)
+            self._fault(task, context)
             self.exit_to_user(task, None)
+
+    def _fault(self, task: Task, context: Context) -> None:
+        """A fault becomes a signal; a jump into a patched site goes on behind it."""
+        if context.fault[0] == _SIGILL:
+            behind = task.mm.patcher.redirect.get(context.regs.rip)
+            if behind is not None:
+                context.regs.rip = behind
+                return
+        faults.handle(task)
+
+    # --- children that run in their parent's memory (kernel/loans.py) ---
+    def _goes_on_in_loan(self, context: Context) -> bool:
+        nr = context.nr
+        return context.kind <= Kind.SYSCALL and nr < len(self.in_loans) and self.in_loans[nr]
+
+    def _end_loan(self, task: Task, then: Callable[[], Outcome]) -> None:
+        """`task`, which is held, gets memory of its own; then its call ends with what `then()` gives."""
+        context = task.context
+        if not context.has_full_frame:
+            context.take_frame(lambda: self._end_loan(task, then))
+            return
+
+        def ended(result: int) -> Outcome:
+            complete_vfork(task, at_once=True)
+            if result < 0:
+                exit_group(task, _SIGKILL)
+                return NO_RETURN
+            publish(task)
+            task.share_mask()
+            task.let_tell()
+            return then()
+
+        outcome = StubOp(lambda complete: end_loan(task, lambda result: complete(lambda: ended(result))))
+        task.wait = outcome
+        outcome.start(lambda thunk: self._finish(task, thunk))
+
+    def _after_loan(self, task: Task) -> Outcome:
+        """What ended the loan of `task`."""
+        context = task.context
+        nr = context.nr
+        if context.kind <= Kind.SYSCALL:
+            handler = self.handlers[nr] if nr < len(self.handlers) else None
+            context.orig_rax = nr
+            return self._missing(task, nr) if handler is None else handler(task, *context.args[: self.arity[nr]])
+        context.orig_rax = -1
+        if context.kind == Kind.FAULT:
+            self._fault(task, context)
+        return NO_RETURN
 
     def _syscall(self, task: Task, context: Context) -> None:
         nr = context.nr
@@ -556,6 +603,9 @@ class Dispatcher:
         """Back to guest code with `result` (None: with the registers as they stand), signals first."""
         context = task.context
         if task.signal_pending or result is None:
+            if task.mm.loan is not None:  # who is to be told of a signal may stop, or never come back
+                self._end_loan(task, lambda: NO_RETURN if result is None else result)
+                return
             if not context.has_full_frame:
                 context.take_frame(lambda: self.exit_to_user(task, result))
                 return

@@ -145,7 +145,7 @@ def _leave_memory(task: Task, mm: AddressSpace) -> None:
     # Nobody is left to see it when no other task shares the memory, or anything that is mapped there.
     if robust and mm.is_seen_by_others():
         exit_robust_list(task, robust)
-    if addr and (mm.users > 1 or task.vfork_done is not None):
+    if addr and (mm.users > 1 or (task.vfork_done is not None and task.loan is None)):
         try:
             mm.write(addr, _ZERO_WORD)
             mm.flush()  # who is woken looks at it at once
@@ -156,12 +156,16 @@ def _leave_memory(task: Task, mm: AddressSpace) -> None:
 
 
 def complete_vfork(task: Task, at_once: bool = False) -> None:
-    """`task` no longer borrows its parent's memory: the parent in vfork(2) goes on.
+    """`task` no longer borrows its parent's memory: the parent in vfork(2) goes on; one that lent it (loans.py) when it
+    has its own again.
 
     `at_once`: beside what the caller has still to do; else when the task's own call is served, which is first then.
     """
     queue = task.vfork_done
     if queue is None:
+        return
+    if task.loan is not None:
+        task.loan.give_back(lambda: complete_vfork(task, at_once=True))
         return
     parent = task.vfork_parent
     task.vfork_done = task.vfork_parent = None
@@ -169,7 +173,7 @@ def complete_vfork(task: Task, at_once: bool = False) -> None:
     if wait is not None and wait.retries:
         assert parent is not None
         outcome = wait.retry()
-        if type(outcome) is int and task.kernel.answer(parent, outcome):
+        if type(outcome) is int and task.kernel.answer(parent, outcome) and not queue.entries:
             return
     queue.wake(ANY)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from services.sentry.errors import LinuxError
 from services.sentry.kernel import published_files
+from services.sentry.kernel.loans import LentSpace, Loan
 from services.sentry.kernel.waiter import Outcome, StubOp
 from services.sentry.mm.local_changes import LocalChanges
 from services.sentry.mm.local_maps import LocalMaps
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.kernel.waiter import Complete
 
-__all__ = ["let_start", "publish", "start_child"]
+__all__ = ["end_loan", "let_start", "publish", "start_child"]
 
 # How many calls of a new program its stub may answer though they trap. Only those that come to us are counted, so that
 # their sites are patched; a dynamic linker makes half a dozen such for each library.
@@ -36,7 +37,7 @@ def publish(task: Task) -> None:
         return
     group = task.group
     mm = task.mm_or_none
-    if mm is not None and mm.local_maps is None:
+    if mm is not None and mm.local_maps is None and mm.loan is None:
         log = context.map_log()
         if log is not None:
             mm.local_maps = LocalMaps(mm, log)
@@ -71,8 +72,10 @@ def start_child(
     stack: int,
     tls: int | None,
     finish: Callable[[int], Outcome],
+    lend: Sequence[tuple[int, int]] | None = None,
 ) -> Outcome:
-    """Give `child` a context, and memory: the parent's own (`share_vm`) or a copy of it.
+    """Give `child` a context, and memory: the parent's own (`share_vm`), a copy of it, or at first the parent's, of
+    which what `lend` names is saved (loans.py).
 
     `stack`: the child's stack pointer, 0 for the parent's. `tls`: its FS base, None for the parent's. `finish(result)`
     decides the parent's call: 0, or -errno when the host refused (the child then has neither memory nor context). The
@@ -84,6 +87,8 @@ def start_child(
         raise LinuxError(errno.EAGAIN, "no platform")
     if child.group is not parent.group:  # new processes mostly execute a program
         platform.prepare_space()
+    if lend is not None:
+        return StubOp(lambda complete: _lend(parent, child, lend, finish, complete))
     if share_vm:
         copy = platform.reuse_thread(context)
         if copy is not None:  # a host thread waited for this: nothing has to be asked of the host
@@ -124,6 +129,113 @@ def _let_go(child: Task) -> None:
         context.resume_with_copy(0, memory.pending_addr, data)
     else:
         context.resume_registers()
+
+
+def _lend(
+    parent: Task,
+    child: Task,
+    ranges: Sequence[tuple[int, int]],
+    finish: Callable[[int], Outcome],
+    complete: Complete,
+) -> None:
+    """Save what `ranges` name of the parent's memory, and let the child run there in a thread of the same host process.
+
+    Where no thread can be had the memory is copied after all.
+    """
+    context: Any = parent.context
+    platform = context.platform
+    copy: Any = platform.reuse_thread(context)
+
+    def settle() -> Outcome:
+        answer = finish(0)
+        _let_go(child)
+        return answer
+
+    def failed() -> Outcome:
+        """The host process is gone."""
+        memory = child.mm
+        copy.owner = None
+        copy.kill()
+        child.context_or_none = child.mm_or_none = None
+        if child.loan is not None:
+            child.loan.give_back(lambda: None)
+        memory.release()
+        return finish(-errno.ENOMEM)
+
+    def saved(results: list[int]) -> None:
+        thunk = failed if results else settle
+        if not parent.exiting:
+            complete(thunk)
+            return
+        with suppress(LinuxError):
+            thunk()
+
+    def begin() -> None:
+        """Its thread is there: the parent saves while the rest is done."""
+        context.save_memory(ranges, saved)
+        child.mm = parent.mm.fork()
+        assert parent.mm.space is not None
+        child.mm.space = LentSpace(parent.mm.space)
+        child.mm.trapped = copy  # as in `_start`
+        Loan(parent, child)
+        _adopt(child, copy, 0, None)
+
+    def make(room: int) -> None:
+        nonlocal copy
+        if room >= 0:
+            copy = platform.add_thread(context, made)
+        else:
+            made(room)
+
+    def made(result: int) -> None:
+        if parent.exiting:  # its host process died meanwhile
+            if result >= 0:
+                copy.kill()
+            with suppress(LinuxError):
+                finish(-errno.EAGAIN)
+        elif result < 0:
+            child.vfork_done = child.vfork_parent = None
+            _start(parent, child, False, 0, None, finish, complete)
+        else:
+            begin()
+
+    if copy is not None:
+        begin()
+    else:
+        platform.make_room(context, make)
+
+
+def end_loan(child: Task, complete: Callable[[int], None]) -> None:
+    """The child, which runs in its parent's memory and whose context is held with a full frame, is to have its own.
+
+    `complete(0)`: it has, and a context there, held as the other was; -errno: it has not, and cannot go on. The caller
+    then lets the parent go on (`complete_vfork`).
+    """
+    context: Any = child.context
+
+    def done(result: int) -> None:
+        if child.exiting or result < 0:
+            complete(min(result, 0))
+            return
+        assert child.loan is not None
+        child.loan.in_vain = True
+        child.keep_mask()
+        child.keep_told()
+        child.past_cpu_ns += context.cpu_time_ns()
+        copy.kind, copy.nr, copy.args = context.kind, context.nr, context.args
+        copy.orig_rax, copy.fault = context.orig_rax, context.fault
+        copy.owner = child
+        child.context = copy
+        child.mm.space = copy.space
+        child.mm.loan = None
+        context.owner = None
+        context.exit()
+        complete(0)
+
+    try:
+        copy = context.platform.fork_space(context, done, held=True, copy_frame=True)
+    except MemoryError:
+        complete(-errno.ENOMEM)
 
 
 def _start(

@@ -394,6 +394,9 @@ def admit(task: Task) -> None:
     table = task.files
     if context is None or mm is None or task.kernel.tracing:
         return
+    if mm.loan is not None:  # the rows are its parent's
+        context.use_rows(False)
+        return
     shown: PublishedFiles | None = mm.published
     if shown is None or shown.table is None or not shown.table.users:
         before = table.published

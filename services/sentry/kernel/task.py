@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.fd_table import FdTable
     from services.sentry.kernel.kernel import Kernel
+    from services.sentry.kernel.loans import Loan
     from services.sentry.kernel.thread_group import ThreadGroup
     from services.sentry.kernel.timers import TimerHandle
     from services.sentry.kernel.uts import UtsNamespace
@@ -62,6 +63,7 @@ class Task(WaitEntry):
         "in_stop",
         "ioprio",
         "kernel",
+        "loan",
         "mempolicy",
         "mm_or_none",
         "nice",
@@ -148,6 +150,7 @@ class Task(WaitEntry):
         self.deadline_handle: TimerHandle | None = None
         self.vfork_done: WaitQueue | None = None  # the parent in vfork(2) waits here for exec or exit,
         self.vfork_parent: Task | None = None  # this one
+        self.loan: Loan | None = None  # its memory is its parent's so far
         # Life.
         self.exiting = False
         self.exit_code = 0  # wait status of this thread

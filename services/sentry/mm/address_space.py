@@ -25,6 +25,8 @@ from services.sentry.mm.vma_set import ADDRESS_END, LOWEST, Vma, VmaSet
 
 if TYPE_CHECKING:
     from platforms.base import Context
+    from services.sentry.kernel.loans import Loan
+    from services.sentry.kernel.task import Task
     from services.sentry.mm.local_changes import LocalChanges
     from services.sentry.mm.local_maps import LocalMaps
     from services.sentry.vfs.inode import Inode
@@ -65,6 +67,9 @@ class AddressSpace(UserMemory):
         "env_start",
         "executable",
         "granted",
+        "lent_to",
+        "loan",
+        "loans_to_skip",
         "local_maps",
         "locked_pages",
         "locks_new",
@@ -74,6 +79,7 @@ class AddressSpace(UserMemory):
         "stack_start",
         "_total_pages",
         "users",
+        "vain_loans",
         "areas_now",
     )
 
@@ -94,6 +100,10 @@ class AddressSpace(UserMemory):
         self.locks_new = False  # mlockall(MCL_FUTURE): what is mapped from now on is locked; not inherited
         self.mmap_top = ADDRESS_END - 0x2000_0000  # execve(2) and fork(2) say better
         self.patcher = Patches()
+        # fork(2) without a copy (kernel/loans.py):
+        self.loan: Loan | None = None  # all this is another's so far
+        self.lent_to: Task | None = None  # who has this memory meanwhile
+        self.vain_loans = self.loans_to_skip = 0  # how many forks copy after the last loan in vain, and are still to
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 
     # --- what is there: the one way to the areas, with what the stub did since (local_maps.py, local_changes.py) ---

@@ -74,8 +74,9 @@ def find_site(mm: AddressSpace, rip: int, nr: int) -> tuple[Site, int] | None:
     area = mm.vmas.find(rip)
     if area is None or area.reserved or area.shared or not area.prot & 4 or area.prot & 2:
         return None
+    start = max(rip - BEFORE, area.start)
     try:
-        code = mm.read(rip - BEFORE, BEFORE + BEHIND)
+        code = mm.read(start, rip + BEHIND - start).rjust(BEFORE + BEHIND, b"\0")
     except LinuxError:
         return None
     site = recognise(code, rip, nr)

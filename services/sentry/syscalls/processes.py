@@ -20,6 +20,7 @@ from services.sentry.files.pidfd import open_pidfd, pidfd_group
 from services.sentry.kernel.access import check_trace_access
 from services.sentry.kernel.clone import CloneRequest, clone
 from services.sentry.kernel.exits import do_exit, exit_group
+from services.sentry.kernel.loans import after_loan
 from services.sentry.kernel.signals import SigInfo, check_kill_permission, send_signal_group
 from services.sentry.kernel.waiter import NO_RETURN
 from services.sentry.kernel.waiting import wait_for_child
@@ -296,18 +297,20 @@ def _copy(task: Task, target: Task, here: int, there: int, count: int, write: bo
         task.mm.write(here, target.mm.read(there, count))
 
 
-def sys_process_vm_readv(task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int) -> int:
+def sys_process_vm_readv(
+    task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int
+) -> Outcome:
     """process_vm_readv(2). EINVAL, EFAULT, ESRCH, EPERM; fewer bytes when a later part is not there."""
     target, ours, theirs = _other_memory(task, pid, local, n_local, remote, n_remote, flags)
-    return _transfer(task, target, _pieces(ours, theirs), write=False)
+    return after_loan(target.mm, lambda: _transfer(task, target, _pieces(ours, theirs), write=False))
 
 
 def sys_process_vm_writev(
     task: Task, pid: int, local: int, n_local: int, remote: int, n_remote: int, flags: int
-) -> int:
+) -> Outcome:
     """process_vm_writev(2)."""
     target, ours, theirs = _other_memory(task, pid, local, n_local, remote, n_remote, flags)
-    return _transfer(task, target, _pieces(ours, theirs), write=True)
+    return after_loan(target.mm, lambda: _transfer(task, target, _pieces(ours, theirs), write=True))
 
 
 # --- kcmp -------------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ static void own_ahead(void) { /* whatever is named as handed in is closed */
   for (u64 k = 0; k < AHEAD_MOST; k++) HEAD(AHEAD + 8 * k) = k & 1 ? 1ul << 63 : DONATED_FD + 5;
   HEAD(AHEAD_END) = 1;
   for (int k = 0; k < 10; k++) trap(SYS_setuid, getuid(), 0, 0, 0, 0, 0);
-  if (!fork()) _exit(0);
+  if (!fork_apart()) _exit(0);
   wait(0);
 }
 static void closes_ahead(void) { /* its process is to be the next program's, with these files */
@@ -126,11 +126,11 @@ static void told_nonsense(void) {
   SLOT32(slot, TRAPS_LEFT) = -1;
   HEAD(BREAK) = 12345;
   for (int k = 0; k < 1000; k++) trap(SYS_set_robust_list, k, 24, 0, 0, 0, 0), trap(SYS_brk, 0, 0, 0, 0, 0, 0);
-  if (!fork()) _exit(0);
+  if (!fork_apart()) _exit(0);
   wait(0);
 }
 static void endless(void) { /* who does nothing but answer itself can be ended */
-  if (!fork()) {
+  if (!fork_apart()) {
     u64 slot = slot_address();
     for (;;) {
       SLOT32(slot, TRAPS_LEFT) = 9;

@@ -70,7 +70,7 @@ static void worker(void) {
   while (read(worker_in[0], &c, 1) == 1) {
     char *page = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     page[4096] = c;
-    int pid = fork(), status;
+    int pid = fork_apart(), status;
     if (!pid) _exit(page[4096]);
     waitpid(pid, &status, 0);
     munmap(page, 8192);
@@ -91,7 +91,7 @@ static void check_worker(void) {
 }
 
 static void run(const struct attack *attack) {
-  int pid = fork(), status = 0, done = 0;
+  int pid = fork_apart(), status = 0, done = 0;
   if (!pid) {
     setpgid(0, 0); /* one that loses its way and kills its process group harms no other: that is its right */
     attack->run();
@@ -117,7 +117,7 @@ static void run(const struct attack *attack) {
 
 int main(int argc, char **argv) {
   if (pipe(worker_in) || pipe(worker_out)) return 68;
-  if (!fork()) worker();
+  if (!fork_apart()) worker();
   check_worker();
   for (int k = 1; k < argc; k++) {
     const struct attack *found = 0;

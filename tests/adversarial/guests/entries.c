@@ -80,7 +80,7 @@ static void with_frame(u64 ip, const ucontext_t *uc) { /* rt_sigreturn by way of
 }
 static void each_frame(u64 ip) {
   for (int k = 0; k < 26; k++) {
-    int pid = fork(), status, done = 0;
+    int pid = fork_apart(), status, done = 0;
     if (!pid) {
       get_model();
       ucontext_t uc = model;
@@ -227,7 +227,7 @@ static void own_region_only(void) {
     memcpy((void *)(slots + 99 * SLOT_SIZE + 256), canary, sizeof canary);
     int in[2];
     pipe(in);
-    int pid = fork(), status;
+    int pid = fork_apart(), status;
     if (!pid) {
       for (u64 at = slots; at < slots + length; at += SLOT_SIZE) /* one's own holds one's registers: the parent's, copied */
         if (at != slot_address() && find("canary-of-", at, SLOT_SIZE)) gained("another's slots");

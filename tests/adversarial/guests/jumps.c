@@ -137,7 +137,7 @@ static void ring_full(void) {
   u64 most = 0xfffffffffffffffe;
   for (int k = 0; k < 1000; k++) jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)&most, 8, 0, 0, 0);
   for (int k = 0; k < 20; k++) { /* the Sentry rings it itself when a process ends */
-    int pid = fork();
+    int pid = fork_apart();
     if (!pid) _exit(0);
     jump(IP_ring_ip, 0, SYS_write, DOORBELL_FD, (long)&most, 8, 0, 0, 0);
     waitpid(pid, 0, 0);
@@ -182,7 +182,7 @@ static void take_frame(void) { jump(IP_take_frame_ip, 0, SYS_getppid, 0, 0, 0, 0
 static void sigreturn_other_call(void) { jump(IP_sigreturn_ip, 0, SYS_write, 1, (long)"GAINED\n", 7, 0, 0, 0); }
 static void every_byte(void) { /* of the text, as an entry: whatever it decodes to */
   for (long at = 0; at < IP_text_end - STUB_BASE; at++) {
-    int pid = fork();
+    int pid = fork_apart();
     if (!pid) {
       static char stack[8192];
       struct timespec t = {0, 0};

@@ -77,7 +77,7 @@ static void never_mapped(void) {
   char *p = map(1 << 20);
   if (p == MAP_FAILED) _exit(5);
   memset(p, 1, 1 << 20);
-  if (!fork()) { look_at_areas(); _exit(0); }
+  if (!fork_apart()) { look_at_areas(); _exit(0); }
   wait(0);
   unmap((void *)(top - 49 * 4096), 49 * 4096);
   look_at_areas();
@@ -145,7 +145,7 @@ static void race_reader(void) { /* another process looks while we scribble */
 }
 static void honest_reader(void) { /* another process looks while we map and unmap as fast as we can */
   heat();
-  pid_t self = getpid(), child = fork();
+  pid_t self = getpid(), child = fork_apart();
   if (!child) {
     char name[64], text[4096];
     snprintf(name, sizeof name, "/proc/%d/maps", self);

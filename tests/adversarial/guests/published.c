@@ -67,7 +67,7 @@ static void wild_buffers(void) { /* the stub copies for the guest: nowhere that 
   }
   if (row(fd) != own) gained("a row");
   u64 slot = slot_address(); /* its own slot, while it is in use: what comes of it is its own affair */
-  if (!fork()) get(fd, (void *)slot, 4096, 0), get(fd, (void *)slot, SLOT_SIZE, 0), _exit(0);
+  if (!fork_apart()) get(fd, (void *)slot, 4096, 0), get(fd, (void *)slot, SLOT_SIZE, 0), _exit(0);
   wait(0);
 }
 static void forged_rows(void) { /* the header is the guest's to write: a row that says too much gives nothing */
@@ -124,7 +124,7 @@ static void after_close(void) {
 static void in_the_child(void) {
   int fd = file("child", 'a', O_RDWR), status;
   char *at = hot(fd);
-  if (!fork()) {
+  if (!fork_apart()) {
     if (readable(at)) gained("the parent's window");
     if (row(fd)) gained("the parent's row");
     if (readable((void *)FILE_NOTES)) gained("the parent's notes");
@@ -277,7 +277,7 @@ static void forged_answer(void) { /* the header is the guest's to write: it can 
   *cell(1) = 1, *cell(2) = 3;
   *cell(0) = 77ul << 32 | ANSWER_EPOLL | ep;
   if (trap(SYS_epoll_wait, ep, (long)events, 64, 0, 0, 0)) gained("an event that is none");
-  if (!fork()) _exit(*cell(0) != 0); /* nor does a child believe it */
+  if (!fork_apart()) _exit(*cell(0) != 0); /* nor does a child believe it */
   int status;
   wait(&status);
   if (status) gained("the parent's answer");

@@ -68,7 +68,7 @@ static void words_of_ones_own(void) {
 static void the_other_end(void) {
   int s[2], status;
   if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) _exit(3);
-  pid_t victim = fork();
+  pid_t victim = fork_apart();
   if (!victim) {
     close(s[0]);
     alarm(3);
@@ -153,7 +153,7 @@ static void forged_reports(void) {
 static void asleep_by_ones_own_row(void) {
   int s[2], status;
   for (int turn = 0; turn < 4; turn++) {
-    pid_t sleeper = fork();
+    pid_t sleeper = fork_apart();
     if (!sleeper) {
       pair(s);
       *row(s[0]) |= 1ul << FILE_RING_WAITS;
@@ -185,7 +185,7 @@ static void in_a_child(void) {
   int s[2], status;
   pair(s);
   volatile char *w = words(s[0]);
-  if (!fork()) {
+  if (!fork_apart()) {
     if (*row(s[0]) || *row(s[1])) _exit(1);
     _exit(readable(w) ? 2 : 0);
   }
@@ -198,7 +198,7 @@ static void in_a_child(void) {
 static void taken_away(void) {
   int s[2], status;
   if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) _exit(3);
-  pid_t writer = fork();
+  pid_t writer = fork_apart();
   if (!writer) {
     close(s[0]);
     u64 next = 0;
@@ -249,7 +249,7 @@ static volatile char *page(int fd) { return (char *)(FILE_WINDOWS + ((*row(fd) >
 static void counters_of_ones_own(void) {
   int fd = counter(), other = counter(), status;
   u64 value = 5, values[] = {0, 1, ~0ul, ~0ul - 1, ~0ul - 2, 1ul << 63};
-  pid_t victim = fork();
+  pid_t victim = fork_apart();
   if (!victim) {
     alarm(3);
     signal(SIGALRM, _exit);
@@ -289,7 +289,7 @@ static void killed_between(void) {
   int fd = eventfd(0, 0), status;
   u64 sum = 0, value;
   for (int turn = 0; turn < 60; turn++) {
-    pid_t adder = fork();
+    pid_t adder = fork_apart();
     if (!adder) {
       u64 one = 1;
       for (;;) out(fd, &one, 8);

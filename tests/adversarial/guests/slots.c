@@ -29,12 +29,35 @@ static void garbage(void) {
 static void garbage_then_fork(void) {
   for (u64 at = SLOTS_START + SLOT_SIZE; at < SLOTS_START + SLOTS_LENGTH; at += 8) *(volatile u64 *)at = ~at;
   for (int k = 0; k < 5; k++)
-    if (!fork()) trap(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+    if (!fork_apart()) trap(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 }
+
+/* A child in its parent's memory: with that it may do what it likes, as a debugger might, or kill(2); with no other. */
+static void in_loan(void (*act)(void)) {
+  int pid = fork(), status;
+  if (!pid) {
+    act();
+    for (;;) trap(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+  }
+  waitpid(pid, &status, 0);
+}
+static void jump_away(void) { jump(IP_ring_ip, 0, SYS_kill, getppid(), 9, 0, 0, 0, 0); }
+static void wrong_sizes(void) {
+  u64 x = 0x9e3779b97f4a7c15ul;
+  for (u64 at = STUB_BASE + HEADER + LOAN; at < STUB_BASE + HEADER + LOAN_BYTES; at += 8)
+    *(volatile u64 *)at = x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+}
+static void no_memory(void) { jump(IP_unmap_ip, 0, SYS_munmap, 0x10000, STUB_BASE - 0x10000, 0, 0, 0, 0); }
+static void keep(void) { burn(1000000000); }
+static void loan_jump(void) { in_loan(jump_away); }
+static void loan_sizes(void) { in_loan(wrong_sizes); }
+static void loan_garbage(void) { in_loan(garbage); }
+static void loan_unmaps(void) { in_loan(no_memory); }
+static void loan_keeps(void) { in_loan(keep); }
 
 static void each_kind(int from, int to, u64 nr, u64 uc) {
   for (int kind = from; kind < to; kind++) {
-    int pid = fork();
+    int pid = fork_apart();
     if (!pid) {
       forge(kind, nr, uc);
       for (;;) trap(SYS_exit_group, 0, 0, 0, 0, 0, 0); /* the forged call's answer may be taken for this one's */
@@ -204,7 +227,7 @@ static void race_stop(void) {
   for (int k = 0; k < SITES; k++) memcpy(code + SIZE * k, "\xb8\x66\0\0\0\x0f\x05\xc3", SIZE); /* getuid */
   mprotect(code, 4096, PROT_READ | PROT_EXEC);
   for (int n = 0; n < 3; n++) {
-    int pid = fork();
+    int pid = fork_apart();
     if (!pid) {
       pthread_t thread;
       pthread_create(&thread, 0, others[0], 0);
@@ -240,4 +263,5 @@ const struct attack attacks[] = {
     A(kinds_huge_number), A(kinds_odd_number), A(numbers_a), A(numbers_b), A(numbers_c), A(numbers_fast), A(ucontexts), A(ops_done_unasked),
     A(frame_taken_unasked), A(unknown_kind), A(race_mmap), A(race_clone_child), A(race_ops), A(race_ops_fork),
     A(race_slot), {"race_stop", race_stop, 60}, A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),
-    A(fork_result_of_others), A(fork_result_of_own), A(own_mask), A(gs_base), A(gs_of_another_thread), {0, 0}};
+    A(fork_result_of_others), A(fork_result_of_own), A(own_mask), A(gs_base), A(gs_of_another_thread),
+    A(loan_jump), A(loan_sizes), A(loan_garbage), A(loan_unmaps), A(loan_keeps), {0, 0}};

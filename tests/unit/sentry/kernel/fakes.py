@@ -32,6 +32,7 @@ class FakeMemory:
         self.published = None
         self.local_maps = None
         self.changes = None
+        self.loan = self.lent_to = None
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:
@@ -107,6 +108,7 @@ class FakeContext:
         self.loaded: bytes | None = None
         self.cpu_ns = 0
         self.in_guest = False
+        self.has_full_frame = True
         self.published = (0, 0, 0)
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
@@ -120,6 +122,10 @@ class FakeContext:
 
     def change_log(self) -> None:
         """Nor change what is mapped."""
+
+    def can_save(self) -> bool:
+        """Nor save memory."""
+        return False
 
     def let_tell(self, traps: int | None = None) -> bool:
         """Nor be told anything."""

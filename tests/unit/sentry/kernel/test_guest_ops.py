@@ -13,7 +13,7 @@ from services.sentry.kernel import guest_ops
 def test_the_number_of_a_thread_is_stored_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """clone(2) may store it where the thread's end stores 0: what travels with the parent's answer could come after."""
     order: list[str] = []
-    memory: Any = SimpleNamespace(pending=None, pending_addr=0, trapped=None, add_user=lambda: None)
+    memory: Any = SimpleNamespace(pending=None, pending_addr=0, trapped=None, loan=None, add_user=lambda: None)
 
     def flush() -> None:
         order.append(f"{memory.pending} is stored")

@@ -100,7 +100,7 @@ class Machine:
         self.context: Any = SimpleNamespace(file_rows=lambda: self.rows, use_rows=self.used.append, in_guest=False)
         self.other_contexts: list[Any] = []
         self.context.others = lambda: self.other_contexts
-        self.mm: Any = SimpleNamespace(published=None, fast=self.context, perform=self.perform)
+        self.mm: Any = SimpleNamespace(published=None, loan=None, fast=self.context, perform=self.perform)
         self.task: Any = self.new_task(FdTable())
         admit(self.task)
 
@@ -143,7 +143,7 @@ def test_rows_are_for_the_table_that_came_first(machine: Machine) -> None:
 def test_traced_tasks_see_no_rows(machine: Machine) -> None:
     task = machine.new_task(FdTable())
     task.kernel.tracing = True
-    task.mm = SimpleNamespace(published=None)
+    task.mm = SimpleNamespace(published=None, loan=None)
     admit(task)
     assert machine.used == [True]
     assert task.mm.published is None
@@ -165,7 +165,7 @@ def test_exec_pairs_the_table_with_the_new_memory(machine: Machine) -> None:
     machine.use(fd, file)
     old = machine.mm.published
     task = machine.new_task(machine.task.files)
-    task.mm = SimpleNamespace(published=None, fast=None)
+    task.mm = SimpleNamespace(published=None, loan=None, fast=None)
     admit(task)
     assert task.files.published is task.mm.published is not old
     assert not old
