@@ -34,8 +34,6 @@ _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _ONE_OP: Final = struct.Struct("<7Q")
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
 _COPIES: Final[dict[int, Callable[..., None]]] = {}  # by length: what writes COPY_RESULT and all behind it
-_FLAGS_AT_START: Final = 0x202  # IF, and the bit that is always set
-_SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 _UC_GREGS: Final = 40
 _UC_FPSTATE: Final = 224
 _UC_SIZE: Final = 304
@@ -99,8 +97,8 @@ class Frame:
         """ucontext with cleared registers and initial floating-point state, whose signal stack is the slot's."""
         uc = struct.pack("<QQQiiQ", 0x6, 0, slot_addr + layout.STACK, 0, 0, layout.SLOT_SIZE - layout.STACK)
         gregs = [0] * 23
-        gregs[17] = _FLAGS_AT_START
-        gregs[18] = _SEGMENTS_64
+        gregs[17] = layout.FLAGS_AT_START
+        gregs[18] = layout.SEGMENTS_64
         return uc + _GREGS.pack(*gregs) + struct.pack("<Q64xQ", 0, 0)
 
 
@@ -114,6 +112,7 @@ class SystrapContext(Context):
         "_drop_i",
         "_expected",
         "_first_row",
+        "_first_state",
         "_kept_file",
         "_flags_i",
         "_ids_address",
@@ -127,15 +126,19 @@ class SystrapContext(Context):
         "_repeated",
         "_stale",
         "_told_i",
+        "arriving",
         "at",
         "cpu_ns",
+        "due_ns",
         "entry",
         "index",
         "kept_off",
         "killed",
+        "giver",
         "on_started",
         "mask_i",
         "platform",
+        "promised",
         "signalled",
         "sleeps_i",
         "slept",
@@ -176,7 +179,7 @@ class SystrapContext(Context):
         self.args_i = (self.at + layout.ARGS) // 8
         self.rip_i = (self.at + layout.REGS) // 8 + 16
         self.state_pointer = platform.pointer(platform.arena_address + self.at)
-        self.tid = 0
+        self.tid = 0  # of its host thread, 0: it has none (yet, or gave it away)
         self.tgid = 0
         self.kind = 0
         self.nr = -1
@@ -190,6 +193,11 @@ class SystrapContext(Context):
         self.signalled = False  # its host thread was ever sent a signal
         self.slept = 0  # what `sleeps` gave when `SystrapPlatform.call_in` looked last
         self.entry = 0  # the notification that its new process waits in, see `SystrapPlatform.fork_space`
+        self.giver: SystrapContext | None = None  # who gave it its host thread, see `SystrapPlatform.hand_thread_over`
+        self.arriving = False  # that thread has not been told to come yet
+        self.promised = False  # another one is kept for it meanwhile
+        self.due_ns = 0  # when it is to have that one
+        self._first_state = 0  # what it is told when it has one
         self.awaiting = 0  # the one internal event that may come next, 0: only a guest's own
         self.parked = True
         self.in_guest = False
@@ -217,6 +225,7 @@ class SystrapContext(Context):
         self.dead = self.killed = self.in_guest = False
         self.parked = True
         self.cpu_ns = 0
+        self.giver = None
         self._regs = None
         u64 = self.u64
         u64[(self.at + layout.PUBLISHED) // 8] = 0
@@ -323,6 +332,10 @@ class SystrapContext(Context):
         platform = self.platform
         self._regs = None
         self.in_guest = True
+        if not self.tid:
+            self._first_state = state
+            platform.want_thread(self)
+            return
         if self.parked:
             self.parked = False
             platform.active[self] = None
@@ -340,18 +353,55 @@ class SystrapContext(Context):
             lib.sentrio_futex_wake(self.state_pointer)
         if self.entry:
             self._let_in()
+        elif self.arriving:
+            assert self.giver is not None
+            self.arriving = False
+            self.giver.send_thread(self)
 
     def _let_in(self) -> None:
         """Its new process finds in the slot what it is to do first."""
         ident, self.entry = self.entry, 0
         self.platform.let_in(ident)
 
+    # --- host threads that go from one context to another (SystrapPlatform.hand_thread_over) ---
+    def send_thread(self, other: SystrapContext) -> None:
+        """The host thread that waits in this slot goes on in that of `other`, where it finds what it is told."""
+        if self.kept:
+            self._let_go()
+        u32 = self.platform.u32
+        self.u64[(self.at + layout.OTHER) // 8] = other.slot_addr
+        u32[self._command_i] = layout.COMMAND_MOVE
+        u32[self.state_i] = layout.RESUME
+        if u32[self.waiting_i]:
+            lib.sentrio_futex_wake(self.state_pointer)
+
+    def has_left(self) -> bool:
+        """Whether the host thread that it had has said that it is in another slot."""
+        return int(self.platform.u32[self.state_i]) == layout.BLOCKED
+
+    def take_thread(self, former: SystrapContext) -> None:
+        """It has the host thread of `former` from now on, and finds there what it was told, or will be."""
+        platform = self.platform
+        self.tid, former.tid = former.tid, 0
+        self.kept_off = former.kept_off
+        self.signalled = self.signalled or former.signalled
+        platform.by_tid[self.tid] = self
+        platform.u32[self._flags_i] = 1  # the FS base of the slot is not the thread's
+        if not self.in_guest:
+            platform.u32[self.state_i] = layout.READY  # the answer is near, as a rule: spin
+            return
+        platform.u32[self.state_i] = self._first_state
+        self.parked = False
+        platform.active[self] = None
+        if self.kept_off != platform.reserved:
+            platform.place(self)
+
     def resume(self, result: int) -> None:
         if self.dead:
             return
         platform = self.platform
         platform.i64[self.result_i] = result
-        if self.kept or self.entry:
+        if self.kept or self.entry or self.arriving or not self.tid:
             self._go(4)  # layout.RETURN_NOW
             return
         self._regs = None  # as `_go`
@@ -378,7 +428,7 @@ class SystrapContext(Context):
             pack = _COPIES[length] = struct.Struct(f"<qQQ{length}s").pack_into
         platform = self.platform
         pack(platform.arena_map, self.copy_at, result, addr, length, data)
-        if self.kept or self.entry:
+        if self.kept or self.entry or self.arriving or not self.tid:
             self._go(layout.COPY_NOW)
             return
         self._regs = None  # as `_go`
@@ -398,7 +448,7 @@ class SystrapContext(Context):
         arena = self.platform.arena
         regs = self._regs
         if regs is not None:
-            regs.segments = _SEGMENTS_64
+            regs.segments = layout.SEGMENTS_64
             at = self.at + layout.REGS
             arena.map[at : at + 184] = regs.pack()
         arena.u32[self._command_i] = layout.COMMAND_RESTORE
@@ -411,6 +461,9 @@ class SystrapContext(Context):
             platform.u32[self.state_i] = 3  # layout.BLOCKED; first, for the thread can give its processor away
             self.parked = True
             platform.active.pop(self, None)
+            giver = self.giver
+            if giver is not None and not giver.tid and giver.in_guest and not giver.dead:  # it waits no longer
+                platform.give_thread(giver)
 
     # --- operations ---
     def run_ops(self, ops: Sequence[Op], done: Callable[[list[int]], None]) -> None:
@@ -761,20 +814,32 @@ class SystrapContext(Context):
         return bool(self.awaiting) and not self._leaving
 
     def interrupt(self) -> None:
-        if self.in_guest and not self.dead and self.tid:
+        if not self.in_guest or self.dead:
+            return
+        if self.tid:
             self.signalled = True
             lib.sentrio_tgkill(self.tgid, self.tid, layout.KICK_SIGNAL)
+        else:  # whoever means it asks again
+            self.platform.give_thread(self)
 
     def exit(self) -> None:
-        """The context, which must be held, is no more; its host thread ends, or waits for another task."""
+        """The context, which must be held, is no more; its host thread goes back to who gave it, ends, or waits for
+        another task.
+        """
         if self.dead:
             return
         self.dead = True
-        self.platform.active.pop(self, None)
+        platform = self.platform
+        platform.active.pop(self, None)
         if self.kept:
             self._let_go()
+        if self in platform.wanting:
+            platform.no_longer_wants(self)
+        if not self.tid or platform.pass_on(self):
+            self.space.vacate(self)
+            return
         kept = self.space.forget(self)
-        u32 = self.platform.u32
+        u32 = platform.u32
         if kept:  # it leaves its frames, and waits for another task
             u32[self.state_i] = layout.PARK
         else:
@@ -790,7 +855,7 @@ class SystrapContext(Context):
         self.owner = None
         if self.dead:
             return
-        if self.in_guest:
+        if self.in_guest and self.tid:
             self.killed = True
             self.interrupt()
         else:
@@ -821,9 +886,8 @@ class SystrapContext(Context):
     def enter_program(self, rip: int, rsp: int) -> None:
         """A new program begins (execve(2)): all other registers are cleared."""
         cleared = (0,) * 15
-        _GREGS.pack_into(
-            self.arena_map, self.at + layout.REGS, *cleared, rsp, rip, _FLAGS_AT_START, _SEGMENTS_64, 0, 0, 0, 0
-        )
+        start = (rsp, rip, layout.FLAGS_AT_START, layout.SEGMENTS_64)
+        _GREGS.pack_into(self.arena_map, self.at + layout.REGS, *cleared, *start, 0, 0, 0, 0)
         self._regs = None
         self.fs_base = 0
 

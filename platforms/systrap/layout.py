@@ -259,6 +259,7 @@ ALT_SP: Final = MASK + 8  # u64 each: the alternate stack as sigaltstack(2) took
 ALT_FLAGS: Final = MASK + 16
 ALT_SIZE: Final = MASK + 24
 XSTATE_SIZE: Final = MASK + 32  # u64, and how long a floating-point image is, without FP_MAGIC2 behind it; 0: ask
+OTHER: Final = MASK + 40  # u64, the guest address of the slot that COMMAND_MOVE leads to
 FP_MAGIC1: Final = 0x46505853
 FP_MAGIC2: Final = 0x46505845
 BUFFER: Final = 0x1000  # what a new process is told at its start
@@ -276,6 +277,8 @@ BRINGS_POLLFDS: Final = 30  # so many struct pollfd
 BRINGS_COUNT: Final = 289  # of system calls in the table
 STACK: Final = 0x4000  # the signal stack: STACK..SLOT_SIZE
 FRESH_FRAME: Final = SLOT_SIZE - 0x400  # ucontext of a frame that the Sentry makes
+FLAGS_AT_START: Final = 0x202  # of a new thread: IF, and the bit that is always set
+SEGMENTS_64: Final = 0x33 | 0x2B << 48  # cs, ss of 64-bit user code
 # Where the stack of a thread that waits for its next task begins: signal frames lie above, at the top of the stack (a
 # new one is written there meanwhile), and there is room below for one more.
 PARK_STACK: Final = STACK + 0x1C00
@@ -314,6 +317,7 @@ COMMAND_OPS_RETURN: Final = 7  # as OPS; when all succeed, go on as RETURN witho
 COMMAND_RECYCLE: Final = 8  # the program is gone: get ready for another one (stub/recycle.S)
 COMMAND_SAVE: Final = 9  # save the memory that LOAN_RANGES name,
 COMMAND_PUT_BACK: Final = 10  # and put it back
+COMMAND_MOVE: Final = 11  # leave this slot (BLOCKED says so), go on in OTHER as that one says
 
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell

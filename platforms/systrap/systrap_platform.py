@@ -73,6 +73,8 @@ _CPU_LOOK_NS: Final = 1_000_000  # how old the split of CPU time may be when a t
 _MAX_SPARES: Final = 2
 _FEW_ACTIVE: Final = 4  # contexts that cost little to look at
 _MAX_IDLE: Final = 16  # host threads of an address space that wait for another task
+HANDOVER_NS: Final = 50_000  # how long a parent does without its host thread: to wake another takes about as long
+_FEWEST_SKIPPED, _MOST_SKIPPED = 4, 1024  # threads made in another way after one that took longer
 _log = Log("platform")
 
 
@@ -102,8 +104,12 @@ class SystrapAddressSpace(AddressSpace):
         "multiplied",
         "pids",
         "platform",
+        "promises",
         "regions",
         "retired",
+        "vain_handovers",
+        "handovers_to_skip",
+        "_vacant",
     )
 
     def __init__(self, platform: SystrapPlatform, first_region: int, parent: SystrapAddressSpace | None = None) -> None:
@@ -116,7 +122,11 @@ class SystrapAddressSpace(AddressSpace):
         self.vm_pid = 0  # always a process id, never a thread's: it is not used again before we have reaped it
         self.retired = False
         self.pids: set[int] = set()  # host processes not reaped yet: the slots are theirs as long
-        self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task
+        self._idle: deque[SystrapContext] = deque()  # ended ones whose host threads wait for another task,
+        self.promises = 0  # how many of those are kept for who gave its own away (`SystrapPlatform.hand_thread_over`)
+        self._vacant: deque[SystrapContext] = deque()  # ended ones whose host thread is another's now
+        self.vain_handovers = 0  # how many were skipped after the last one that lasted too long,
+        self.handovers_to_skip = 0  # and how many are still to be
         self.growing: list[Callable[[int], None]] | None = None  # who waits while another region is mapped
         self.shares = False  # whether another process may have some of its memory too,
         self.multiplied = False  # and whether it ever made another process or thread (recycling.py)
@@ -261,6 +271,29 @@ class SystrapAddressSpace(AddressSpace):
             idle.appendleft(context)
         return None
 
+    def can_spare(self) -> bool:
+        """Whether a host thread waits for a task that is kept for nobody."""
+        return len(self._idle) > self.promises
+
+    def vacate(self, context: SystrapContext) -> None:
+        """`context` ended, and its host thread is another's, or on its way there."""
+        self.contexts.pop(context, None)
+        if not self.retired:
+            self._vacant.append(context)
+
+    def take_vacant(self) -> SystrapContext | None:
+        """An ended context whose host thread has left it; it is the caller's now."""
+        vacant = self._vacant
+        if vacant and vacant[0].has_left():
+            return vacant.popleft()
+        return None
+
+    def keep_promise(self, context: SystrapContext) -> None:
+        """No host thread is kept for `context` any more."""
+        if context.promised:
+            context.promised = False
+            self.promises -= 1
+
     def forget(self, context: SystrapContext, gone: bool = False) -> bool:
         """`context` ended. Whether its host thread, if it is not `gone`, is to wait for another task: `take_idle`.
 
@@ -305,6 +338,7 @@ class SystrapAddressSpace(AddressSpace):
         contexts = list(self.contexts)
         self.contexts.clear()
         self._idle.clear()
+        self._vacant.clear()
         for context in contexts:
             platform.active.pop(context, None)
             if platform.by_tid.get(context.tid) is context and not recycled:
@@ -352,6 +386,7 @@ class SystrapPlatform:
         self.arena = Arena()
         self.active: dict[SystrapContext, None] = {}
         self.by_tid: dict[int, SystrapContext] = {}
+        self.wanting: list[SystrapContext] = []  # let go, and without a host thread so far
         self.posted = 0
         self.listener = -1
         self.doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -695,7 +730,7 @@ class SystrapPlatform:
     def reuse_thread(self, parent: SystrapContext) -> SystrapContext | None:
         """As `add_thread`, at once and without a host call, when a host thread waits for a task. `parent` is held."""
         space = parent.space
-        context = space.take_idle()
+        context = space.take_idle() if space.can_spare() else None
         if context is None:
             return None
         space.account_cpu(parent.tgid, _CPU_LOOK_NS)
@@ -704,6 +739,99 @@ class SystrapPlatform:
         space.contexts[context] = None
         self.by_tid[context.tid] = context
         return context
+
+    def hand_thread_over(self, parent: SystrapContext) -> SystrapContext | None:
+        """As `reuse_thread`, but the host thread of `parent` itself goes on in the new context: nobody has to be woken,
+        and a task that ends soon costs its parent no more than the two calls that it makes.
+
+        `parent`, let go meanwhile, goes on when the new context has ended or waits, or after HANDOVER_NS, in a thread
+        that is kept for it. None: there is none to keep; and for a while after a handover that lasted that long.
+        """
+        space = parent.space
+        if not parent.tid or parent.arriving or parent.dead or not space.can_spare():
+            return None
+        if space.handovers_to_skip:
+            space.handovers_to_skip -= 1
+            return None
+        context = space.take_vacant()
+        if context is not None:
+            context.begin_anew()
+        elif space.has_room():
+            context = self._prepare(space, space.take_slot(), fresh=False)
+        else:
+            return None
+        space.account_cpu(parent.tgid, _CPU_LOOK_NS)
+        parent.promised = True
+        space.promises += 1
+        self._copy_frame(parent, context)
+        space.contexts[context] = None
+        context.tgid = parent.tgid
+        context.take_thread(parent)
+        context.giver = parent
+        context.arriving = True
+        parent.parked = True
+        self.active.pop(parent, None)
+        return context
+
+    def want_thread(self, context: SystrapContext) -> None:
+        """`context` is let go after it handed its host thread over."""
+        context.due_ns = time.monotonic_ns() + HANDOVER_NS
+        self.wanting.append(context)
+
+    def give_threads(self, now: int) -> None:
+        """Those whose handover lasts too long get another one."""
+        for context in tuple(self.wanting):
+            if context.due_ns <= now and self.give_thread(context):
+                space = context.space
+                space.vain_handovers = min(space.vain_handovers * 2 or _FEWEST_SKIPPED, _MOST_SKIPPED)
+                space.handovers_to_skip = space.vain_handovers
+
+    def give_thread(self, context: SystrapContext) -> bool:
+        """Have a host thread that waits for a task go on as `context`, which wants one; whether it does."""
+        if context.dead:
+            self.no_longer_wants(context)
+            return False
+        idle = context.space.take_idle() if context.has_left() else None
+        if idle is None:
+            return False
+        self.no_longer_wants(context)
+        context.take_thread(idle)
+        idle.send_thread(context)
+        context.space.vacate(idle)
+        return True
+
+    def no_longer_wants(self, context: SystrapContext) -> None:
+        """`context` has a host thread, or ended without one."""
+        self.wanting.remove(context)
+        context.space.keep_promise(context)
+
+    def pass_on(self, ended: SystrapContext) -> bool:
+        """`ended`, which is held, needs its host thread no more: whether another context goes on in it.
+
+        The one that gave it, be it let go or not yet; else any other of the address space that wants one.
+        """
+        heir = ended.giver
+        if heir is None or heir.tid or heir.dead:
+            heir = None
+            for each in self.wanting:
+                if each.space is ended.space and not each.dead and each.has_left():
+                    heir = each
+                    break
+            if heir is None:
+                return False
+        if heir.in_guest:
+            self.no_longer_wants(heir)
+            heir.space.vain_handovers = 0
+        heir.take_thread(ended)
+        if not ended.arriving:
+            ended.send_thread(heir)
+        else:
+            ended.arriving = False
+            self.u32[ended.state_i] = layout.BLOCKED  # no thread was ever there
+            if heir is not ended.giver:
+                assert ended.giver is not None
+                ended.giver.send_thread(heir)
+        return True
 
     def make_room(self, parent: SystrapContext, then: Callable[[int], None]) -> None:
         """See to it that the next `add_thread` finds a slot; `then(0)`, at once or from collect(), or `then(-errno)`.
@@ -1052,6 +1180,8 @@ class SystrapPlatform:
     def arm(self) -> None:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""
         self.recycler.give_up()  # it had its time, see `busy`
+        for context in tuple(self.wanting):
+            self.give_thread(context)
         self.arena.u32[self._armed_i] = 1
         full_barrier()  # either a thread that stops sees this, or the last look sees what it posted (stub.c, post)
 

@@ -333,6 +333,7 @@ class ScriptedPlatform:
 
     event = staticmethod(_EVENT.unpack_from)
     posted = 0  # operations are carried out by `busy`
+    wanting: Sequence[Any] = ()  # every context has its thread
 
     def __init__(self) -> None:
         self.arena_map = bytearray(_SLOT * _CONTEXTS)

@@ -243,6 +243,104 @@ def ended_thread_is_the_next_one(harness: Any) -> None:
     parent.exit()
 
 
+def _with_an_idle_thread(harness: Any, *steps: Any) -> tuple[Any, int]:
+    """A held context, and the id of a host thread of the same process that waits for a task."""
+    parent = contract.begin(harness, *steps)
+    done: list[int] = []
+    first = harness.platform.add_thread(parent, done.append)
+    contract._pump(harness, lambda: bool(done))
+    first.kill()
+    return parent, done[0]
+
+
+def _handed_over(harness: Any, parent: Any) -> Any:
+    """A context that runs in the thread of `parent`, which is answered with 7 and has none."""
+    tid = parent.tid
+    context = harness.platform.hand_thread_over(parent)
+    assert (context.tid, context.tgid, parent.tid) == (tid, parent.tgid, 0)
+    context.return_in_child(CODE + 160, CODE)
+    context.resume_registers()
+    parent.resume(7)
+    return context
+
+
+def thread_that_was_handed_over_comes_back(harness: Any) -> None:
+    parent, _ = _with_an_idle_thread(harness, Call(56), Call(56), Call(39))
+    tid, base = parent.tid, parent.fs_base
+    contexts = []
+    for _ in range(2):
+        context = _handed_over(harness, parent)
+        contexts.append(context)
+        assert contract.collect(harness) is context
+        assert (context.regs.rbx, context.regs.rsp, context.fs_base) == (0, CODE + 160, CODE)
+        context.exit()
+        assert contract.collect(harness) is parent
+        assert (parent.tid, context.tid) == (tid, 0)
+        assert (parent.regs.rbx, parent.regs.rsp, parent.fs_base) == (7, CODE + 64, base)
+    assert contexts[0] is contexts[1]
+    assert parent.nr == 39
+    parent.exit()
+
+
+def thread_that_is_away_for_long_is_replaced(harness: Any) -> None:
+    parent, idle = _with_an_idle_thread(harness, Call(56), Call(39), Call(40))
+    tid = parent.tid
+    platform = harness.platform
+    context = _handed_over(harness, parent)
+    assert contract.collect(harness) is context
+    for _ in range(1000):  # it leaves the parent's slot first, and the idle one its frames
+        platform.give_threads(time.monotonic_ns() + 1_000_000_000)
+        if parent.tid:
+            break
+        time.sleep(0.001)
+    assert contract.collect(harness) is parent
+    assert (parent.tid, parent.nr, parent.regs.rbx, context.tid) == (idle, 39, 7, tid)
+    assert not platform.wanting
+    context.resume(3)
+    assert contract.collect(harness) is context
+    assert (context.nr, context.regs.rbx) == (40, 3)
+    context.exit()
+    assert [platform.hand_thread_over(parent) for _ in range(4)] == [None] * 4  # it was in vain
+    assert platform.hand_thread_over(parent) is not None
+    parent.exit()
+
+
+def who_waits_gives_its_parent_another_thread(harness: Any) -> None:
+    parent, idle = _with_an_idle_thread(harness, Call(56), Call(39))
+    time.sleep(0.01)  # for the idle one to leave its frames
+    context = _handed_over(harness, parent)
+    assert contract.collect(harness) is context
+    context.park()
+    assert contract.collect(harness) is parent
+    assert parent.tid == idle
+    parent.exit()
+    context.exit()
+
+
+def who_handed_its_thread_over_can_end(harness: Any) -> None:
+    parent, _ = _with_an_idle_thread(harness, Call(56), Call(39))
+    context = _handed_over(harness, parent)
+    parent.kill()
+    assert parent.dead
+    assert not harness.platform.wanting
+    assert contract.collect(harness) is context
+    context.park()
+    context.exit()
+    assert harness.platform.counts()["contexts"] == 1
+
+
+def a_handover_that_is_never_begun_changes_nothing(harness: Any) -> None:
+    parent, _ = _with_an_idle_thread(harness, Call(56), Call(39))
+    tid = parent.tid
+    context = harness.platform.hand_thread_over(parent)
+    context.exit()
+    assert parent.tid == tid
+    parent.resume(7)
+    assert contract.collect(harness) is parent
+    assert (parent.nr, parent.regs.rbx) == (39, 7)
+    parent.exit()
+
+
 def a_copy_travels_with_the_answer_to_a_trapped_call(harness: Any) -> None:
     context = contract.begin(harness, Call(39), Call(40), Call(41))
     assert contract.ops(harness, context, contract.mmap_op(CODE + 0x10000, 2)) == [CODE + 0x10000]
@@ -325,6 +423,11 @@ OWN = (
     a_copy_travels_with_the_answer_to_a_trapped_call,
     a_copy_travels_with_the_first_step_of_a_forked_child,
     ended_thread_is_the_next_one,
+    thread_that_was_handed_over_comes_back,
+    thread_that_is_away_for_long_is_replaced,
+    who_waits_gives_its_parent_another_thread,
+    who_handed_its_thread_over_can_end,
+    a_handover_that_is_never_begun_changes_nothing,
     cpu_time_is_looked_at_when_the_last_look_is_too_old,
     spare_is_taken_at_once_and_gets_its_files,
     request_takes_the_spare_that_is_being_made,

@@ -314,6 +314,20 @@ stub_park:
   mov %rax, %rsp
   jmp stub_sigreturn
 
+/* stub_return(uc): through the frame there. */
+  .globl stub_return
+stub_return:
+  mov %rdi, %rsp
+  jmp stub_sigreturn
+
+/* A thread that moved: rdi = the slot that it is in now, rsi = the one that it left. */
+  .globl stub_arrive
+stub_arrive:
+  wrgsbase %rdi
+  call stub_moved
+  mov %rax, %rsp
+  jmp stub_sigreturn
+
 /* stub_main_entry(slot, uc): called by the Sentry's forked child. */
 stub_main_entry:
   lea -256(%rsi), %rsp

@@ -24,6 +24,8 @@ extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 extern void stub_recycle(void) __attribute__((noreturn));
 extern void stub_save_memory(void), stub_put_memory_back(void); /* saved_memory.c */
+extern void stub_return(u64 uc) __attribute__((noreturn));
+extern char stub_arrive[];
 
 struct kernel_siginfo { int signo, err, code, pad; u64 addr; u32 nr_low; u32 arch; };
 #define ARCH 0xc000003e /* AUDIT_ARCH_X86_64 */
@@ -31,7 +33,10 @@ enum { ZERO_FLAG = 0x40, NR_SIGPROCMASK = 14, NR_SIGRETURN = 15, NR_EXIT = 60, N
 enum { SIGNAL_BUS = 7, SIGNAL_SEGV = 11, SIGNAL_SYS = 31 };
 #define BIT(signo) (1ul << ((signo) - 1))
 #define UC_GREGS 40 /* offsets in struct ucontext (x86-64): gregs, */
-#define UC_MASK 296 /* and the signal mask of what was interrupted */
+#define UC_MASK 296 /* the signal mask of what was interrupted, */
+#define UC_STACK 16 /* its signal stack, */
+#define UC_SIZE 304
+#define UC_STRICT 6 /* and in its flags: SIGCONTEXT_SS, STRICT_RESTORE_SS */
 
 extern char stub_text_end[];
 extern char stub_recycle_begin[] __attribute__((visibility("hidden"))), stub_recycle_end[] __attribute__((visibility("hidden")));
@@ -141,6 +146,8 @@ static int run_ops(u64 slot) {
   return 1;
 }
 
+static void move(u64 slot, u64 other) __attribute__((noreturn));
+
 /* Returns the command that ends the loop: RETURN, RESTORE, TAKE_FRAME or COPY_OUT. */
 u32 stub_serve(u64 slot) {
   for (;;) {
@@ -179,6 +186,8 @@ u32 stub_serve(u64 slot) {
         stub_exit();
       case COMMAND_RECYCLE:
         stub_recycle();
+      case COMMAND_MOVE:
+        move(slot, SLOT64(slot, OTHER));
       default:
         return command;
     }
@@ -213,13 +222,42 @@ void stub_resume(u64 slot, u64 uc) {
   revive(slot, uc, command);
 }
 
-/* The thread's task is gone. Say that the old frames are left (BLOCKED), wait for another task, and give its frame. */
-u64 stub_parked(u64 slot) {
-  __sync_val_compare_and_swap((u32 *)(slot + STATE), PARK, BLOCKED);
+/* Wait for the slot's task to go on, and give its frame. */
+static u64 next_frame(u64 slot) {
   u32 command = stub_serve(slot);
   u64 uc = SLOT64(slot, UCONTEXT);
   revive(slot, uc, command);
   return uc;
+}
+
+/* The thread's task is gone. Say that the old frames are left (BLOCKED), and wait for another task. */
+u64 stub_parked(u64 slot) {
+  __sync_val_compare_and_swap((u32 *)(slot + STATE), PARK, BLOCKED);
+  return next_frame(slot);
+}
+
+/* The thread came from another slot: say there that its frames are left, for they may be another thread's at once. */
+u64 stub_moved(u64 slot, u64 left) {
+  SLOT32(left, STATE) = BLOCKED;
+  return next_frame(slot);
+}
+
+/* This thread goes on as that of another slot, where no thread is. It gets there by rt_sigreturn, which gives it that slot's
+ * signal stack: until then a signal comes on the old one, which must be nobody else's yet. */
+static __attribute__((noreturn)) void move(u64 slot, u64 other) {
+  volatile u64 *uc = (volatile u64 *)(other + BUFFER), *gregs = uc + UC_GREGS / 8;
+  for (int k = 0; k < UC_SIZE / 8; k++) uc[k] = 0;
+  uc[0] = UC_STRICT;
+  uc[UC_STACK / 8] = other + STACK;
+  uc[UC_STACK / 8 + 2] = SLOT_SIZE - STACK;
+  uc[UC_MASK / 8] = ~(BIT(SIGNAL_SEGV) | BIT(SIGNAL_BUS)); /* as in any handler */
+  gregs[G_RDI] = other;
+  gregs[G_RSI] = slot;
+  gregs[G_RSP] = other + PARK_STACK;
+  gregs[G_RIP] = (u64)stub_arrive;
+  gregs[G_EFL] = FLAGS_AT_START;
+  gregs[G_SEGMENTS] = SEGMENTS_64;
+  stub_return((u64)uc);
 }
 
 /* Every host signal: SIGSYS (a system call), faults, and the Sentry's kick. Runs on the slot's own signal stack, with

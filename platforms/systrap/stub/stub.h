@@ -10,7 +10,7 @@ typedef long i64;
 #define HEAD64(off) (*(volatile u64 *)(STUB_BASE + HEADER + (off)))
 
 /* General registers in a signal frame. */
-enum { G_R8, G_R9, G_R10, G_RDI = 8, G_RSI, G_RDX = 12, G_RAX, G_RCX, G_RIP = 16, G_EFL, GREGS = 23 };
+enum { G_R8, G_R9, G_R10, G_RDI = 8, G_RSI, G_RDX = 12, G_RAX, G_RCX, G_RSP, G_RIP, G_EFL, G_SEGMENTS, GREGS = 23 };
 
 /* A host call with six arguments (entry.S): nr and those, in a row. */
 extern i64 stub_op(const volatile u64 *op);

@@ -148,6 +148,8 @@ class Dispatcher:
                 platform.serve_notifications()
                 quiet_end = 0
             now = time.monotonic_ns()
+            if platform.wanting:
+                platform.give_threads(now)
             # Guests seldom wait for this: done while they are at work, but within a burst.
             if self.reap_wanted and (platform.posted or now >= end or 0 < quiet_end <= now + spin_ns // 2):
                 self.reap_wanted = False

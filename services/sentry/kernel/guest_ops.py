@@ -90,6 +90,9 @@ def start_child(
     if lend is not None:
         return StubOp(lambda complete: _lend(parent, child, lend, finish, complete))
     if share_vm:
+        first = platform.hand_thread_over(context) if child.group is parent.group else None
+        if first is not None:
+            return StubOp(lambda complete: _go_first(parent, child, first, stack, tls, finish, complete))
         copy = platform.reuse_thread(context)
         if copy is not None:  # a host thread waited for this: nothing has to be asked of the host
             parent.mm.add_user()
@@ -99,6 +102,28 @@ def start_child(
             _let_go(child)
             return answer
     return StubOp(lambda complete: _start(parent, child, share_vm, stack, tls, finish, complete))
+
+
+def _go_first(
+    parent: Task,
+    child: Task,
+    copy: Context,
+    stack: int,
+    tls: int | None,
+    finish: Callable[[int], Outcome],
+    complete: Complete,
+) -> None:
+    """The child goes on in the parent's own host thread, with context `copy`; the parent is answered, and has none."""
+
+    def settle() -> Outcome:
+        answer = finish(0)
+        _let_go(child)
+        return answer
+
+    parent.mm.add_user()
+    child.mm = parent.mm
+    _adopt(child, copy, stack, tls)
+    complete(settle)
 
 
 def _adopt(child: Task, copy: Context, stack: int, tls: int | None) -> None:
@@ -162,13 +187,15 @@ def _lend(
         memory.release()
         return finish(-errno.ENOMEM)
 
-    def saved(results: list[int]) -> None:
-        thunk = failed if results else settle
+    def end(thunk: Callable[[], Outcome]) -> None:
         if not parent.exiting:
             complete(thunk)
             return
         with suppress(LinuxError):
             thunk()
+
+    def saved(results: list[int]) -> None:
+        end(failed if results else settle)
 
     def begin() -> None:
         """Its thread is there: the parent saves while the rest is done."""
@@ -188,16 +215,15 @@ def _lend(
             made(room)
 
     def made(result: int) -> None:
-        if parent.exiting:  # its host process died meanwhile
+        if result >= 0 and not parent.exiting:
+            begin()
+        elif parent.exiting or context.dead:  # the host process died meanwhile
             if result >= 0:
                 copy.kill()
-            with suppress(LinuxError):
-                finish(-errno.EAGAIN)
-        elif result < 0:
+            end(lambda: finish(-errno.EAGAIN))
+        else:
             child.vfork_done = child.vfork_parent = None
             _start(parent, child, False, 0, None, finish, complete)
-        else:
-            begin()
 
     if copy is not None:
         begin()

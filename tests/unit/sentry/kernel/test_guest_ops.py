@@ -31,9 +31,8 @@ def test_the_number_of_a_thread_is_stored_before_it_runs(monkeypatch: pytest.Mon
         resume_with_copy=lambda result, addr, data: order.append(f"it runs with {data}"),
     )
     group = SimpleNamespace()
-    parent: Any = SimpleNamespace(
-        mm=memory, group=group, context=SimpleNamespace(platform=SimpleNamespace(reuse_thread=lambda context: copy))
-    )
+    platform = SimpleNamespace(hand_thread_over=lambda context: None, reuse_thread=lambda context: copy)
+    parent: Any = SimpleNamespace(mm=memory, group=group, context=SimpleNamespace(platform=platform))
     child: Any = SimpleNamespace(
         group=group, signal_pending=False, stop_pending=False, share_mask=lambda: None, let_tell=lambda: None
     )
