@@ -38,6 +38,7 @@ SLICES: Final = 4  # of a spin, with a look outside between them,
 HEARD: Final = 16  # in so many bursts after something came from there
 FOREVER: Final = -1
 LONGEST_NS: Final = 3600 * 10**9  # of one sleep: a guest's timer may be due when no clock can show it
+WANTING_NS: Final = 1_000_000  # of one sleep while a context is to get a host thread
 LOOK_NS: Final = 5_000_000  # how often to look whether the processors are crowded
 CROWDED_NS: Final = 30_000_000  # how long to believe it
 CROWDED: Final = 3  # involuntary switches since the last look
@@ -155,6 +156,8 @@ class MainLoop:
             deadline = kernel.timers.next_deadline()
             before = time.monotonic_ns()
             left = FOREVER if deadline is None else min(max(0, deadline - before), LONGEST_NS)
+            if platform.wanting and not 0 <= left <= WANTING_NS:
+                left = WANTING_NS  # the thread that is to be given had not left its frames yet
             # Somebody waits for what woke us: of the four nothing is asked that poll(2) has not told of.
             found = left != 0 and lib.sentrio_poll(self._pollfds, self._count, left) > 0
             slept = time.monotonic_ns() - before

@@ -19,6 +19,7 @@ class Platform:
     def __init__(self, processors: int) -> None:
         self.processors = frozenset(range(processors))
         self.reserved = -1
+        self.wanting: list[object] = []
         self.spins: list[tuple[int, int]] = []
 
     def reserve(self, processor: int) -> None:
@@ -104,15 +105,23 @@ class Sleeps:
     """A main loop without a host: each sleep takes some time and ends with some of the four descriptors ready.
 
     serves: there is something to be served behind each. `spins`: how long was looked for more, each time. `log`: what
-    was asked of the platform and of the outside after each.
+    was asked of the platform and of the outside after each. `limits`: how long each might have taken.
     """
 
     DOORBELL, LISTENER, OUTSIDE, SIGNALS = range(4)
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *sleeps: tuple[int, set[int]], processors: int = 2, serves: bool = False
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *sleeps: tuple[int, set[int]],
+        processors: int = 2,
+        serves: bool = False,
+        wanting: bool = False,
     ) -> None:
         self.made, platform = make(processors)
+        if wanting:
+            platform.wanting.append(object())
+        self.limits: list[int] = []
         self.log: list[list[str]] = []
         self.spins: list[int] = []
         self.now = 0
@@ -145,6 +154,7 @@ class Sleeps:
 
         def poll(pollfds: Any, count: int, timeout: int) -> int:
             nonlocal asleep, waits
+            self.limits.append(timeout)
             waits = serves
             took, ready = left.pop(0)
             if not left:
@@ -174,6 +184,12 @@ def test_after_a_sleep_nothing_is_asked_that_poll_has_not_told_of(monkeypatch: p
         (10**6, set()),
     )
     assert ran.log == [["ring"], ["strangers"], ["outside"], ["ring", "outside", "strangers"], []]
+
+
+def test_no_sleep_is_long_while_somebody_is_to_get_a_host_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeps: list[tuple[int, set[int]]] = [(10**6, set())] * 2
+    assert Sleeps(monkeypatch, *sleeps).limits == [loop.FOREVER] * 2
+    assert Sleeps(monkeypatch, *sleeps, wanting=True).limits == [loop.WANTING_NS] * 2
 
 
 def test_handlers_of_signals_run_behind_a_sleep_that_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:
