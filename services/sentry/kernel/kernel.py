@@ -128,8 +128,8 @@ class Kernel:
 
     def free_memory_bytes(self) -> int:
         """What is left of the sandbox's memory, if every mapped page were there (sysinfo(2), /proc/meminfo)."""
-        spaces = {id(task.mm): task.mm for task in self.tasks.values() if not task.exiting}
-        used = sum(mm.total_pages for mm in spaces.values()) * PAGE_SIZE
+        spaces = {id(task.mm_or_none): task.mm_or_none for task in self.tasks.values()}  # None: not yet, or no more
+        used = sum(mm.total_pages for mm in spaces.values() if mm is not None) * PAGE_SIZE
         return max(self.memory_bytes - used, self.memory_bytes // 8)
 
     def new_tid(self) -> int:

@@ -302,7 +302,9 @@ def sys_process_vm_readv(
 ) -> Outcome:
     """process_vm_readv(2). EINVAL, EFAULT, ESRCH, EPERM; fewer bytes when a later part is not there."""
     target, ours, theirs = _other_memory(task, pid, local, n_local, remote, n_remote, flags)
-    return after_loan(target.mm, lambda: _transfer(task, target, _pieces(ours, theirs), write=False))
+    if target.mm.lent_to is not None:
+        return after_loan(target.mm, lambda: sys_process_vm_readv(task, pid, local, n_local, remote, n_remote, flags))
+    return _transfer(task, target, _pieces(ours, theirs), write=False)
 
 
 def sys_process_vm_writev(
@@ -310,7 +312,9 @@ def sys_process_vm_writev(
 ) -> Outcome:
     """process_vm_writev(2)."""
     target, ours, theirs = _other_memory(task, pid, local, n_local, remote, n_remote, flags)
-    return after_loan(target.mm, lambda: _transfer(task, target, _pieces(ours, theirs), write=True))
+    if target.mm.lent_to is not None:
+        return after_loan(target.mm, lambda: sys_process_vm_writev(task, pid, local, n_local, remote, n_remote, flags))
+    return _transfer(task, target, _pieces(ours, theirs), write=True)
 
 
 # --- kcmp -------------------------------------------------------------------------------------------------------------

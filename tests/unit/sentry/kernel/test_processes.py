@@ -109,6 +109,13 @@ def test_thread_shares_group_files_and_memory_and_writes_tids(machine: Machine) 
     assert (machine.call(child, idn.sys_getpid), machine.call(child, idn.sys_gettid)) == (1, tid)
 
 
+def test_free_memory_is_counted_without_a_task_that_has_none_yet(machine: Machine) -> None:
+    before = machine.kernel.free_memory_bytes()
+    child = fork(machine, machine.init)
+    child.mm_or_none = None
+    assert machine.kernel.free_memory_bytes() == before
+
+
 def test_fork_beyond_rlimit_nproc_is_eagain(machine: Machine) -> None:
     task = machine.init
     task.group.rlimits[rh.RLIMIT_NPROC] = (1, 1)
