@@ -142,6 +142,8 @@ def _release_memory(task: Task, last: bool) -> None:
 def _leave_memory(task: Task, mm: AddressSpace) -> None:
     """Robust list and clear_child_tid: what a thread does to memory that it is about to leave."""
     robust, addr = task.take_told()
+    if mm.lent_to is not None:  # what is there now is the child's
+        return
     # Nobody is left to see it when no other task shares the memory, or anything that is mapped there.
     if robust and mm.is_seen_by_others():
         exit_robust_list(task, robust)

@@ -215,15 +215,15 @@ def _lend(
             made(room)
 
     def made(result: int) -> None:
-        if result >= 0 and not parent.exiting:
-            begin()
-        elif parent.exiting or context.dead:  # the host process died meanwhile
+        if parent.exiting or context.dead:  # the host process died meanwhile
             if result >= 0:
                 copy.kill()
             end(lambda: finish(-errno.EAGAIN))
-        else:
+        elif result < 0:
             child.vfork_done = child.vfork_parent = None
             _start(parent, child, False, 0, None, finish, complete)
+        else:
+            begin()
 
     if copy is not None:
         begin()

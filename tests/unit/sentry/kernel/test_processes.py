@@ -624,7 +624,9 @@ def test_who_copies_itself_or_ends_gives_its_processor_away_first(
     exits.do_exit(other, 0)
     assert context.parked == 0  # and the next one soon after its end
     ended: Any = child.context
-    memory = SimpleNamespace(users=1, release=lambda: parked.append(ended.parked), total_pages=0, changes=None)
+    memory = SimpleNamespace(
+        users=1, release=lambda: parked.append(ended.parked), total_pages=0, changes=None, lent_to=None
+    )
     monkeypatch.setattr(child, "mm", memory)
     exits.exit_group(child, 0)
     assert parked == [1, 1, 1]
