@@ -183,10 +183,6 @@ class Context:
     def fs_base(self, value: int) -> None:
         raise NotImplementedError
 
-    def has_frame(self) -> bool:
-        """Whether the full register file is there."""
-        return self.has_full_frame
-
     def take_frame(self, done: Callable[[], None]) -> None:
         """Get the full register file of a context held in SYSCALL_FAST."""
         raise NotImplementedError

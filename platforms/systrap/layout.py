@@ -13,7 +13,7 @@ The shared memfd ("arena") is an array of REGION_SIZE regions. Region 0 is the g
 region at first and one more for every SLOTS_PER_REGION threads beyond. A region's first slot is its header; header and
 slots of the first region are one mapping, which a guest may write: what it reads there concerns itself alone. In the
 header lie also the notes on files (FILE_NOTES_AT), which are mapped once more behind the windows, the log of local
-mappings, and where rings lie.
+mappings, and where rings lie; at the end of the first region, memory that fork(2) saves (LOAN).
 """
 
 from __future__ import annotations
