@@ -126,8 +126,11 @@ class RpcChannel:
                     for event in self._connection.receive_untrusted(*received):
                         self._dispatch(event, handlers, nursery)
                 nursery.cancel_scope.cancel()
-        except* ProtocolViolation as group:
-            raise ProtocolViolation(_first_why(group)) from None
+        except BaseExceptionGroup as group:  # not except*: before Python 3.11.4 that wraps what is raised in it
+            found, others = group.split(ProtocolViolation)
+            if found is None or others is not None:
+                raise
+            raise ProtocolViolation(_first_why(found)) from None
         finally:
             self.close()
 
