@@ -414,7 +414,9 @@ def _insist(task: Task, times: int = 0) -> None:
     An interrupt may fall into the moment in which a patched call goes back to its program, and a hostile program can
     keep it from being seen: it is sent again, and a process that is to die and does not stop is destroyed.
     """
-    context = task.context
+    context = task.context_or_none
+    if context is None:  # the first program's is being made: it comes to `deliver` then
+        return
     kernel = task.kernel
 
     def look() -> None:

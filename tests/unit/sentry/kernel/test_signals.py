@@ -26,9 +26,10 @@ from services.sentry.kernel.signals import (
     send_signal_group,
     send_signal_task,
     set_blocked,
+    start_group_exit,
 )
 from services.sentry.kernel.task import Task
-from services.sentry.kernel.waiter import Wait
+from services.sentry.kernel.waiter import StubOp, Wait
 from services.sentry.syscalls import clocks_timers as ct
 from services.sentry.syscalls import processes as pc
 from services.sentry.syscalls import signals as ss
@@ -386,6 +387,15 @@ def stopped_child(machine: Machine) -> Task:
     machine.call(task, ss.sys_kill, task.group.pid, sg.SIGSTOP)
     assert task.in_stop
     return task
+
+
+def test_a_fatal_signal_before_the_first_program_is_there_is_not_lost(machine: Machine) -> None:
+    task = machine.init
+    task.context_or_none = None
+    starting = task.wait = StubOp(lambda complete: None)
+    start_group_exit(task.group, sg.SIGINT)
+    assert task.signal_pending
+    assert task.wait is starting  # the dispatcher looks at the flag when that is over
 
 
 def test_stop_holds_the_result_until_continue(machine: Machine) -> None:
