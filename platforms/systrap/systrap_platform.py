@@ -288,7 +288,7 @@ class SystrapAddressSpace(AddressSpace):
             return vacant.popleft()
         return None
 
-    def keep_promise(self, context: SystrapContext) -> None:
+    def end_promise(self, context: SystrapContext) -> None:
         """No host thread is kept for `context` any more."""
         if context.promised:
             context.promised = False
@@ -803,7 +803,7 @@ class SystrapPlatform:
     def no_longer_wants(self, context: SystrapContext) -> None:
         """`context` has a host thread, or ended without one."""
         self.wanting.remove(context)
-        context.space.keep_promise(context)
+        context.space.end_promise(context)
 
     def pass_on(self, ended: SystrapContext) -> bool:
         """`ended`, which is held, needs its host thread no more: whether another context goes on in it.

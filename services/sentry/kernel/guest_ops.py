@@ -98,9 +98,7 @@ def start_child(
             parent.mm.add_user()
             child.mm = parent.mm
             _adopt(child, copy, stack, tls)
-            answer = finish(0)
-            _let_go(child)
-            return answer
+            return _born(child, finish)
     return StubOp(lambda complete: _start(parent, child, share_vm, stack, tls, finish, complete))
 
 
@@ -115,15 +113,10 @@ def _go_first(
 ) -> None:
     """The child goes on in the parent's own host thread, with context `copy`; the parent is answered, and has none."""
 
-    def settle() -> Outcome:
-        answer = finish(0)
-        _let_go(child)
-        return answer
-
     parent.mm.add_user()
     child.mm = parent.mm
     _adopt(child, copy, stack, tls)
-    complete(settle)
+    complete(lambda: _born(child, finish))
 
 
 def _adopt(child: Task, copy: Context, stack: int, tls: int | None) -> None:
@@ -131,6 +124,13 @@ def _adopt(child: Task, copy: Context, stack: int, tls: int | None) -> None:
     child.context = copy
     copy.owner = child
     copy.return_in_child(stack, tls)
+
+
+def _born(child: Task, finish: Callable[[int], Outcome]) -> Outcome:
+    """The child has all that it needs: what its parent's call gives; then it goes to the guest."""
+    answer = finish(0)
+    _let_go(child)
+    return answer
 
 
 def _let_go(child: Task) -> None:
@@ -172,9 +172,7 @@ def _lend(
     copy: Any = platform.reuse_thread(context)
 
     def settle() -> Outcome:
-        answer = finish(0)
-        _let_go(child)
-        return answer
+        return _born(child, finish)
 
     def failed() -> Outcome:
         """The host process is gone."""
@@ -241,6 +239,8 @@ def end_loan(child: Task, complete: Callable[[int], None]) -> None:
 
     def done(result: int) -> None:
         if child.exiting or result < 0:
+            if result >= 0:
+                copy.space.release()  # its host process died meanwhile, and nobody is left to go on here
             complete(min(result, 0))
             return
         assert child.loan is not None
@@ -288,9 +288,7 @@ def _start(
             return finish(-errno.EAGAIN if result == -errno.EAGAIN else -errno.ENOMEM)
         if not share_vm and not stack:  # the frame is as its parent's: the child may copy on its way what it is told
             child.mm.trapped = child.context
-        answer = finish(0)
-        _let_go(child)
-        return answer
+        return _born(child, finish)
 
     def done(result: int) -> None:
         if parent.exiting:  # its host process died meanwhile: nobody waits, but the child's fate is to be settled
