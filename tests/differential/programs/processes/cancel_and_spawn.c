@@ -5,7 +5,7 @@
 #include <spawn.h>
 
 extern char **environ;
-static volatile int alarms, cleaned;
+static volatile int alarms, cleaned, running;
 static void on_alarm(int signo) { alarms++; }
 static void clean(void *what) { cleaned += *(int *)what; }
 
@@ -13,6 +13,7 @@ static void *blocked(void *fd) {
     int one = 1;
     char c;
     pthread_cleanup_push(clean, &one);
+    running = 1;
     read(*(int *)fd, &c, 1);
     pthread_cleanup_pop(0);
     return NULL;
@@ -20,9 +21,9 @@ static void *blocked(void *fd) {
 
 static void *computing(void *unused) {
     int ten = 10;
-    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
     pthread_cleanup_push(clean, &ten);
-    for (;;) alarms += 0;
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL); // from here on it may end at any instruction
+    for (;;) running = 1;
     pthread_cleanup_pop(0);
     return unused;
 }
@@ -30,8 +31,10 @@ static void *computing(void *unused) {
 static void cancel(const char *name, void *(*body)(void *), void *argument) {
     pthread_t thread;
     void *result;
+    running = 0;
     NEED(pthread_create(&thread, NULL, body, argument));
-    sleep_ms(50);
+    while (!running) sleep_ms(1);
+    sleep_ms(50); // until it is blocked, or in the midst of its loop
     printf("%s: cancel %d", name, pthread_cancel(thread));
     printf(" join %d", pthread_join(thread, &result));
     printf(" canceled %d cleaned %d\n", result == PTHREAD_CANCELED, cleaned);

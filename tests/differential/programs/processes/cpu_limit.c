@@ -1,4 +1,4 @@
-// RLIMIT_CPU: SIGXCPU at the soft limit, SIGKILL at the hard one.
+// RLIMIT_CPU: SIGXCPU at the soft limit, SIGKILL at the hard one. timeout=90
 #include "../check.h"
 
 static volatile int got;
