@@ -102,9 +102,9 @@ def compiled_modules() -> list[Extension]:
         for source in extension.sources:
             mend_weak_references(Path(source))
         flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
-        # Each file of a library defines the tables of the other libraries, without `extern`.
-        extension.extra_compile_args = [*flags, "-fcommon"]
-        # What a library calls of itself is not looked for elsewhere first.
+        # Each file of a library defines the tables of the other libraries, without `extern`. What a library calls of
+        # itself is not looked for elsewhere first, nor reached through a table.
+        extension.extra_compile_args = [*flags, "-fcommon", "-fvisibility=hidden", "-fno-plt"]
         extension.extra_link_args = [*extension.extra_link_args, "-Wl,-Bsymbolic-functions"]
     return extensions
 

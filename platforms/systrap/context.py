@@ -674,6 +674,10 @@ class SystrapContext(Context):
         wanted_nr, wanted, _ = self._expected[self._position]
         return nr == wanted_nr and args[: len(wanted)] == wanted
 
+    def will_ask(self) -> bool:
+        """Whether a notification belongs to what was posted for it."""
+        return bool(self._expected)
+
     def expected_files(self) -> tuple[tuple[int, int], ...]:
         """What goes with it: host files and the descriptors that they become."""
         return self._expected[self._position][2]

@@ -16,6 +16,9 @@ What a guest could have left behind, and why it is gone then:
   before it runs (`SystrapContext.hand_ahead`); if a file turns out not to be there, execve(2) begins anew.
 - All else that a process or thread has on the host needs calls that a guest has not (HOST_CALLS in filter.py).
 
+That takes the Sentry's time and a processor's, and so it begins when nobody wants anything else, or somebody an address
+space (`begin`): when a program ends, its parent is to go on first.
+
 That holds if nobody else can write to what the thread uses meanwhile. So a process is recycled only if it has one
 thread and never had another, made no process (which could share its region still), never had shared memory, and was
 never sent a signal that might still come (`_only_thread`). All others are killed as ever, and so is one that does not
@@ -27,6 +30,7 @@ from __future__ import annotations
 import signal
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from platforms.systrap.context import SystrapContext
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["Recycler"]
+__all__ = ["LIMIT_NS", "Recycler"]
 
 _RSP_RIP: Final = struct.Struct("<QQ")
 _AT_RSP: Final = Frame.UCONTEXT + 40 + 15 * 8  # in the slot: the frame's rsp, and rip behind it,
@@ -46,52 +50,69 @@ _AT_MASK: Final = Frame.UCONTEXT + 296  # and its signal mask
 _ALL_SIGNALS: Final = 0xFFFF_FFFF_FFFF_FFFF
 _EPERM: Final = -1
 _LATER: Final = 1  # as the platform's: answered later
-_LIMIT_NS: Final = 5_000_000  # an honest process takes microseconds, unless it has very much memory to give back
+LIMIT_NS: Final = 5_000_000  # an honest process takes microseconds, unless it has very much memory to give back
 _LIMIT_WANTED_NS: Final = 1_000_000  # when somebody waits for it
 
 
 class Recycler:
-    """At most one process on its way from one program to the next.
+    """At most one process on its way from one program to the next, and those that are to go the same way.
 
     `pending`: its thread's context, that of the old program at first and then that of the next; None: there is none.
+    `kept`: the contexts of those whose program ended and that have been told nothing yet.
     `limit_ns`, `wanted_limit_ns`: how long it may take, and when somebody waits for it.
     """
 
     def __init__(self, platform: SystrapPlatform) -> None:
         self.platform = platform
         self.pending: SystrapContext | None = None
+        self.kept: deque[SystrapContext] = deque()
         self._wiping = False  # the first notification came
         self._since_ns = 0
-        self.limit_ns = _LIMIT_NS
+        self.limit_ns = LIMIT_NS
         self.wanted_limit_ns = _LIMIT_WANTED_NS
         self._finish: Callable[[SystrapContext | None, int], None] | None = None
 
     def take(self, space: SystrapAddressSpace) -> bool:
         """Whether the process of `space`, which is being released, goes on as another's: then it must not be killed."""
-        if self.pending is not None:
-            self.look()
-        if self.pending is not None:
-            return False
         context = _only_thread(space)
         if context is None:
             return False
+        self.platform.by_tid[context.tid] = context
+        self.kept.append(context)
+        return True
+
+    def begin(self) -> bool:
+        """The next of those that are kept is on its way, if there is one, and no other is."""
+        if not self.kept or self.pending is not None:
+            return False
         platform = self.platform
-        self.pending = platform.by_tid[context.tid] = context
+        self.pending = context = self.kept.popleft()
         self._wiping = False
         self._since_ns = time.monotonic_ns()
-        platform.note_progress()
         platform.u32[(context.at + layout.COMMAND) // 4] = layout.COMMAND_RECYCLE
         platform.u32[context.state_i] = layout.RESUME
         if platform.u32[context.waiting_i]:
             platform.wake(context)
         return True
 
+    @property
+    def count(self) -> int:
+        """How many processes are to be spare ones."""
+        return len(self.kept) + (self.pending is not None)
+
     def request(self, finish: Callable[[SystrapContext | None, int], None]) -> bool:
         """The next address space is wanted: whether the pending one is to be it (as `SystrapPlatform.new_space`)."""
+        self.begin()
         if self.pending is None or self._finish is not None:
             return False
         self._finish = finish
+        self.platform.note_progress()
         return True
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for the pending process."""
+        return self._finish is not None
 
     def judge(self, ip: int, ident: int) -> int:
         """What the pending process says, as `SystrapPlatform._judge`."""
@@ -161,10 +182,14 @@ class Recycler:
         self._forget(context)
 
     def lost(self, tgid: int) -> None:
-        """A host process ended and was reaped: the pending one?"""
+        """A host process ended and was reaped: the pending one, or one that is kept?"""
         context = self.pending
         if context is not None and context.tgid == tgid:
             self._forget(context)
+        for context in [each for each in self.kept if each.tgid == tgid]:
+            self.kept.remove(context)
+            if self.platform.by_tid.get(context.tid) is context:
+                del self.platform.by_tid[context.tid]
 
     def _forget(self, context: SystrapContext) -> None:
         self.pending = None

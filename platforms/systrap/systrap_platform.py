@@ -404,6 +404,7 @@ class SystrapPlatform:
         self._warnings = 0
         self._wanted: deque[Callable[[SystrapContext | None, int], None]] = deque()
         self.spares: list[SystrapContext] = []  # of address spaces made ahead
+        self._short = False  # whether somebody had to wait for one that was still on its way
         self.recycler = Recycler(self)
         self._arena_buffer = ffi.from_buffer(self.arena.map)
         self.arena_address = int(ffi.cast("uintptr_t", self._arena_buffer))
@@ -431,9 +432,18 @@ class SystrapPlatform:
 
         Not for long: a guest that never carries them out would keep us spinning. What ends later rings the doorbell.
         """
-        if self.posted or self._children or self.recycler.pending is not None:
+        if self.posted or self._children or self.recycler.is_wanted:
             return time.monotonic_ns() - self._progress_ns < _BUSY_NS
         return False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether to look for notifications. An ended process's can wait while operations are under way."""
+        if self._children or self.recycler.is_wanted:
+            return True
+        if self.posted:
+            return len(self.active) > _FEW_ACTIVE or any(context.will_ask() for context in self.active)
+        return self.recycler.pending is not None
 
     def note_progress(self) -> None:
         """An operation was posted, asked for or done."""
@@ -624,9 +634,10 @@ class SystrapPlatform:
         """
         spare = self._take_spare()
         if spare is not None:
+            self.recycler.begin()  # while the guests wait for us
             finish(spare, 0)
         elif self.recycler.request(finish):
-            pass
+            self._short = True
         elif self._wanted and self._wanted[0] == self.put_by:  # it is being made
             self._wanted[0] = finish
         else:
@@ -636,9 +647,27 @@ class SystrapPlatform:
 
     def prepare_space(self) -> None:
         """One is going to be asked for: have it made meanwhile. It waits, in its first call, as long as it takes."""
-        if not self._wanted and self.recycler.pending is None and not self._spares_left():
-            self._wanted.append(self.put_by)
-            self._next_space()
+        if not self._wanted and not self._spares_left() and not self.recycler.begin() and not self.recycler.count:
+            self._make_spare()
+
+    def _make_spare(self) -> None:
+        self._wanted.append(self.put_by)
+        self._next_space()
+
+    def tidy(self) -> None:
+        """Nobody wants anything now: begin with what was put off, if there is any."""
+        if self.recycler.begin():
+            context = self.recycler.pending
+            assert context is not None
+            if context.kept_off >= 0:  # ours is free while we sleep
+                context.kept_off = -1
+                os.sched_setaffinity(context.tid, self.processors)
+            return
+        if not self._short or self._wanted:
+            return
+        self._short = False  # one program begins while the one before is taken apart: that takes two processes
+        if self._spares_left() + self.recycler.count < _MAX_SPARES:
+            self._make_spare()
 
     def put_by(self, context: SystrapContext | None, result: int) -> None:
         """`context`, of an empty address space, waits until one is asked for."""
@@ -661,7 +690,7 @@ class SystrapPlatform:
 
     def recycle(self, space: SystrapAddressSpace) -> bool:
         """Whether the host process of `space`, which is being released, becomes a spare one."""
-        if self.pristine is None or self._wanted or self._spares_left() >= _MAX_SPARES:
+        if self.pristine is None or self._wanted or max(self._spares_left(), self.recycler.count) >= _MAX_SPARES:
             return False
         return self.recycler.take(space)
 
@@ -1179,7 +1208,7 @@ class SystrapPlatform:
 
     def arm(self) -> None:
         """From now on a stopping thread rings the doorbell. Look once more (`collect(0)`) before sleeping on it."""
-        self.recycler.give_up()  # it had its time, see `busy`
+        self.recycler.look()
         for context in tuple(self.wanting):
             self.give_thread(context)
         self.arena.u32[self._armed_i] = 1
@@ -1313,7 +1342,7 @@ class SystrapPlatform:
 
     def counts(self) -> dict[str, int]:
         """What is there now, by name, but for spare ones: for logs and for tests that look for leaks."""
-        spare = self._spares_left() + int(self.recycler.pending is not None)
+        spare = self._spares_left() + self.recycler.count
         return {
             "processes": len(self.spaces_by_pid) - spare,
             "contexts": len(self.by_tid) - spare,

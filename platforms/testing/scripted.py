@@ -362,6 +362,9 @@ class ScriptedPlatform:
         context = self._next(ScriptedSpace())
         self.later.append(lambda: finish(context, 0))
 
+    def tidy(self) -> None:
+        """As the platform's: nothing is put off here."""
+
     def prepare_space(self) -> None:
         """Nothing is made ahead."""
 
@@ -442,6 +445,11 @@ class ScriptedPlatform:
             self.lost.append(context)
 
     # --- what the Sentry's loop asks ---
+    @property
+    def is_asked(self) -> bool:
+        """As the platform's: by operations alone."""
+        return self.busy
+
     @property
     def busy(self) -> bool:
         """Whether anything is under way. Looking is what makes the guests move."""

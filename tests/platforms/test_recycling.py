@@ -213,6 +213,7 @@ def fresh(harness: Any) -> Any:
 def end(context: Any) -> None:
     context.exit()
     context.space.release()
+    context.platform.tidy()
 
 
 def recycled(harness: Any, context: Any) -> Any:
@@ -600,6 +601,58 @@ def who_waits_for_one_that_dies_gets_another(harness: Any) -> None:
     assert seen(harness, made[0])
 
 
+def nothing_happens_to_an_ended_one_until_there_is_time(harness: Any) -> None:
+    platform = harness.platform
+    platform.recycler.limit_ns = 10**10
+    first = run(harness, fresh(harness), "call 39")
+    made_ahead(harness)
+    before = platform.counts()
+    first.exit()
+    first.space.release()
+    assert not platform.is_asked and not platform.collect(1_000_000)
+    assert platform.recycler.count == 1 and platform.recycler.pending is None
+    assert platform.counts()["processes"] == before["processes"] - 1
+    taken(harness)  # the guests wait for us meanwhile
+    assert platform.is_asked and not platform.busy
+    contract._pump(harness, lambda: bool(platform.spares))
+    assert platform.spares[-1].tgid == first.tgid and platform.recycler.count == 0
+
+
+def who_had_to_wait_has_another_one_made(harness: Any) -> None:
+    """From then on one program can begin while the one before is taken apart."""
+    platform = harness.platform
+    platform.recycler.limit_ns = platform.recycler.wanted_limit_ns = 10**10
+    first = run(harness, fresh(harness), "call 39")
+    first.exit()
+    first.space.release()
+    made: list[Any] = []
+    platform.new_space(lambda context, result: made.append(context))
+    assert platform.busy and not made
+    contract._pump(harness, lambda: bool(made))
+    platform.tidy()
+    contract._pump(harness, lambda: bool(platform.spares))
+    platform.tidy()
+    assert not platform.busy and len(platform.spares) == 1
+
+
+def of_many_that_end_at_once_few_are_kept(harness: Any) -> None:
+    platform = harness.platform
+    platform.recycler.limit_ns = 10**10
+    many = []
+    for _ in range(5):
+        made_ahead(harness)
+        many.append(run(harness, taken(harness), "call 39"))
+    for context in many:
+        context.exit()
+        context.space.release()
+    kept = platform.recycler.count
+    assert 1 <= kept < len(many)
+    for _ in range(kept):
+        platform.tidy()
+        contract._pump(harness, lambda: platform.recycler.pending is None)
+    assert len(platform.spares) == kept
+
+
 CHECKS = (
     process_is_as_a_fork_of_the_pristine_one,
     registers_are_as_in_a_fork_of_the_pristine_one,
@@ -625,6 +678,9 @@ CHECKS = (
     cpu_time_is_its_own,
     who_asks_meanwhile_gets_it,
     who_waits_for_one_that_dies_gets_another,
+    nothing_happens_to_an_ended_one_until_there_is_time,
+    who_had_to_wait_has_another_one_made,
+    of_many_that_end_at_once_few_are_kept,
 )
 
 

@@ -38,7 +38,8 @@ SLICES: Final = 4  # of a spin, with a look outside between them,
 HEARD: Final = 16  # in so many bursts after something came from there
 FOREVER: Final = -1
 LONGEST_NS: Final = 3600 * 10**9  # of one sleep: a guest's timer may be due when no clock can show it
-WANTING_NS: Final = 1_000_000  # of one sleep while a context is to get a host thread
+WANTING_NS: Final = 1_000_000  # of one sleep while a context is to get a host thread,
+ASKED_NS: Final = 5_000_000  # or an ended process is to ask for its next program
 LOOK_NS: Final = 5_000_000  # how often to look whether the processors are crowded
 CROWDED_NS: Final = 30_000_000  # how long to believe it
 CROWDED: Final = 3  # involuntary switches since the last look
@@ -158,11 +159,12 @@ class MainLoop:
             left = FOREVER if deadline is None else min(max(0, deadline - before), LONGEST_NS)
             if platform.wanting and not 0 <= left <= WANTING_NS:
                 left = WANTING_NS  # the thread that is to be given had not left its frames yet
+            if platform.is_asked and not 0 <= left <= ASKED_NS:
+                left = ASKED_NS  # who does not ask in time is given up
             # Somebody waits for what woke us: of the four nothing is asked that poll(2) has not told of.
             found = left != 0 and lib.sentrio_poll(self._pollfds, self._count, left) > 0
             slept = time.monotonic_ns() - before
             platform.disarm(rung=found and self._pollfds[_DOORBELL_REVENTS] != b"\0")
-            dispatcher.withdraw()
             if not found:
                 continue
             if self._pollfds[_OUTSIDE_REVENTS] != b"\0":  # before a spin that waits for guests
@@ -185,6 +187,7 @@ class MainLoop:
     def _take_signals(self) -> None:
         """Empty the pipe; the handlers have run, or run now."""
         if self._pollfds[_SIGNALLED_REVENTS] != b"\0":
+            self.dispatcher.withdraw()
             try:
                 os.read(self._signalled, 512)
             except BlockingIOError:

@@ -103,7 +103,7 @@ class Dispatcher:
     def _burst(self, spin_ns: int) -> bool:
         """Ends early when nothing came for `spin_ns`."""
         platform, kernel = self.platform, self.kernel
-        runnable, timers = kernel.runnable, kernel.timers
+        runnable, timers, leaving = kernel.runnable, kernel.timers, kernel.leaving
         active: dict[Context, None] = platform.active
         u32, serve = platform.u32, self._serve
         now = time.monotonic_ns()
@@ -133,6 +133,8 @@ class Dispatcher:
             if runnable:
                 self._run_tasks()
                 served = True
+            if leaving:  # behind those who waited for it, before any other call is served
+                self._release_memory()
             if served:
                 busy = True
                 turn += 1
@@ -144,9 +146,12 @@ class Dispatcher:
                 at_work += len(active)
             self._served = None
             if platform.busy:
-                self.withdraw()
-                platform.serve_notifications()
                 quiet_end = 0
+                if platform.is_asked:
+                    self.withdraw()
+                    platform.serve_notifications()
+            elif platform.is_asked:  # by an ended process, which changes nothing here
+                platform.serve_notifications()
             now = time.monotonic_ns()
             if platform.wanting:
                 platform.give_threads(now)
@@ -162,11 +167,14 @@ class Dispatcher:
                 busy = True
                 quiet_end = 0
             if now >= end or kernel.exit_status is not None:
+                platform.tidy()
                 break
             if not quiet_end:
                 quiet_end = now + spin_ns
             elif now >= quiet_end and not runnable and not platform.busy:
-                break
+                platform.tidy()
+                if not platform.busy:
+                    break
         self.looks, self.at_work = looks, at_work
         self.quiet = now < end and kernel.exit_status is None
         return busy
@@ -791,6 +799,16 @@ class Dispatcher:
         self.exit_to_user(task, result)
 
     # --- ends ---
+    def _release_memory(self) -> None:
+        """What ended tasks left, before anybody can ask what it holds: files that must not be written, or sealed."""
+        self._served = None
+        leaving = self.kernel.leaving
+        while leaving:
+            memory, context = leaving.pop()
+            memory.release()
+            if context is not None:
+                context.kill()
+
     def _reap(self) -> None:
         """Host processes ended. One that was not asked to (the OOM killer, a guest's own doing) takes its task too."""
         platform = self.platform

@@ -92,7 +92,7 @@ def do_exit(task: Task, status: int) -> None:
     else:
         last = True
         cancel_timers(group)
-    _release_memory(task, last)
+    leaves = _release_memory(task, last)
     task.files.release(task)
     if group.children:
         _leave_children(task, group, last)
@@ -108,7 +108,9 @@ def do_exit(task: Task, status: int) -> None:
         _end_group(kernel, group)
     elif group.thread_gone.entries:
         group.thread_gone.wake(ANY)
-    if context is not None:
+    if leaves is not None:
+        kernel.leaving.append((leaves, context))
+    elif context is not None:
         context.kill()
 
 
@@ -122,10 +124,11 @@ def _leave_stop(task: Task, group: ThreadGroup) -> None:
         group.notify_parent(sg.CLD_STOPPED, group.stop_signal)
 
 
-def _release_memory(task: Task, last: bool) -> None:
+def _release_memory(task: Task, last: bool) -> AddressSpace | None:
     """What others learn from this thread's memory, then the memory (kernel/fork.c, mm_release).
 
-    `last`: no other thread of the process is left.
+    `last`: no other thread of the process is left. What is returned nobody else uses, and is still to be released
+    (`Kernel.leaving`): whoever waits for this end need not wait for that.
     """
     mm = task.mm_or_none
     if mm is not None:
@@ -134,9 +137,14 @@ def _release_memory(task: Task, last: bool) -> None:
         _leave_memory(task, mm)
     if task.vfork_done is not None:
         complete_vfork(task, at_once=True)
-    if mm is not None:
-        task.mm_or_none = None  # as in Linux: a dying task has none
-        mm.release()
+    if mm is None:
+        return None
+    task.mm_or_none = None  # as in Linux: a dying task has none
+    if mm.users == 1 and mm.loan is None:
+        mm.unpublish()
+        return mm
+    mm.release()
+    return None
 
 
 def _leave_memory(task: Task, mm: AddressSpace) -> None:

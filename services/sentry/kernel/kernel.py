@@ -34,9 +34,11 @@ from services.sentry.kernel.uts import UtsNamespace, uuid_text
 from services.sentry.kernel.waiter import WaitEntry
 
 if TYPE_CHECKING:
+    from platforms.base import Context
     from services.sentry.kernel.clocks import Clock
     from services.sentry.kernel.sessions import ProcessGroup, Session
     from services.sentry.kernel.waiter import Wait
+    from services.sentry.mm.address_space import AddressSpace
     from services.sentry.vfs.fs_context import FsContext
 
 __all__ = ["Kernel", "KernelConfig"]
@@ -71,6 +73,7 @@ class Kernel:
         self.log = log or Log("sentry")
         self.timers = Timers()
         self.runnable: deque[Task] = deque()
+        self.leaving: list[tuple[AddressSpace, Context | None]] = []  # of ended tasks, to be released
         self.tasks: dict[int, Task] = {}
         self.groups: dict[int, ThreadGroup] = {}
         self.process_groups: dict[int, ProcessGroup] = {}

@@ -205,9 +205,7 @@ class AddressSpace(UserMemory):
         self.users -= 1
         if self.users:
             return
-        if self.published is not None:
-            self.published.end()
-            self.published = None  # it refers to this
+        self.unpublish()
         if self.executable is not None:
             self.executable.deny_write -= 1
             self.executable = None
@@ -218,6 +216,12 @@ class AddressSpace(UserMemory):
         self.granted = self.local_maps = self.changes = None
         self.areas_now.before_change = None
         self.areas_now.clear()
+
+    def unpublish(self) -> None:
+        """The last user leaves: it does nothing with files by itself any more."""
+        if self.published is not None:
+            self.published.end()
+            self.published = None  # it refers to this
 
     def _open_window(self, addr: int, count: int) -> bool:
         granted, changes = self.granted, self.changes

@@ -20,6 +20,7 @@ class Platform:
         self.processors = frozenset(range(processors))
         self.reserved = -1
         self.wanting: list[object] = []
+        self.is_asked = False
         self.spins: list[tuple[int, int]] = []
 
     def reserve(self, processor: int) -> None:
@@ -117,8 +118,10 @@ class Sleeps:
         processors: int = 2,
         serves: bool = False,
         wanting: bool = False,
+        asked: bool = False,
     ) -> None:
         self.made, platform = make(processors)
+        platform.is_asked = asked
         if wanting:
             platform.wanting.append(object())
         self.limits: list[int] = []
@@ -186,10 +189,11 @@ def test_after_a_sleep_nothing_is_asked_that_poll_has_not_told_of(monkeypatch: p
     assert ran.log == [["ring"], ["strangers"], ["outside"], ["ring", "outside", "strangers"], []]
 
 
-def test_no_sleep_is_long_while_somebody_is_to_get_a_host_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sleep_is_long_while_somebody_is_to_get_a_host_thread_or_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[tuple[int, set[int]]] = [(10**6, set())] * 2
     assert Sleeps(monkeypatch, *sleeps).limits == [loop.FOREVER] * 2
     assert Sleeps(monkeypatch, *sleeps, wanting=True).limits == [loop.WANTING_NS] * 2
+    assert Sleeps(monkeypatch, *sleeps, asked=True).limits == [loop.ASKED_NS] * 2
 
 
 def test_handlers_of_signals_run_behind_a_sleep_that_one_ended(monkeypatch: pytest.MonkeyPatch) -> None:

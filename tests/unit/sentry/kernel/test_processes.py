@@ -295,13 +295,15 @@ def test_exit_group_by_a_thread_ends_the_others_with_its_status(machine: Machine
     assert status(machine.init) == 9 << 8
 
 
-def test_exit_order_memory_then_files_then_context(machine: Machine) -> None:
+def test_memory_and_context_of_the_dead_go_behind_those_who_waited(machine: Machine) -> None:
     child = fork(machine, machine.init)
     memory: Any = child.mm
     context: Any = child.context
     machine.call(child, pc.sys_exit_group, 0)
-    assert (memory.released, context.killed) == (1, 1)
     assert child.mm_or_none is None
+    assert child.group.is_zombie
+    assert (memory.released, context.killed) == (0, 0)
+    assert machine.kernel.leaving == [(memory, context)]
 
 
 def test_orphans_go_to_the_nearest_subreaper_else_init(machine: Machine) -> None:
@@ -625,7 +627,7 @@ def test_who_copies_itself_or_ends_gives_its_processor_away_first(
     assert context.parked == 0  # and the next one soon after its end
     ended: Any = child.context
     memory = SimpleNamespace(
-        users=1, release=lambda: parked.append(ended.parked), total_pages=0, changes=None, lent_to=None
+        users=1, unpublish=lambda: parked.append(ended.parked), total_pages=0, changes=None, lent_to=None, loan=None
     )
     monkeypatch.setattr(child, "mm", memory)
     exits.exit_group(child, 0)
