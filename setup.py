@@ -25,6 +25,7 @@ SOURCE = Path(__file__).parent.resolve()
 HOST_BUILD = SOURCE / "platforms" / "host_build.py"
 STUB = SOURCE / "platforms" / "systrap" / "stub"
 COMPILED = SOURCE / "services" / "compiled.py"
+COLD_PATHS = SOURCE / "services" / "cold_paths.h"
 
 # A build has none of the libraries that the modules import, so their types are unknown there; `mypy` proper, with all
 # of them, is what judges the types.
@@ -104,7 +105,8 @@ def compiled_modules() -> list[Extension]:
         flags = [flag for flag in extension.extra_compile_args if flag != "-Werror"]  # warnings of other compilers
         # Each file of a library defines the tables of the other libraries, without `extern`. What a library calls of
         # itself is not looked for elsewhere first, nor reached through a table.
-        extension.extra_compile_args = [*flags, "-fcommon", "-fvisibility=hidden", "-fno-plt"]
+        flags += ["-fcommon", "-fvisibility=hidden", "-fno-plt", "-include", str(COLD_PATHS)]
+        extension.extra_compile_args = flags
         extension.extra_link_args = [*extension.extra_link_args, "-Wl,-Bsymbolic-functions"]
     return extensions
 

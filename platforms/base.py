@@ -213,6 +213,15 @@ class Context:
         """A new program begins (execve(2)): all other registers are cleared."""
         raise NotImplementedError
 
+    def fill(self, zeroed: Sequence[tuple[int, int]], addr: int, data: bytes) -> bool:
+        """Have the held thread write, before it goes on by `resume_registers`, zeros at `zeroed` (address and length
+        each) and `data` at `addr`; where that cannot be written it gets SIGSEGV. False: it is not going to.
+        """
+        return False
+
+    def await_filled(self) -> None:
+        """What `fill` was given is there when this returns, unless the thread does not get to run."""
+
     # --- answers ---
     def is_held(self) -> bool:
         """Whether an event of it was taken and not answered yet."""

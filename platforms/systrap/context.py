@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -32,6 +33,8 @@ _REG_NAMES: Final = (
 _GREGS: Final = struct.Struct("<23Q")
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _ONE_OP: Final = struct.Struct("<7Q")
+_FILL_ROWS: Final = [struct.Struct(f"<{4 + 3 * count}Q") for count in range(layout.FILL_ROWS_MOST)]
+_FILLED_NS: Final = 5_000_000  # a thread that has a processor takes microseconds
 _OP_ROWS: Final = [struct.Struct(f"<{8 * count}Q") for count in range(layout.MAX_OPS + 1)]
 _COPIES: Final[dict[int, Callable[..., None]]] = {}  # by length: what writes COPY_RESULT and all behind it
 _UC_GREGS: Final = 40
@@ -111,6 +114,7 @@ class SystrapContext(Context):
         "_done",
         "_drop_i",
         "_expected",
+        "_fills",
         "_first_row",
         "_first_state",
         "_kept_file",
@@ -208,6 +212,7 @@ class SystrapContext(Context):
         self._numbers: list[int] = []  # descriptors that this post's files become
         self._ahead: dict[int, int] = {}  # numbers of files that are there for a new program, by host descriptor,
         self._stale: list[int] = []  # and of those that it is not to have
+        self._fills = False  # whether what is to be written before it goes on is in its slot
         self.kept = 0  # the descriptor of a file that stays handed in until the next call, see `_post`
         self._kept_file = -1  # the host file that it is
         self._position = 0
@@ -451,7 +456,8 @@ class SystrapContext(Context):
             regs.segments = layout.SEGMENTS_64
             at = self.at + layout.REGS
             arena.map[at : at + 184] = regs.pack()
-        arena.u32[self._command_i] = layout.COMMAND_RESTORE
+        arena.u32[self._command_i] = layout.COMMAND_FILL if self._fills else layout.COMMAND_RESTORE
+        self._fills = False
         self._go()
 
     def park(self) -> None:
@@ -894,6 +900,26 @@ class SystrapContext(Context):
         _GREGS.pack_into(self.arena_map, self.at + layout.REGS, *cleared, *start, 0, 0, 0, 0)
         self._regs = None
         self.fs_base = 0
+
+    def fill(self, zeroed: Sequence[tuple[int, int]], addr: int, data: bytes) -> bool:
+        if len(data) > layout.FILL_MOST or len(zeroed) >= layout.FILL_ROWS_MOST:
+            return False
+        rows = [len(zeroed) + 1, addr, len(data), layout.FILL_BYTES]
+        for start, length in zeroed:
+            rows += (start, length, 0)
+        arena_map = self.arena_map
+        _FILL_ROWS[len(zeroed)].pack_into(arena_map, self.at + layout.FILL_COUNT, *rows)
+        at = self.at + layout.FILL_BYTES
+        arena_map[at : at + len(data)] = data
+        self._fills = True
+        return True
+
+    def await_filled(self) -> None:
+        at = (self.at + layout.FILL_COUNT) // 8
+        u64 = self.u64
+        deadline = time.monotonic_ns() + _FILLED_NS
+        while u64[at] and not self.dead and time.monotonic_ns() < deadline:
+            pass
 
     def publish(self, pid: int, tid: int, ppid: int) -> None:
         """Let the thread read these without asking (its patched call sites do). Call again when one changes."""

@@ -264,6 +264,12 @@ FP_MAGIC1: Final = 0x46505853
 FP_MAGIC2: Final = 0x46505845
 BUFFER: Final = 0x1000  # what a new process is told at its start
 BUFFER_SIZE: Final = 0x2000
+# And later what a new program's memory is to hold (stub/first_contents.c):
+FILL_COUNT: Final = BUFFER  # u64, how many rows there are; the stub makes it 0 when it is done
+FILL_ROWS: Final = BUFFER + 8  # 3 * u64 each: address, length, where in the slot its bytes are; 0: it is zeros
+FILL_ROWS_MOST: Final = 8
+FILL_BYTES: Final = FILL_ROWS + 24 * FILL_ROWS_MOST
+FILL_MOST: Final = BUFFER + BUFFER_SIZE - FILL_BYTES
 IN_LENGTH: Final = 0x3000  # u64, bytes in IN: of a buffer or structure, or of a path name and its NUL
 IN: Final = IN_LENGTH + 8  # small buffers, structures and path names, brought along (SYSCALL_BROUGHT, STRUCT_BROUGHT)
 IN_SIZE: Final = 0x0FF8
@@ -318,6 +324,7 @@ COMMAND_RECYCLE: Final = 8  # the program is gone: get ready for another one (st
 COMMAND_SAVE: Final = 9  # save the memory that LOAN_RANGES name,
 COMMAND_PUT_BACK: Final = 10  # and put it back
 COMMAND_MOVE: Final = 11  # leave this slot (BLOCKED says so), go on in OTHER as that one says
+COMMAND_FILL: Final = 12  # write what FILL_ROWS say, then as RESTORE
 
 # --- global page ---
 ARMED: Final = 0x00  # u32: the Sentry sleeps, ring the doorbell

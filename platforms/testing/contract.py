@@ -171,6 +171,30 @@ def saved_memory_is_put_back(harness: Harness) -> None:
     context.exit()
 
 
+def new_program_finds_what_was_left_for_it(harness: Harness) -> None:
+    context = begin(harness, *_calls(39, 39))
+    ops(harness, context, mmap_op(BASE, 2))
+    write(context, BASE, b"a" * 2 * PAGE)
+    rip = context.regs.rip
+    if not context.fill([(BASE + 1, 2), (BASE + PAGE - 1, 2)], BASE + 5, b"text"):
+        return
+    assert not context.fill([], BASE, bytes(1 << 16))  # it is to be written by others
+    assert read(context, BASE, 1) == (1, b"a")
+    context.enter_program(rip, BASE + PAGE)
+    context.resume_registers()
+    context.await_filled()
+    assert read(context, BASE, 10) == (10, b"a\0\0aatexta")
+    assert read(context, BASE + PAGE - 2, 4) == (4, b"a\0\0a")
+    assert collect(harness) is context
+    assert context.nr == 39
+    assert context.fill([], BASE + 2 * PAGE - 1, b"xy")  # it cannot be written
+    context.resume_registers()
+    assert collect(harness) is context
+    assert context.kind == Kind.FAULT
+    assert (context.fault[0], context.regs.rip) == (11, 0)
+    context.exit()
+
+
 def threads_share_memory(harness: Harness) -> None:
     parent = begin(harness, *_calls(56, 39))
     ops(harness, parent, mmap_op(BASE))
@@ -306,6 +330,7 @@ CHECKS: Final[Sequence[Callable[[Harness], None]]] = (
     a_failing_operation_ends_its_batch,
     fork_copies_private_memory_and_shares_shared,
     saved_memory_is_put_back,
+    new_program_finds_what_was_left_for_it,
     threads_share_memory,
     calls_arrive_with_their_arguments_and_get_their_results,
     parked_context_is_answered_later,

@@ -37,7 +37,7 @@ def build(source_dir: Path, output: Path) -> None:
         (work / "layout.h").write_text("".join(f"#define {k} {v:#x}\n" for k, v in constants.items()))
         objects = []
         names = "entry.S local.S rings.S counters.S polls.S answers.S local_maps.S local_mask.S local_sigreturn.S"
-        names += " local_told.S recycle.S saved_memory.c stub.c trapped.c"
+        names += " local_told.S first_contents.c recycle.S saved_memory.c stub.c trapped.c"
         for name in names.split():
             target = work / (name + ".o")
             subprocess.run(["cc", *FLAGS, "-I", folder, "-c", source_dir / name, "-o", target], check=True)

@@ -24,6 +24,7 @@ extern void stub_exit(void) __attribute__((noreturn));
 extern void stub_park(u64 slot) __attribute__((noreturn));
 extern void stub_recycle(void) __attribute__((noreturn));
 extern void stub_save_memory(void), stub_put_memory_back(void); /* saved_memory.c */
+extern void stub_fill(u64 slot);                                /* first_contents.c */
 extern void stub_return(u64 uc) __attribute__((noreturn));
 extern char stub_arrive[];
 
@@ -146,6 +147,11 @@ static int run_ops(u64 slot) {
   return 1;
 }
 
+/* Operations were done in the midst of a call, and the Sentry has as much to do as we had: it is worth another spin. */
+static void linger(u64 slot) {
+  for (u32 left = GLOBAL32(SPIN); left && SLOT32(slot, STATE) == READY && !GLOBAL32(ARMED); left--) __builtin_ia32_pause();
+}
+
 static void move(u64 slot, u64 other) __attribute__((noreturn));
 
 /* Returns the command that ends the loop: RETURN, RESTORE, TAKE_FRAME or COPY_OUT. */
@@ -165,6 +171,7 @@ u32 stub_serve(u64 slot) {
       case COMMAND_OPS:
         run_ops(slot);
         post(slot, OPS_DONE);
+        linger(slot);
         break;
       case COMMAND_OPS_RETURN:
         if (run_ops(slot)) return COMMAND_RETURN;
@@ -182,6 +189,9 @@ u32 stub_serve(u64 slot) {
         stub_put_memory_back();
         post(slot, OPS_DONE);
         break;
+      case COMMAND_FILL:
+        stub_fill(slot);
+        return COMMAND_RESTORE;
       case COMMAND_EXIT:
         stub_exit();
       case COMMAND_RECYCLE:

@@ -24,7 +24,8 @@ enum { PRIVATE = 2, AT_EMPTY_PATH = 0x1000 };
 extern const volatile u64 stub_vdso[2]; /* recycle.S */
 extern i64 stub_close(u64 fd);
 
-/* Copy from or to the guest's memory: 0, or 1 when it faults (stub_handler). And compare it: saved_memory.c. */
+/* Copy from or to the guest's memory: 0, or 1 when it faults (stub_handler). And compare it (saved_memory.c),
+ * or make it zeros (first_contents.c). */
 extern int stub_user_copy(u64 to, u64 from, u64 length);
 __asm__(
     "  .text\n"
@@ -36,6 +37,13 @@ __asm__(
     "  rep movsb\n"
     "1:xor %eax, %eax\n"
     "  ret\n"
+    "  .globl stub_user_clear\n"
+    "  .hidden stub_user_clear\n"
+    "stub_user_clear:\n"
+    "  mov %rsi, %rcx\n"
+    "  xor %eax, %eax\n"
+    "  rep stosb\n"
+    "  jmp 1b\n"
     "  .globl stub_user_differs\n"
     "  .hidden stub_user_differs\n"
     "stub_user_differs:\n"

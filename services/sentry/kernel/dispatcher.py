@@ -44,6 +44,7 @@ __all__ = ["Dispatcher"]
 
 _BURST_NS: Final = 1_000_000
 _LOOKS_AT_ONE: Final = range(24)
+_OTHER_LOOKS: Final = 3  # of so many looks and one, one is for what nobody waits for
 _NEED_FRAME: Final = frozenset(
     ("clone", "clone3", "fork", "vfork", "execve", "execveat", "rt_sigreturn", "arch_prctl", "sigaltstack")
 )
@@ -150,7 +151,7 @@ class Dispatcher:
                 if platform.is_asked:
                     self.withdraw()
                     platform.serve_notifications()
-            elif platform.is_asked:  # by an ended process, which changes nothing here
+            elif not looks & _OTHER_LOOKS and platform.is_asked:  # by an ended process, which changes nothing here
                 platform.serve_notifications()
             now = time.monotonic_ns()
             if platform.wanting:

@@ -9,6 +9,7 @@ out while they are carried out, and the task moves over when all is there.
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,14 @@ _PRIVATE: Final = mm_h.MAP_PRIVATE | mm_h.MAP_FIXED
 _ANONYMOUS: Final = _PRIVATE | mm_h.MAP_ANONYMOUS
 _NO_FD: Final = 0xFFFFFFFFFFFFFFFF
 MAX_ARG_STRLEN: Final = 32 * PAGE
+_ARRAYS_NEAR: Final = 0x2000  # argv and envp no further from each other are looked for in one copy,
+_BLOCK: Final = 0x3000  # of so many bytes: the environment is where the stack begins, and often the array near it
+_AT_ONCE: Final = 16  # pointers
+_POINTERS: Final = struct.Struct(f"<{_AT_ONCE}Q")
+
+# What headers say of an image, for the same few programs begin again and again.
+_images: dict[tuple[bytes, bytes, int], elf.ElfImage] = {}
+_MOST_IMAGES: Final = 64
 
 
 class _Program:
@@ -94,7 +103,13 @@ def _open(task: Task, path: Path) -> OpenFile:
 def _read_image(file: OpenFile, head: bytes) -> elf.ElfImage:
     offset, size = elf.headers_needed(head)
     headers = head[offset : offset + size] if offset + size <= len(head) else file.pread(size, offset)
-    return elf.parse_untrusted(head[: elf.HEADER_SIZE], headers, file.inode.size)
+    key = head[: elf.HEADER_SIZE], headers, file.inode.size
+    image = _images.get(key)
+    if image is None:
+        if len(_images) >= _MOST_IMAGES:
+            _images.clear()
+        image = _images[key] = elf.parse_untrusted(*key)
+    return image
 
 
 def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[bytes]) -> _Program:
@@ -150,19 +165,28 @@ def _open_interpreter(task: Task, program: _Program, head: bytes) -> None:
         raise LinuxError(errno.ELIBBAD if error.errno == errno.ENOEXEC else error.errno) from None
 
 
-def read_strings(task: Task, addr: int) -> list[bytes]:
-    """argv or envp. E2BIG: too much, or one string too long (execve(2), "Limits on size of arguments")."""
+def read_arguments(task: Task, argv: int, envp: int) -> tuple[list[bytes], list[bytes]]:
+    """argv and envp. E2BIG: too much, or one string too long (execve(2), "Limits on size of arguments"); EFAULT."""
+    low, block = min(argv, envp), b""  # memory read already and where it lies
+    if low and max(argv, envp) - low < _ARRAYS_NEAR:
+        block = task.mm.read_some(low, _BLOCK)
+    return _read_strings(task, argv, low, block), _read_strings(task, envp, low, block)
+
+
+def _read_strings(task: Task, addr: int, low: int, block: bytes) -> list[bytes]:
     if not addr:
         return []
     mm = task.mm
     limit = _argument_limit(task)
-    pointers = mm.read_pointers(addr, 1 << 22)
-    together = _in_a_row(mm, pointers, limit)
+    pointers = _pointers_in(block, addr - low)
+    if pointers is None:
+        pointers = mm.read_pointers(addr, 1 << 22)
+    together = _in_a_row(mm, pointers, limit, low, block)
     if together is not None:
         return together
     out = []
     total = 0
-    near, low = b"", 0  # memory read already and where it lies
+    near, low = b"", 0
     for pointer in pointers:
         at = pointer - low
         end = near.find(b"\0", at) if 0 <= at < len(near) else -1
@@ -184,17 +208,35 @@ def read_strings(task: Task, addr: int) -> list[bytes]:
     return out
 
 
-def _in_a_row(mm: AddressSpace, pointers: list[int], limit: int) -> list[bytes] | None:
+def _pointers_in(block: bytes, at: int) -> list[int] | None:
+    """Those at offset `at`, up to the one that is NULL. None: it is not in there."""
+    out: list[int] = []
+    while at + 8 * _AT_ONCE <= len(block):
+        values = _POINTERS.unpack_from(block, at)
+        if 0 in values:
+            out += values[: values.index(0)]
+            return out
+        out += values
+        at += 8 * _AT_ONCE
+    return None
+
+
+def _in_a_row(mm: AddressSpace, pointers: list[int], limit: int, low: int, block: bytes) -> list[bytes] | None:
     """The strings at `pointers` when each begins right behind the one before, as mostly they do, all within reach.
 
-    None: they have to be looked for one by one (and that says what is wrong with them).
+    `block`: what was read already, at `low`. None: they have to be looked for one by one (and that says what is wrong
+    with them).
     """
     if not pointers or not 0 <= pointers[-1] - pointers[0] < _NEAR_IN_A_ROW:
         return None
-    block = mm.read_some(pointers[0], pointers[-1] - pointers[0] + _NEAR)
-    end = block.find(b"\0", pointers[-1] - pointers[0])
-    strings = block[: max(end, 0)].split(b"\0")
-    if end < 0 or len(strings) != len(pointers) or end + 1 + 8 * len(strings) > limit:
+    at = pointers[0] - low
+    end = block.find(b"\0", pointers[-1] - low) if at >= 0 else -1
+    if end < 0:
+        at = 0
+        block = mm.read_some(pointers[0], pointers[-1] - pointers[0] + _NEAR)
+        end = block.find(b"\0", pointers[-1] - pointers[0])
+    strings = block[at : max(end, 0)].split(b"\0")
+    if end < 0 or len(strings) != len(pointers) or end - at + 1 + 8 * len(strings) > limit:
         return None
     follow = accumulate([len(string) + 1 for string in strings[:-1]], initial=pointers[0])
     return strings if [*follow] == pointers else None
@@ -357,10 +399,13 @@ class _Loader:
     def _finish(self) -> Outcome:
         """All is mapped: contents, registers, and the task moves over."""
         task, program, mm, context, stack = self.task, self.program, self.mm, self.context, self.stack
-        try:
-            mm.write_together([*((start, bytes(length)) for start, length in self.zero), (stack.sp, stack.data)])
-        except LinuxError:
-            return _fatal(task, self, _SIGSEGV)
+        if context.fill(self.zero, stack.sp, stack.data):
+            mm.filled_by = context
+        else:
+            try:
+                mm.write_together([*((start, bytes(length)) for start, length in self.zero), (stack.sp, stack.data)])
+            except LinuxError:
+                return _fatal(task, self, _SIGSEGV)
         context.forget_ahead()
         old_mm, old_context = task.mm_or_none, task.context_or_none
         if old_mm is not None:

@@ -61,6 +61,7 @@ class AddressSpace(UserMemory):
         "auxv",
         "brk",
         "changes",
+        "filled_by",
         "brk_start",
         "_data_pages",
         "env_end",
@@ -103,6 +104,7 @@ class AddressSpace(UserMemory):
         # fork(2) without a copy (kernel/loans.py):
         self.loan: Loan | None = None  # all this is another's so far
         self.lent_to: Task | None = None  # who has this memory meanwhile
+        self.filled_by: Context | None = None  # who writes what a new program finds here (`await_contents`)
         self.vain_loans = self.loans_to_skip = 0  # how many forks copy after the last loan in vain, and are still to
         self.published: Any = None  # kernel/published_files.py: what the stub answers itself
 
@@ -213,9 +215,15 @@ class AddressSpace(UserMemory):
             self.space.release()  # first: the host is at it while the rest is done
         if self.changes is not None:
             self.changes.drop()
-        self.granted = self.local_maps = self.changes = None
+        self.granted = self.local_maps = self.changes = self.filled_by = None
         self.areas_now.before_change = None
         self.areas_now.clear()
+
+    def await_contents(self) -> None:
+        """Before another process looks: what execve(2) left to the new program's own thread is there."""
+        context, self.filled_by = self.filled_by, None
+        if context is not None:
+            context.await_filled()
 
     def unpublish(self) -> None:
         """The last user leaves: it does nothing with files by itself any more."""

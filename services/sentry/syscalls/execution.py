@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
-from services.sentry.kernel.execute import execute, read_strings
+from services.sentry.kernel.execute import execute, read_arguments
 from services.sentry.syscalls.arguments import s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs.path_walk import path_at
@@ -22,7 +22,7 @@ __all__ = ["ROWS"]
 def sys_execve(task: Task, path: int, argv: int, envp: int) -> Outcome:
     """execve(2)."""
     name = task.mm.read_cstring(path)
-    return execute(task, path_at(task, fc.AT_FDCWD, name), name, read_strings(task, argv), read_strings(task, envp))
+    return execute(task, path_at(task, fc.AT_FDCWD, name), name, *read_arguments(task, argv, envp))
 
 
 def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags: int) -> Outcome:
@@ -38,7 +38,7 @@ def sys_execveat(task: Task, dirfd: int, path: int, argv: int, envp: int, flags:
         raise LinuxError(errno.ELOOP)
     if fd != fc.AT_FDCWD and not name.startswith(b"/"):
         name = b"/dev/fd/%d" % fd + (b"/" + name if name else b"")
-    return execute(task, found, name, read_strings(task, argv), read_strings(task, envp))
+    return execute(task, found, name, *read_arguments(task, argv, envp))
 
 
 ROWS: Final = (

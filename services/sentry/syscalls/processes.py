@@ -247,6 +247,7 @@ def _other_memory(
     if target is None or target.mm_or_none is None:
         raise LinuxError(errno.ESRCH)
     check_trace_access(task, target)
+    target.mm.await_contents()
     return target, ours, theirs
 
 

@@ -26,7 +26,7 @@ class FakeMemory:
         self.fast = self.trapped = self.pending = None
         self.users = 1
         self.is_seen_by_others = lambda: True
-        self.released = 0
+        self.released = self.awaited = 0
         self.total_pages = SIZE // 4096
         self.auxv = b"auxv"
         self.published = None
@@ -36,6 +36,9 @@ class FakeMemory:
 
     def unpublish(self) -> None:
         pass
+
+    def await_contents(self) -> None:
+        self.awaited += 1
 
     def read(self, addr: int, count: int) -> bytes:
         if addr < BASE or addr + count > BASE + SIZE:

@@ -471,7 +471,7 @@ def test_ended_host_processes_are_reaped_within_a_burst_of_calls(box: Box, monke
     box.queue.wake(ANY)
     box.dispatcher.reap_wanted = True
     box.dispatcher.burst(1 << 40)
-    assert reaped and 15 <= reaped[0] < 100_000, "it is looked for after each sixteen turns"
+    assert reaped and reaped[0] < 100_000  # after some turns, or when its time was over
 
 
 def test_ended_host_processes_are_reaped_while_operations_are_under_way(

@@ -569,6 +569,7 @@ def test_process_vm_readv_moves_bytes_across_vectors(machine: Machine) -> None:
         mm.write_u64(BASE + 16 * at, base)
         mm.write_u64(BASE + 16 * at + 8, length)
     assert machine.call(task, pc.sys_process_vm_readv, child.tid, BASE, 2, BASE + 32, 2, 0) == 120
+    assert child.mm.awaited == 1  # what a new program's own thread writes is there
     assert mm.read(BASE + 0x5000, 50) == bytes(range(50))
     assert mm.read(BASE + 0x6000, 70) == bytes(range(50, 120))
     assert machine.call(task, pc.sys_process_vm_readv, child.tid, BASE, 1, BASE + 48, 1, 0) == -errno.EFAULT

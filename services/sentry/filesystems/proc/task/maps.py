@@ -167,6 +167,7 @@ class MemFile(OpenFile):
         mm = self._mm()
         if mm is None:
             return b""
+        mm.await_contents()
         try:
             return mm.read_some(offset, min(count, 1 << 24)) if count else b""
         except LinuxError:
@@ -176,6 +177,7 @@ class MemFile(OpenFile):
         mm = self._mm()
         if mm is None:
             return 0
+        mm.await_contents()
         try:
             mm.write(offset, bytes(data))
         except LinuxError:

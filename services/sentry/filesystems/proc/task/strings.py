@@ -21,6 +21,7 @@ def _memory(target: Task, start: int, end: int) -> bytes:
     mm = mm_of(target)
     if mm is None or end <= start:
         return b""
+    mm.await_contents()
     try:
         return mm.read_some(start, min(end - start, LIMIT))
     except LinuxError:
