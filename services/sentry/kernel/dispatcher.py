@@ -28,6 +28,7 @@ from services.sentry.kernel.loans import ALLOWED
 from services.sentry.kernel.patch_stop import PatchStop
 from services.sentry.kernel.published_rings import ring_moved
 from services.sentry.kernel.signal_delivery import deliver
+from services.sentry.kernel.standing_answers import STEADY
 from services.sentry.kernel.waiter import NO_RETURN, READ_MASK, FinalOps, NoReturn, Outcome, ReadWait, StubOp, Wait
 from services.sentry.mm.patching import HOT, MOST_VAIN, STOP_FROM, find_site, others_at_large, try_patch
 from services.sentry.mm.user_memory import CARRIED_MAX
@@ -207,11 +208,11 @@ class Dispatcher:
             return made
 
         def serve(context: Context) -> None:
-            if live:
-                u64[live.pop()] = 0  # as `withdraw`
             kind: int
             nr: int
             kind, nr, a0, a1, a2, a3, a4, a5 = event(arena_map, context.event_at)
+            if live and not (0 < kind < 3 and nr in STEADY):
+                u64[live.pop()] = 0  # as `withdraw`
             task: Task | None = context.owner
             self._served = task
             brought = -1
@@ -318,7 +319,7 @@ class Dispatcher:
                     context.nr = context.orig_rax = nr
                 return
             mm.fast = None
-            if live:  # what follows may be more than an answer
+            if live and nr not in STEADY:  # what follows may be more than an answer
                 u64[live.pop()] = 0
             if mm.pending is not None:
                 try:

@@ -5,6 +5,8 @@ what the next one finds, as long as the Sentry did nothing in between. After som
 answer is put where the guest's stub sees it, and whatever the Sentry does next, of whatever kind and for whomever,
 takes it back first: an event of any guest, a task that was woken, a timer, a descriptor of the host, an ended process
 (`withdraw`; Dispatcher and MainLoop call it wherever they enter the kernel). There is one such answer in the sandbox.
+Only waiting for a child (`STEADY`) leaves it: a parent begins to when its child's program does, which lives on answers
+about what it opens (mm/opened_file.py), and neither files nor descriptors change by that.
 
 A thread that was just copying it when it was taken back has asked before what happened then, and gets what was true; a
 guest that learns of what happened asks after that. Nothing need be known of what may change an answer, only that
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from services.sentry.files.epoll import EpollFile
     from services.sentry.kernel.task import Task
 
-__all__ = ["SAMPLE", "StandingAnswers", "offer_events", "offer_stat"]
+__all__ = ["SAMPLE", "STEADY", "StandingAnswers", "offer_events", "offer_stat"]
 
 SAMPLE: Final = 16
 """How often a call is asked before its answer is put out, which costs about half a call."""
+STEADY: Final = frozenset((61, 247))
+"""wait4(2) and waitid(2): the numbers of calls that change nothing of what any answer tells."""
 _EVENT_SIZE: Final = 12  # struct epoll_event
 
 
