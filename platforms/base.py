@@ -215,7 +215,8 @@ class Context:
 
     def fill(self, zeroed: Sequence[tuple[int, int]], addr: int, data: bytes) -> bool:
         """Have the held thread write, before it goes on by `resume_registers`, zeros at `zeroed` (address and length
-        each) and `data` at `addr`; where that cannot be written it gets SIGSEGV. False: it is not going to.
+        each) and `data` at `addr`. What is mapped there is private memory, and whole files: a page that cannot be had
+        then ends the thread. False: it is not going to.
         """
         return False
 

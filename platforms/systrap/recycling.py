@@ -16,13 +16,13 @@ What a guest could have left behind, and why it is gone then:
   before it runs (`SystrapContext.hand_ahead`); if a file turns out not to be there, execve(2) begins anew.
 - All else that a process or thread has on the host needs calls that a guest has not (HOST_CALLS in filter.py).
 
-That takes the Sentry's time and a processor's, and so it begins when nobody wants anything else, or somebody an address
-space (`begin`): when a program ends, its parent is to go on first.
-
 That holds if nobody else can write to what the thread uses meanwhile. So a process is recycled only if it has one
 thread and never had another, made no process (which could share its region still), never had shared memory, and was
 never sent a signal that might still come (`_only_thread`). All others are killed as ever, and so is one that does not
 come in time: a guest need not do what it is told.
+
+All this takes the Sentry's time and a processor's, and so it begins when nobody wants anything else, or somebody wants
+an address space (`begin`): when a program ends, its parent is to go on first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from platforms.systrap.context import SystrapContext
     from platforms.systrap.systrap_platform import SystrapAddressSpace, SystrapPlatform
 
-__all__ = ["LIMIT_NS", "Recycler"]
+__all__ = ["Recycler"]
 
 _RSP_RIP: Final = struct.Struct("<QQ")
 _AT_RSP: Final = Frame.UCONTEXT + 40 + 15 * 8  # in the slot: the frame's rsp, and rip behind it,
@@ -50,7 +50,7 @@ _AT_MASK: Final = Frame.UCONTEXT + 296  # and its signal mask
 _ALL_SIGNALS: Final = 0xFFFF_FFFF_FFFF_FFFF
 _EPERM: Final = -1
 _LATER: Final = 1  # as the platform's: answered later
-LIMIT_NS: Final = 5_000_000  # an honest process takes microseconds, unless it has very much memory to give back
+_LIMIT_NS: Final = 5_000_000  # an honest process takes microseconds, unless it has very much memory to give back
 _LIMIT_WANTED_NS: Final = 1_000_000  # when somebody waits for it
 
 
@@ -68,7 +68,7 @@ class Recycler:
         self.kept: deque[SystrapContext] = deque()
         self._wiping = False  # the first notification came
         self._since_ns = 0
-        self.limit_ns = LIMIT_NS
+        self.limit_ns = _LIMIT_NS
         self.wanted_limit_ns = _LIMIT_WANTED_NS
         self._finish: Callable[[SystrapContext | None, int], None] | None = None
 

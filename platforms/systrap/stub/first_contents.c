@@ -8,7 +8,8 @@
 extern int stub_user_copy(u64 to, u64 from, u64 length); /* trapped.c */
 extern int stub_user_clear(u64 to, u64 length);
 
-/* A program whose memory cannot be written is killed by what it does first: it begins where nothing is. */
+/* A program whose memory cannot be written is killed by what it does first: it begins where nothing is. (Or by that write,
+ * as long as its thread has all signals blocked.) */
 void stub_fill(u64 slot) {
   u64 count = SLOT64(slot, FILL_COUNT);
   volatile u64 *row = (volatile u64 *)(slot + FILL_ROWS);

@@ -55,10 +55,6 @@ _BLOCK: Final = 0x3000  # of so many bytes: the environment is where the stack b
 _AT_ONCE: Final = 16  # pointers
 _POINTERS: Final = struct.Struct(f"<{_AT_ONCE}Q")
 
-# What headers say of an image, for the same few programs begin again and again.
-_images: dict[tuple[bytes, bytes, int], elf.ElfImage] = {}
-_MOST_IMAGES: Final = 64
-
 
 class _Program:
     """What is to be run, all checked."""
@@ -103,13 +99,7 @@ def _open(task: Task, path: Path) -> OpenFile:
 def _read_image(file: OpenFile, head: bytes) -> elf.ElfImage:
     offset, size = elf.headers_needed(head)
     headers = head[offset : offset + size] if offset + size <= len(head) else file.pread(size, offset)
-    key = head[: elf.HEADER_SIZE], headers, file.inode.size
-    image = _images.get(key)
-    if image is None:
-        if len(_images) >= _MOST_IMAGES:
-            _images.clear()
-        image = _images[key] = elf.parse_untrusted(*key)
-    return image
+    return elf.parse_untrusted(head[: elf.HEADER_SIZE], headers, file.inode.size)
 
 
 def _prepare(task: Task, path: Path, name: bytes, argv: list[bytes], envp: list[bytes]) -> _Program:
@@ -291,6 +281,7 @@ class _Loader:
         self.ops: list[Op] = []
         self.records: list[Record] = []
         self.zero: list[tuple[int, int]] = []
+        self.whole = True  # no file ends before what is mapped of it does
         self.entry = 0
         self.failed = False
         self.ahead: dict[int, tuple[object, int, bytes]] = {}
@@ -355,6 +346,7 @@ class _Loader:
         self.ops += ops
         self.records += records
         self.zero += zero
+        self.whole = self.whole and image.file_end <= file.inode.size
 
     def _step(self, at: int) -> None:
         batch: list[Op] = []
@@ -399,7 +391,7 @@ class _Loader:
     def _finish(self) -> Outcome:
         """All is mapped: contents, registers, and the task moves over."""
         task, program, mm, context, stack = self.task, self.program, self.mm, self.context, self.stack
-        if context.fill(self.zero, stack.sp, stack.data):
+        if self.whole and context.fill(self.zero, stack.sp, stack.data):
             mm.filled_by = context
         else:
             try:

@@ -53,7 +53,7 @@ class ElfImage:
     """What to map. `fixed`: ET_EXEC; `phdr_vaddr`: where the program headers lie in memory (0: nowhere).
 
     Worked out from the segments: the pages [`low`, `high`) that they take, `align`, the `mappings` that make them, and
-    the ranges (address, length) of those that are to be `zeroed` then.
+    the ranges (address, length) of those that are to be `zeroed` then; `file_end`: as far as the file is needed.
     """
 
     fixed: bool
@@ -65,6 +65,7 @@ class ElfImage:
     executable_stack: bool = False
     low: int = 0
     high: int = 0
+    file_end: int = 0
     align: int = _PAGE
     mappings: list[Mapping] = field(default_factory=list)
     zeroed: list[tuple[int, int]] = field(default_factory=list)
@@ -77,6 +78,7 @@ class ElfImage:
             file_end = segment.vaddr + segment.file_size
             end = _page_up(segment.vaddr + segment.mem_size)
             self.high = max(self.high, end)
+            self.file_end = max(self.file_end, segment.offset + segment.file_size)
             if segment.align & (segment.align - 1) == 0:
                 self.align = max(self.align, segment.align)
             mapped_end = start
