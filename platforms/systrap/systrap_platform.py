@@ -660,8 +660,7 @@ class SystrapPlatform:
             context = self.recycler.pending
             assert context is not None
             if context.kept_off >= 0:  # ours is free while we sleep
-                context.kept_off = -1
-                os.sched_setaffinity(context.tid, self.processors)
+                self._put_on(context, self.processors, -1)
             return
         if not self._short or self._wanted:
             return
@@ -1185,10 +1184,13 @@ class SystrapPlatform:
 
     def place(self, context: SystrapContext) -> None:
         """Keep the thread of `context` off the reserved processor, and off no other."""
-        context.kept_off = self.reserved
+        self._put_on(context, self._others, self.reserved)
+
+    def _put_on(self, context: SystrapContext, processors: frozenset[int], kept_off: int) -> None:
+        context.kept_off = kept_off
         if context.tid:
             try:
-                os.sched_setaffinity(context.tid, self._others)
+                os.sched_setaffinity(context.tid, processors)
             except OSError:  # it is gone, or the host gave us other processors meanwhile: then they are all the same
                 pass
 
