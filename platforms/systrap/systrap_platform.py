@@ -836,10 +836,11 @@ class SystrapPlatform:
     def pass_on(self, ended: SystrapContext) -> bool:
         """`ended`, which is held, needs its host thread no more: whether another context goes on in it.
 
-        The one that gave it, be it let go or not yet; else any other of the address space that wants one.
+        The one that gave it, be it let go or not yet; else any other of the address space that wants one. Who gave it
+        long ago may have had another since, and given that away too: it still is in that slot, or leaving it.
         """
         heir = ended.giver
-        if heir is None or heir.tid or heir.dead:
+        if heir is None or heir.tid or heir.dead or not (ended.arriving or heir.has_left()):
             heir = None
             for each in self.wanting:
                 if each.space is ended.space and not each.dead and each.has_left():
@@ -850,6 +851,8 @@ class SystrapPlatform:
         if heir.in_guest:
             self.no_longer_wants(heir)
             heir.space.vain_handovers = 0
+        else:
+            heir.space.end_promise(heir)
         heir.take_thread(ended)
         if not ended.arriving:
             ended.send_thread(heir)

@@ -334,12 +334,43 @@ def who_handed_its_thread_over_can_end(harness: Any) -> None:
     assert harness.platform.counts()["contexts"] == 1
 
 
+def the_first_thread_does_not_come_back_to_who_gave_another_away(harness: Any) -> None:
+    parent, idle = _with_an_idle_thread(harness, Call(56), Call(56), Call(39))
+    platform = harness.platform
+    time.sleep(0.01)  # for the idle one to leave its frames
+    first = _handed_over(harness, parent)
+    assert contract.collect(harness) is first
+    first.park()
+    assert contract.collect(harness) is parent
+    assert parent.tid == idle
+    first.resume(3)
+    assert contract.collect(harness) is first
+    done: list[int] = []
+    another = platform.add_thread(first, done.append)
+    contract._pump(harness, lambda: bool(done))
+    another.kill()
+    time.sleep(0.01)
+    second = platform.hand_thread_over(parent)
+    first.exit()  # the other thread is still in its parent's slot
+    assert (second.tid, parent.tid) == (idle, 0)
+    second.return_in_child(CODE + 160, CODE)
+    second.resume_registers()
+    parent.resume(7)
+    assert contract.collect(harness) is second
+    assert (second.regs.rbx, second.regs.rsp) == (0, CODE + 160)
+    second.exit()
+    assert contract.collect(harness) is parent
+    assert (parent.tid, parent.nr, parent.regs.rbx, parent.regs.rsp) == (idle, 39, 7, CODE + 64)
+    assert parent.space.promises == 0
+    parent.exit()
+
+
 def a_handover_that_is_never_begun_changes_nothing(harness: Any) -> None:
     parent, _ = _with_an_idle_thread(harness, Call(56), Call(39))
     tid = parent.tid
     context = harness.platform.hand_thread_over(parent)
     context.exit()
-    assert parent.tid == tid
+    assert (parent.tid, parent.space.promises) == (tid, 0)
     parent.resume(7)
     assert contract.collect(harness) is parent
     assert (parent.nr, parent.regs.rbx) == (39, 7)
@@ -432,6 +463,7 @@ OWN = (
     thread_that_is_away_for_long_is_replaced,
     who_waits_gives_its_parent_another_thread,
     who_handed_its_thread_over_can_end,
+    the_first_thread_does_not_come_back_to_who_gave_another_away,
     a_handover_that_is_never_begun_changes_nothing,
     cpu_time_is_looked_at_when_the_last_look_is_too_old,
     spare_is_taken_at_once_and_gets_its_files,
