@@ -372,6 +372,10 @@ class Context:
         """The futex word of the call being served, if it came along and no wake-up was served since it was read."""
         return None
 
+    def called(self) -> int:
+        """The number of the call that it stopped with, as its slot says now, -1: it did not trap."""
+        raise NotImplementedError
+
     def first_argument(self) -> int:
         """Of the call being served, as its slot says now."""
         raise NotImplementedError

@@ -16,6 +16,8 @@ __all__ = ["Arena"]
 
 _FEW_SLOTS: Final = 2
 _REGIONS_KEPT: Final = 32
+# What a program's stub is told of its first calls lies where a second thread's slot would.
+_ALWAYS_CLEARED: Final = (layout.PATHS + layout.PATHS_MOST * layout.PATH_SIZE + 0xFFF) & ~0xFFF
 _ZEROS: Final = memoryview(bytes((_FEW_SLOTS + 1) * layout.SLOT_SIZE))
 
 
@@ -62,7 +64,7 @@ class Arena:
         not when the guest wrote to slots that were nobody's.
         """
         start = region * layout.REGION_SIZE
-        length = (used_slots + 1) * layout.SLOT_SIZE
+        length = max((used_slots + 1) * layout.SLOT_SIZE, _ALWAYS_CLEARED)
         end = start + layout.REGION_SIZE
         few = used_slots <= _FEW_SLOTS and len(self._free) < _REGIONS_KEPT
         if few and self._next_data(start + length) >= end:

@@ -4,7 +4,7 @@ These are mprotect that takes write permission away; private mappings over part 
 that file is still handed in (the *window*); new anonymous memory, from the upper end of a *gap*, or there a mapping of
 the file that was *opened* last, if that was handed in ahead; and munmap of what was named as *removable*. The log lies
 in memory that the guest may write: entries are read once, and whoever takes them checks what they say. So does what the
-stub knows of the file that was opened last.
+stub knows of the file that was opened last, and of the first calls that a program will make.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from platforms._host import lib
 from platforms.systrap import layout
 
 if TYPE_CHECKING:
@@ -22,14 +23,19 @@ if TYPE_CHECKING:
 __all__ = [
     "AHEAD_MOST",
     "ANONYMOUS",
+    "CHANGES_MOST",
     "FILE",
     "HEAD_SIZE",
+    "NAME_MOST",
     "NEW",
     "NEW_FILE",
     "PROTECTION",
     "REMOVED",
+    "STEPS_MOST",
     "Change",
     "ChangeLog",
+    "FileOffer",
+    "Step",
 ]
 
 PROTECTION: Final = layout.CHANGE_PROTECTION
@@ -39,8 +45,13 @@ NEW: Final = layout.CHANGE_NEW
 REMOVED: Final = layout.CHANGE_REMOVED
 NEW_FILE: Final = layout.CHANGE_NEW_FILE
 AHEAD_MOST: Final = layout.AHEAD_MOST
+CHANGES_MOST: Final = layout.CHANGES_MOST
+STEPS_MOST: Final = layout.PATHS_MOST
+NAME_MOST: Final = layout.PATH_NAME_SIZE - 1  # bytes of a name that is foretold
 HEAD_SIZE: Final = layout.OPENED_HEAD_SIZE  # of what a file begins with
 _OFFER: Final = struct.Struct("<9Q")
+_STEP: Final = struct.Struct("<QQqQ")  # from PATH_NR on,
+_STEP_OFFER: Final = struct.Struct("<5Q")  # and from PATH_KNOWN on
 _LIMITS: Final = struct.Struct(f"<{2 * layout.LIMITS_COUNT + 2}Q")
 MAX_LENGTH: Final = layout.MAP_MAX  # bytes of new memory
 
@@ -55,20 +66,46 @@ class Change(NamedTuple):
     offset: int
 
 
+class FileOffer(NamedTuple):
+    """Of a file that is opened for reading: see `ChangeLog.offer`."""
+
+    number: int
+    base: int
+    prot: int
+    removable: bool
+    status: bytes
+    head: bytes
+
+
+class Step(NamedTuple):
+    """A call with a path name that a program will make: its number, the name, its flags or mode, and what it gives; of
+    a file that it opens also the `offer`.
+    """
+
+    nr: int
+    name: bytes
+    flags: int
+    result: int
+    offer: FileOffer | None
+
+
 class ChangeLog:
     """`header_offset`: where the address space's first region lies in the arena."""
 
     __slots__ = (
         "_ahead", "_count", "_entries", "_gap_high", "_gap_low", "_high", "_limits", "_map", "_open", "_opened",
-        "_removable", "_window", "_words",
+        "_paths", "_removable", "_steps", "_window", "_words",
     )  # fmt: skip
 
-    def __init__(self, arena: Arena, header_offset: int) -> None:
+    def __init__(self, arena: Arena, header_offset: int, alone: bool = False) -> None:
+        """`alone`: no second thread ever had a slot."""
         self._words = arena.u64
         self._map = arena.map
         self._opened = (header_offset + layout.OPENED) // 8
         self._ahead = (header_offset + layout.AHEAD) // 8
         self._limits = (header_offset + layout.LIMITS) // 8
+        self._paths = (header_offset + layout.PATHS_LIVE) // 8
+        self._steps = header_offset + layout.PATHS if alone else 0
         self._open = (header_offset + layout.CHANGES_OPEN) // 8
         self._count = (header_offset + layout.CHANGES_COUNT) // 8
         self._window = (header_offset + layout.WINDOW_LOW) // 8
@@ -85,7 +122,7 @@ class ChangeLog:
         words = self._words
         words[self._high] = words[self._gap_high] = words[self._count] = 0
         words[self._gap_low + 3] = program_break
-        words[self._opened] = words[self._opened + 3] = 0
+        words[self._opened] = words[self._opened + 3] = words[self._paths] = words[self._paths + 1] = 0
         for k in range(layout.REMOVABLE_COUNT):
             words[self._removable + 2 * k + 1] = 0
         words[self._open] = 1
@@ -181,6 +218,48 @@ class ChangeLog:
         """The descriptor is to be asked for. The thread is held."""
         words, at = self._words, self._opened
         words[at] = words[at + 3] = words[self._high] = 0
+
+    def foretell(self, steps: Sequence[Step]) -> int:
+        """The program is going to make these calls one after the other, and each gives what its step says. That holds
+        until 0 is stored in the arena's u64 whose index is the answer, or for a few milliseconds. 0: there is no room.
+        """
+        at = self._steps
+        if not at or len(steps) > layout.PATHS_MOST:
+            return 0
+        for step in steps:
+            name = step.name + b"\0"
+            if len(name) > layout.PATH_NAME_SIZE:
+                return 0
+            _STEP.pack_into(self._map, at, step.nr, step.flags, step.result, len(name))
+            self._map[at + layout.PATH_NAME : at + layout.PATH_NAME + len(name)] = name
+            offer = step.offer
+            if offer is not None:
+                number, base, prot, removable, status, head = offer
+                _STEP_OFFER.pack_into(self._map, at + layout.PATH_KNOWN, len(head) + 1, number, base, prot, removable)
+                self._map[at + layout.PATH_STAT : at + layout.PATH_STAT + layout.OPENED_STAT_SIZE] = status
+                self._map[at + layout.PATH_HEAD : at + layout.PATH_HEAD + len(head)] = head
+            at += layout.PATH_SIZE
+        words, live = self._words, self._paths
+        words[live + 2] = lib.sentrio_ticks()
+        words[live] = len(steps)  # last, for the thread runs
+        return live
+
+    def made(self) -> int:
+        """How many of the calls foretold were made, says the guest."""
+        return self._words[self._paths + 1]
+
+    def opened_at(self, step: int) -> int:
+        """How many entries there were when the file of that step was opened, says the guest."""
+        return self._words[(self._steps + step * layout.PATH_SIZE + layout.PATH_FIRST) // 8]
+
+    def forget_step(self, step: int) -> None:
+        """The file of that step is no longer what was handed in; as `forget_number`."""
+        self._words[(self._steps + step * layout.PATH_SIZE + layout.PATH_NUMBER) // 8] = 0
+        self.forget_number()
+
+    def end_steps(self) -> None:
+        """All calls are to be asked for. The thread is held."""
+        self._words[self._paths] = self._words[self._paths + 1] = 0
 
     def tell_limits(self, limits: Sequence[tuple[int, int]], missed_rseq: bool) -> None:
         """What the program may ask about itself: its resource limits; `missed_rseq`: that there is no rseq(2)."""

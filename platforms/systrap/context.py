@@ -932,6 +932,12 @@ class SystrapContext(Context):
         u32[entry + _PPID_I] = ppid
         self.u64[(self.at + layout.PUBLISHED) // 8] = self._ids_address
 
+    def called(self) -> int:
+        """The number of the call that it stopped with, as its slot says now, -1: it did not trap."""
+        if self.platform.u32[(self.at + layout.KIND) >> 2] != layout.SYSCALL:
+            return -1
+        return self.platform.u64[(self.at + layout.NR) >> 3]
+
     def first_argument(self) -> int:
         """Of the call being served, as its slot says now."""
         return self.platform.u64[(self.at + layout.ARGS) >> 3]
@@ -946,7 +952,8 @@ class SystrapContext(Context):
 
     def change_log(self) -> ChangeLog | None:
         """Where the stub of this address space notes how it changed mappings for calls that trapped."""
-        return ChangeLog(self.platform.arena, self.space.header_offset)
+        alone = self.index == 0 and self.space.used_slots == 1
+        return ChangeLog(self.platform.arena, self.space.header_offset, alone)
 
     def let_tell(self, traps: int | None = None) -> bool:
         """Let the stub of this thread, which must be held, take by itself what only matters later (`told`: so far

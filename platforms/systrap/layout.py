@@ -189,6 +189,27 @@ LIMITS_COUNT: Final = 16
 LIMITS_KNOWN: Final = LIMITS + 16 * LIMITS_COUNT  # u64, if this is not 0
 MISSED_RSEQ: Final = LIMITS_KNOWN + 8  # u64, how often it asked for rseq(2), which is not there, and 1; 0: ask
 MASKS_TRAPPED: Final = MISSED_RSEQ + 8  # u64, how many calls of rt_sigprocmask(2) trapped while MASK_TRAPS:
+# Its first calls with path names, in the order in which it will make them, and what they give (stub/trapped.c):
+PATHS_LIVE: Final = OPENED + 0x840  # u64, of so many it is known; 0: ask
+PATHS_NEXT: Final = PATHS_LIVE + 8  # u64, how many were made
+PATHS_SINCE: Final = PATHS_LIVE + 16  # u64, the processor's counter when this was found
+PATHS: Final = 2 * SLOT_SIZE  # PATH_SIZE each, where the slot of a second thread would lie
+PATHS_MOST: Final = 6
+PATH_SIZE: Final = 0x600
+PATH_NR: Final = 0  # u64, which call,
+PATH_FLAGS: Final = 8  # u64, with which flags or mode,
+PATH_RESULT: Final = 16  # i64, and what it gives
+PATH_LENGTH: Final = 24  # u64, how many bytes the name has, its NUL among them
+PATH_FIRST: Final = 32  # u64, how many changes of mappings there were when the file was opened, says the stub
+PATH_KNOWN: Final = 40  # u64 each, what becomes OPENED_KNOWN,
+PATH_NUMBER: Final = 48  # OPENED_NUMBER,
+PATH_BASE: Final = 56  # OPENED_BASE,
+PATH_PROT: Final = 64  # OPENED_PROT,
+PATH_REMOVABLE: Final = 72  # and OPENED_REMOVABLE
+PATH_NAME: Final = 0x60
+PATH_NAME_SIZE: Final = 0xA0
+PATH_STAT: Final = 0x100
+PATH_HEAD: Final = 0x200
 MASKS_SHOWN: Final = 8  # one of so many is asked for all the same, and so its site is patched once it is hot
 
 # --- saved memory (stub/saved_memory.c), at the end of a region, where the slots of so many threads would lie ---

@@ -10,16 +10,19 @@
  * is_direct), each an entry of a log that the Sentry reads before it looks at the areas (services/sentry/mm/
  * local_changes.py): its grant is one thread's, as that of local_maps.S. And of the file that was opened last, by a call
  * that trapped, what it begins with and its struct stat are known for a moment, and it may be mapped and closed (mm/
- * opened_file.py). What it asks about itself (its limits; a call that is not there) is known beforehand. All concern nobody but this guest, whatever it writes there. */
+ * opened_file.py). What it asks about itself (its limits; a call that is not there) is known beforehand, and so are its
+ * first calls with path names, if it starts as the last time (kernel/first_paths.py). All concern nobody but this guest,
+ * whatever it writes there. */
 #include "stub.h"
 
-enum { NR_READ = 0, NR_CLOSE = 3, NR_FSTAT = 5, NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_PREAD = 17, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_NEWFSTATAT = 262, NR_SET_ROBUST_LIST = 273, NR_PRLIMIT = 302, NR_RSEQ = 334, NO_NR = -1 };
+enum { NR_READ = 0, NR_CLOSE = 3, NR_FSTAT = 5, NR_MMAP = 9, NR_MPROTECT = 10, NR_MUNMAP = 11, NR_BRK = 12, NR_PREAD = 17, NR_ACCESS = 21, NR_ARCH_PRCTL = 158, NR_SET_TID_ADDRESS = 218, NR_OPENAT = 257, NR_NEWFSTATAT = 262, NR_SET_ROBUST_LIST = 273, NR_PRLIMIT = 302, NR_RSEQ = 334, NO_NR = -1 };
 enum { ARCH_SET_FS = 0x1002, ROBUST_LIST_SIZE = 24 };
 enum { PRIVATE_FIXED = 0x12, PRIVATE_ANONYMOUS = 0x22, ANONYMOUS = 0x20, NO_MEANING = 0x1800 /* DENYWRITE, EXECUTABLE */, HINTS = 0x24000 /* NORESERVE, STACK */ };
 enum { PRIVATE = 2, AT_EMPTY_PATH = 0x1000 };
 #define PAGE_MASK 0xffful
 #define MOST_BYTES (1ul << 31)
 #define RECENT (1ul << 20) /* cycles, some hundreds of microseconds: what a file holds changes on the host, too */
+#define STARTING (1ul << 23) /* a few milliseconds: and where names lead */
 
 extern const volatile u64 stub_vdso[2]; /* recycle.S */
 extern i64 stub_close(u64 fd);
@@ -198,8 +201,55 @@ static u64 counter(void) { return __builtin_ia32_rdtsc(); }
 /* The answer to a call that opened a file is there. */
 void stub_note_opened(void) { HEAD64(OPENED_SINCE) = counter(); }
 
+/* What was opened by a call that was foreseen is known as long as those are. */
 static int is_known(u64 fd) {
+  if (HEAD64(PATHS_NEXT) && !HEAD64(PATHS_LIVE)) return 0;
   return HEAD64(OPENED_FD) == (u32)fd + 1ul && HEAD64(OPENED_KNOWN) && counter() - HEAD64(OPENED_SINCE) < RECENT;
+}
+
+/* The step of the program's start that this call is, 0: it is none that was foreseen. */
+static u64 next_step(u64 nr, u64 name, u64 flags) {
+  u64 next = HEAD64(PATHS_NEXT), step = STUB_BASE + HEADER + PATHS + next * PATH_SIZE;
+  if (next >= HEAD64(PATHS_LIVE) || next >= PATHS_MOST || counter() - HEAD64(PATHS_SINCE) > STARTING) return 0;
+  u64 length = SLOT64(step, PATH_LENGTH);
+  if (SLOT64(step, PATH_NR) != nr || SLOT64(step, PATH_FLAGS) != (u32)flags || length - 1 >= PATH_NAME_SIZE) return 0;
+  volatile char given[PATH_NAME_SIZE];
+  if (stub_user_copy((u64)given, name, length)) return 0;
+  for (u64 k = 0; k < length; k++)
+    if (given[k] != *(volatile char *)(step + PATH_NAME + k)) return 0;
+  return step;
+}
+
+/* A call with a path name that gives an error. */
+static int refused(u64 nr, u64 name, u64 flags, i64 *result) {
+  u64 step = next_step(nr, name, flags);
+  if (!step) return 0;
+  *result = (i64)SLOT64(step, PATH_RESULT);
+  HEAD64(PATHS_NEXT)++;
+  return 1;
+}
+
+/* openat(2) of a file that is read: from now on it is the one that was opened last. */
+static int open_next(u64 name, u64 flags, i64 *result) {
+  if (HEAD64(OPENED_FD) || !HEAD64(CHANGES_OPEN)) return 0;
+  u64 step = next_step(NR_OPENAT, name, flags);
+  if (!step) return 0;
+  i64 fd = *result = (i64)SLOT64(step, PATH_RESULT);
+  if (fd >= 0) {
+    for (u64 k = 0; k < OPENED_STAT_SIZE; k += 8) HEAD64(OPENED_STAT + k) = SLOT64(step, PATH_STAT + k);
+    for (u64 k = 0; k < OPENED_HEAD_SIZE; k += 8) HEAD64(OPENED_HEAD + k) = SLOT64(step, PATH_HEAD + k);
+    HEAD64(OPENED_CLOSED) = HEAD64(OPENED_POSITION) = HEAD64(WINDOW_HIGH) = 0;
+    HEAD64(OPENED_KNOWN) = SLOT64(step, PATH_KNOWN);
+    HEAD64(OPENED_NUMBER) = SLOT64(step, PATH_NUMBER);
+    HEAD64(OPENED_BASE) = SLOT64(step, PATH_BASE);
+    HEAD64(OPENED_PROT) = SLOT64(step, PATH_PROT);
+    HEAD64(OPENED_REMOVABLE) = SLOT64(step, PATH_REMOVABLE);
+    HEAD64(OPENED_SINCE) = counter();
+    SLOT64(step, PATH_FIRST) = HEAD64(CHANGES_COUNT);
+    HEAD64(OPENED_FD) = (u64)fd + 1;
+  }
+  HEAD64(PATHS_NEXT)++; /* behind PATH_FIRST, and before what is mapped of it */
+  return 1;
 }
 
 /* fstat(2). */
@@ -288,6 +338,12 @@ int stub_trapped(u64 slot, u32 nr, volatile u64 *gregs) {
   switch (nr) {
     case NR_MMAP:
       if (first ? !map(gregs, &result) : gregs[G_R10] & ANONYMOUS ? !map_new(gregs, &result) : !map_opened(gregs, &result)) return 0;
+      break;
+    case NR_ACCESS:
+      if (!refused(nr, first, second, &result)) return 0;
+      break;
+    case NR_OPENAT:
+      if (!open_next(second, gregs[G_RDX], &result)) return 0;
       break;
     case NR_READ:
       if (!read_at(gregs, HEAD64(OPENED_POSITION), &result)) return 0;

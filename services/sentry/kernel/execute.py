@@ -19,6 +19,7 @@ from protocol.abi import mman_h as mm_h
 from services.sentry.errors import LinuxError
 from services.sentry.kernel.credentials import for_exec
 from services.sentry.kernel.exits import begin_exec, complete_exec, complete_vfork, exit_group, kill_other_threads
+from services.sentry.kernel.first_paths import foretell
 from services.sentry.kernel.guest_ops import let_start, publish
 from services.sentry.kernel.waiter import NO_RETURN, Complete, NoReturn, Outcome, StubOp
 from services.sentry.loader import elf, initial_stack, script
@@ -417,6 +418,7 @@ class _Loader:
         context.enter_program(self.entry, stack.sp)
 
         def leave() -> None:
+            foretell(task)
             if old_context is not None:
                 old_context.kill()
             if old_mm is not None:

@@ -83,6 +83,13 @@ class FdTable:
             self.cloexec.add(fd)
         return fd
 
+    def lowest(self) -> int:
+        """Which number `allocate` will give."""
+        fd = self._lowest
+        while fd in self.files:
+            fd += 1
+        return fd
+
     def free_slots(self, count: int) -> bool:
         """Whether `count` more numbers can be allocated (for calls that must install several or none)."""
         used = sum(1 for fd in self.files if fd < self.limit)
@@ -92,6 +99,10 @@ class FdTable:
         """Put `file` at exactly `fd`, closing what was there (dup2(2)). Takes a reference. EBADF: beyond the limit."""
         if not 0 <= fd < self.limit:
             raise LinuxError(errno.EBADF)
+        self.put(fd, file, cloexec, task)
+
+    def put(self, fd: int, file: OpenFile, cloexec: bool = False, task: Task | None = None) -> None:
+        """As `install`, of a number that was within the limit when it was chosen."""
         old = self.files.get(fd)
         if fd in self.published:
             self.published.revoke(fd)

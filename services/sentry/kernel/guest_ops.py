@@ -58,7 +58,8 @@ def let_start(task: Task, lowest: tuple[int, int], name: bytes, ahead: dict[int,
         if log is not None:
             changes = LocalChanges(task.mm, context, log)
             kernel, limits = task.kernel, task.group.rlimits
-            changes.foresee(kernel.start_maps.names(name), ahead, limits, kernel.missed)
+            maps = kernel.start_maps
+            changes.foresee(maps.names(name), maps.first_calls(name), ahead, limits, kernel.missed)
             start, end = lowest
             if start < end:
                 changes.open_gap(start, end, task.group.rlimits)

@@ -9,24 +9,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from platforms.systrap.change_log import NAME_MOST, STEPS_MOST
 from services.sentry.vfs.permissions import READ, allowed
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
     from services.sentry.vfs.inode import Donated
 
-__all__ = ["StartMaps"]
+__all__ = ["FirstCalls", "StartMaps"]
 
 _MOST_PROGRAMS: Final = 256
+_MOST_CALLS: Final = STEPS_MOST
+
+
+class FirstCalls:
+    """Of a program: the first calls that it makes with path names, as far as they are foretold (kernel/first_paths.py).
+
+    `calls`: (number, name, flags or mode) in their order.
+    """
+
+    __slots__ = ("_settled", "calls")
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, bytes, int]] = []
+        self._settled = False
+
+    def note(self, position: int, call: tuple[int, bytes, int]) -> bool:
+        """The program made `call`, and `position` others of these before; whether that is worth to be remembered."""
+        calls = self.calls
+        if position < len(calls):
+            if calls[position] == call:
+                return True
+            self.settle(position)
+            return False
+        if self._settled or position >= _MOST_CALLS or call[1][:1] != b"/" or len(call[1]) > NAME_MOST:
+            return False
+        calls.append(call)
+        return True
+
+    def settle(self, count: int) -> None:
+        """Only the first `count` are the same each time."""
+        del self.calls[count:]
+        self._settled = True
 
 
 class StartMaps:
     """The names that programs of a sandbox map, as far as is known."""
 
-    __slots__ = ("_names",)
+    __slots__ = ("_calls", "_names")
 
     def __init__(self) -> None:
         self._names: dict[bytes, list[bytes]] = {}
+        self._calls: dict[bytes, FirstCalls] = {}
 
     def names(self, program: bytes) -> list[bytes]:
         """Of the files that `program` maps: to be added to, and taken from."""
@@ -36,6 +70,15 @@ class StartMaps:
                 self._names.clear()
             names = self._names[program] = []
         return names
+
+    def first_calls(self, program: bytes) -> FirstCalls:
+        """Of `program`: to be added to."""
+        calls = self._calls.get(program)
+        if calls is None:
+            if len(self._calls) >= _MOST_PROGRAMS:
+                self._calls.clear()
+            calls = self._calls[program] = FirstCalls()
+        return calls
 
     def find(self, task: Task, program: bytes) -> list[tuple[Donated, bytes]]:
         """Host files, with their names, that are at hand and that `task` could open for reading now."""

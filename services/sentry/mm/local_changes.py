@@ -52,6 +52,8 @@ from services.sentry.mm.vma_set import ADDRESS_END, LOWEST
 
 if TYPE_CHECKING:
     from platforms.base import Context
+    from services.sentry.kernel.first_paths import FirstPaths
+    from services.sentry.kernel.start_maps import FirstCalls
     from services.sentry.mm.address_space import AddressSpace
     from services.sentry.mm.opened_file import OpenedFile
     from services.sentry.vfs.open_file import Backing, OpenFile
@@ -114,14 +116,16 @@ class LocalChanges:
 
     `applied`: how many entries of the log have been recorded. `is_window`: the last source has a window that has not
     ended. [`gap_low`, `gap_high`): what is left of the gap, as far as recorded. `removable`: start and end of mappings
-    that may go. `opened`: see opened_file.py, None: nothing; `last_opened`: that, or what it was. `ahead`: what was
-    handed in ahead, by host descriptor: the file, its number in the process, and its name; `unused`: the names of those
-    that were not opened. `names`: of files that this program's start maps, which are handed in ahead the next time.
+    that may go. `paths`: see kernel/first_paths.py, None: nothing is foretold; `first_calls`: what is remembered, None:
+    no more of this start; `position`: how many of them were made. `opened`: see opened_file.py, None: nothing;
+    `last_opened`: that, or what it was. `ahead`: what was handed in ahead, by host descriptor: the file, its number in
+    the process, and its name; `unused`: the names of those that were not opened. `names`: of files that this program's
+    start maps, which are handed in ahead the next time.
     """
 
     __slots__ = (
-        "ahead", "applied", "context", "gap_high", "gap_low", "is_open", "is_window", "last_opened", "log",
-        "missed", "mm", "names", "opened", "removable", "sources", "unused",
+        "ahead", "applied", "context", "first_calls", "gap_high", "gap_low", "is_open", "is_window", "last_opened",
+        "log", "missed", "mm", "names", "opened", "paths", "position", "removable", "sources", "unused",
     )  # fmt: skip
 
     def __init__(self, mm: AddressSpace, context: Context, log: ChangeLog) -> None:
@@ -133,6 +137,9 @@ class LocalChanges:
         self.gap_low = self.gap_high = 0
         self.removable: list[tuple[int, int]] = []
         self.sources: list[Source] = []
+        self.paths: FirstPaths | None = None
+        self.first_calls: FirstCalls | None = None
+        self.position = 0
         self.opened: OpenedFile | None = None
         self.last_opened: OpenedFile | None = None
         self.ahead: dict[int, tuple[object, int, bytes]] = {}
@@ -159,16 +166,18 @@ class LocalChanges:
     def foresee(
         self,
         names: list[bytes],
+        calls: FirstCalls,
         ahead: dict[int, tuple[object, int, bytes]],
         limits: Sequence[tuple[int, int]],
         missed: Counter[str],
     ) -> None:
-        """What the program will need, and ask about itself: see `names` and `ahead`; its resource limits; `missed`: how
-        often programs asked for what is not there, by name.
+        """What the program will need, and ask about itself: see `names`, `first_calls` and `ahead`; its resource
+        limits; `missed`: how often programs asked for what is not there, by name.
         """
         self.missed = missed
         self.log.tell_limits(limits, missed["rseq"] > 0)
         self.names = names
+        self.first_calls = calls
         self.ahead = ahead
         self.unused = {name for _, _, name in ahead.values() if name}
         self.log.name_ahead([number for _, number, _ in ahead.values()])
@@ -264,6 +273,8 @@ class LocalChanges:
         for source in self.sources:
             source.release()
         self.sources.clear()
+        if self.paths is not None:
+            self.paths.end(self)
         self.opened = self.last_opened = None
         rseq = self.log.end_missed_rseq()
         if self.missed is not None and 0 < rseq <= _MOST_MISSED:
@@ -286,6 +297,13 @@ class LocalChanges:
         """Whether there is anything to record."""
         return self.log.count != self.applied
 
+    def settle_files(self) -> None:
+        """Carry out what was opened, read and closed so far, and is noted."""
+        if self.paths is not None:
+            self.paths.catch_up(self)
+        if self.opened is not None:
+            self.opened.catch_up(self)
+
     def catch_up(self) -> None:
         """Record what the log says now."""
         count = self.log.count
@@ -293,15 +311,18 @@ class LocalChanges:
             return
         mm = self.mm
         changes = self.log.read_untrusted(self.applied, count)
+        if self.paths is not None:
+            self.paths.catch_up(self)  # behind `count`: whatever the entries are of is known then, and maybe more
         mm.changes = None  # what is called here looks at the areas
-        sources = self.sources
+        sources = [source for source in self.sources if source.first < count]
+        later = self.sources[len(sources) :]
         for source in sources:  # an entry may be the end of all that was mapped
             source.hold()
         try:
-            honest = changes is not None and self._record_all(changes)
+            honest = changes is not None and self._record_all(changes, sources)
         finally:
             mm.changes = self
-            self.sources = sources[-1:]
+            self.sources = sources[-1:] + later
             for source in sources:
                 source.release()
         self.applied = count
@@ -309,9 +330,8 @@ class LocalChanges:
             self.close()
             self.context.destroy("its log of changes is none that the stub can have written")
 
-    def _record_all(self, changes: list[Change]) -> bool:
-        """`_record` of those from number `applied` on."""
-        sources = self.sources
+    def _record_all(self, changes: list[Change], sources: list[Source]) -> bool:
+        """`_record` of those from number `applied` on, which are of `sources`."""
         k, source = 0, None
         for index, change in enumerate(changes, self.applied):
             while k < len(sources) and sources[k].first <= index:

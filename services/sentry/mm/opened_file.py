@@ -27,9 +27,11 @@ from services.sentry.mm.local_changes import Source
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
-    from services.sentry.vfs.open_file import OpenFile
+    from services.sentry.mm.local_changes import LocalChanges
+    from services.sentry.vfs.inode import Donated
+    from services.sentry.vfs.open_file import Backing, OpenFile
 
-__all__ = ["OpenedFile", "offer", "settle_files"]
+__all__ = ["OpenedFile", "mapping_of", "offer", "settle_files"]
 
 _MS_NOEXEC: Final = 8
 _PROT_READ_WRITE: Final = 3
@@ -55,13 +57,19 @@ class OpenedFile:
         closed, position = changes.log.offered()
         if position != self.position and position <= HEAD_SIZE:
             self.position = self.file.offset = position
-        if closed and not self.closed:
-            self.closed = True
-            task, source = self.task, self.source
-            if source is not None and changes.log.count > source.first:
-                source.hold()  # a mapping holds it, though it is not recorded
-            if task.files.files.get(self.fd) is self.file:
-                task.files.close(self.fd, task)
+        if closed:
+            self.close(changes)
+
+    def close(self, changes: Any) -> None:
+        """The stub closed it."""
+        if self.closed:
+            return
+        self.closed = True
+        task, source = self.task, self.source
+        if source is not None and changes.log.count > source.first:
+            source.hold()  # a mapping holds it, though it is not recorded
+        if task.files.files.get(self.fd) is self.file:
+            task.files.close(self.fd, task)
 
     def next_event(self, _: list[int] | None) -> None:
         """The thread stopped: from now on it asks."""
@@ -89,13 +97,11 @@ def offer(task: Task, fd: int, file: OpenFile, name: bytes, status: bytes) -> No
     except LinuxError:
         return
     log = changes.log
-    ahead = changes.ahead.get(host.fd)
-    number, source = 0, None
+    source = None
     removable = file.refs == 1 and file.inode.locks is None
-    prot = _PROT_READ_WRITE if file.path.mount.flags & _MS_NOEXEC else _PROT_ALL
-    if ahead is not None and ahead[0] is host and backing.host_fd == host.fd:
-        number = ahead[1]
-        changes.unused.discard(ahead[2])
+    number, prot, ahead = mapping_of(changes, file, host, backing)
+    if number:
+        changes.unused.discard(ahead)
         source = Source(log.count, file, backing, prot, is_new=True, removable=removable)
         changes.add_source(source)
         file.when_moved(log.forget_number)
@@ -105,8 +111,20 @@ def offer(task: Task, fd: int, file: OpenFile, name: bytes, status: bytes) -> No
     context.await_event(opened.next_event)
 
 
+def mapping_of(changes: LocalChanges, file: OpenFile, host: Donated, backing: Backing) -> tuple[int, int, bytes]:
+    """Under which number `file`, which has a path, was handed in ahead (0: it was not); with what protection it may be
+    mapped; and the name by which it was foreseen.
+    """
+    assert file.path is not None
+    prot = _PROT_READ_WRITE if file.path.mount.flags & _MS_NOEXEC else _PROT_ALL
+    ahead = changes.ahead.get(host.fd)
+    if ahead is None or ahead[0] is not host or backing.host_fd != host.fd:
+        return 0, prot, b""
+    return ahead[1], prot, ahead[2]
+
+
 def settle_files(task: Task) -> None:
     """Somebody is going to look at the descriptors of `task`, which runs."""
     mm = task.mm_or_none
-    if mm is not None and mm.changes is not None and mm.changes.opened is not None:
-        mm.changes.opened.catch_up(mm.changes)
+    if mm is not None and mm.changes is not None:
+        mm.changes.settle_files()

@@ -9,6 +9,7 @@ from protocol.abi import fcntl_h as fc
 from protocol.abi import memfd_h as mf
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.filesystems.tmpfs import make_memfd
+from services.sentry.kernel.first_paths import OPENAT, note_call
 from services.sentry.kernel.published_files import take_away
 from services.sentry.kernel.waiter import ANY, Wait
 from services.sentry.mm.opened_file import offer
@@ -54,6 +55,9 @@ _TMPFILE: Final = 0o20000000
 def sys_openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> Outcome:
     name = task.mm.read_cstring(path)
     if not flags & _SLOW:
+        mm = task.mm
+        if mm.trapped is not None and mm.changes is not None:
+            note_call(task, OPENAT, name, u32(flags))
         fs = task.fs
         cred = task.cred
         if fs.cache_cred is cred and (dirfd & 0xFFFFFFFF == 0xFFFFFF9C or name[:1] == b"/"):
@@ -74,7 +78,6 @@ def sys_openat(task: Task, dirfd: int, path: int, flags: int, mode: int) -> Outc
                         if file.path is None:
                             file.path = place
                         fd = table.allocate(file, flags & 0o2000000 != 0)
-                        mm = task.mm
                         if mm.trapped is not None and mm.changes is not None and kind == 0o100000:
                             offer(task, fd, file, name, inode.shown[0] or pack_inode(inode))
                         return fd

@@ -14,11 +14,12 @@ from protocol.abi.capability_h import CAP_DAC_READ_SEARCH, CAP_SYS_CHROOT
 from protocol.abi.dirent_h import pack_dirent
 from protocol.records import replace
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.first_paths import ACCESS, note_call
 from services.sentry.syscalls.arguments import AT_FDCWD, fd_arg, s32, u32
 from services.sentry.syscalls.table import Row
 from services.sentry.vfs import operations as ops
 from services.sentry.vfs.path_walk import Path, descriptor_path, find, name_from, path_at, start_of
-from services.sentry.vfs.permissions import EXECUTE, WRITE, check
+from services.sentry.vfs.permissions import EXECUTE, WRITE, acts_as_real, check
 
 if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
@@ -203,20 +204,18 @@ def sys_faccessat2(task: Task, dirfd: int, path: int, mode: int, flags: int) -> 
     want, flags = s32(mode), s32(flags)
     if want & ~7 or flags & ~(fc.AT_EACCESS | fc.AT_SYMLINK_NOFOLLOW | fc.AT_EMPTY_PATH):
         raise LinuxError(errno.EINVAL)
-    name = task.mm.read_cstring(path)
+    return _access(task, s32(dirfd), task.mm.read_cstring(path), want, flags)
+
+
+def _access(task: Task, dirfd: int, name: bytes, want: int, flags: int) -> int:
     mine = task.cred
     cred = mine
-    if not flags & fc.AT_EACCESS and (
-        mine.fsuid != mine.ruid
-        or mine.fsgid != mine.rgid
-        or (mine.ruid != 0 and mine.cap_effective)
-        or (mine.ruid == 0 and mine.cap_effective != mine.cap_permitted)
-    ):
+    if not flags & fc.AT_EACCESS and not acts_as_real(mine):
         cred = _real_credentials(mine)
     if cred is not mine:
         task.cred = cred
     try:
-        place = path_at(task, s32(dirfd), name, not flags & fc.AT_SYMLINK_NOFOLLOW, bool(flags & fc.AT_EMPTY_PATH))
+        place = path_at(task, dirfd, name, not flags & fc.AT_SYMLINK_NOFOLLOW, bool(flags & fc.AT_EMPTY_PATH))
     finally:
         if cred is not mine:
             task.cred = mine
@@ -241,7 +240,13 @@ def sys_faccessat(task: Task, dirfd: int, path: int, mode: int) -> Outcome:
 
 
 def sys_access(task: Task, path: int, mode: int) -> Outcome:
-    return sys_faccessat2(task, AT_FDCWD, path, mode, 0)
+    want = s32(mode)
+    if want & ~7:
+        raise LinuxError(errno.EINVAL)
+    name = task.mm.read_cstring(path)
+    if task.mm.trapped is not None:
+        note_call(task, ACCESS, name, want)
+    return _access(task, AT_FDCWD, name, want, 0)
 
 
 # --- reading directories ---

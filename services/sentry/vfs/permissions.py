@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from services.sentry.kernel.credentials import Credentials
     from services.sentry.vfs.inode import Inode
 
-__all__ = ["EXECUTE", "READ", "WRITE", "allowed", "check", "check_sticky", "in_group", "owner_or_capable"]
+__all__ = [
+    "EXECUTE",
+    "READ",
+    "WRITE",
+    "acts_as_real",
+    "allowed",
+    "check",
+    "check_sticky",
+    "in_group",
+    "owner_or_capable",
+]
 
 READ: Final = 4
 WRITE: Final = 2
@@ -31,6 +41,13 @@ _CHOWN: Final = 1 << CAP_CHOWN
 def in_group(cred: Credentials, gid: int) -> bool:
     """Whether `gid` is the file-system group or a supplementary one."""
     return gid == cred.fsgid or gid in cred.groups
+
+
+def acts_as_real(cred: Credentials) -> bool:
+    """Whether access(2), which asks for the real ids, finds what any other call does."""
+    if cred.fsuid != cred.ruid or cred.fsgid != cred.rgid:
+        return False
+    return not cred.cap_effective if cred.ruid else cred.cap_effective == cred.cap_permitted
 
 
 def allowed(inode: Inode, cred: Credentials, want: int) -> bool:

@@ -13,6 +13,7 @@ from platforms.systrap import layout
 from platforms.systrap.change_log import ANONYMOUS, FILE, NEW_FILE, REMOVED, ChangeLog
 from protocol.abi import resource_h as rh
 from services.sentry.kernel.limits import default_limits
+from services.sentry.kernel.start_maps import FirstCalls
 from services.sentry.mm.address_space import AddressSpace
 from services.sentry.mm.local_changes import LocalChanges
 from services.sentry.mm.opened_file import offer, settle_files
@@ -97,7 +98,7 @@ class Program:
         self.missed: Counter[str] = Counter()
         self.host: HostFile | None = HostFile()
         handed = {self.host.fd: (self.host, NUMBER, NAME)} if ahead else {}
-        self.changes.foresee(self.names, handed, self.limits, self.missed)  # type: ignore[arg-type]
+        self.changes.foresee(self.names, FirstCalls(), handed, self.limits, self.missed)  # type: ignore[arg-type]
         self.changes.open_gap(TOP - 4 * P, TOP - 3 * P, self.limits)
         self.table = Table()
         self.live: list[int] = []
@@ -325,7 +326,7 @@ def test_rseq_is_asked_for_once_and_counted_ever_after() -> None:
     program = Program()
     assert program.word(layout.MISSED_RSEQ) == 0
     program.missed["rseq"] = 1
-    program.changes.foresee(program.names, {}, program.limits, program.missed)
+    program.changes.foresee(program.names, FirstCalls(), {}, program.limits, program.missed)
     program.set(layout.MISSED_RSEQ, program.word(layout.MISSED_RSEQ) + 2)
     program.changes.drop()
     assert program.missed["rseq"] == 3

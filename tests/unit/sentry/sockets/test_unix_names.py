@@ -21,6 +21,8 @@ from tests.unit.sentry.files.fake_tasks import FlatMemory, Guest
 
 
 class Memory(FlatMemory):
+    trapped = None
+
     def read_cstring(self, addr: int, limit: int = 4096) -> bytes:
         return self.read(addr, limit).partition(b"\0")[0]
 
