@@ -258,9 +258,11 @@ static void own_mask(void) { /* what it says of its mask is believed, but not th
 }
 
 #define A(n) {#n, n}
+#define LONG(name) {#name, name, 60} /* hundreds of forged events: seconds, and more where others compute */
 const struct attack attacks[] = {
-    A(write_text), A(write_global), A(zeros), A(garbage), A(garbage_then_fork), A(kinds),
-    A(kinds_huge_number), A(kinds_odd_number), A(numbers_a), A(numbers_b), A(numbers_c), A(numbers_fast), A(ucontexts), A(ops_done_unasked),
+    A(write_text), A(write_global), A(zeros), A(garbage), A(garbage_then_fork), LONG(kinds),
+    LONG(kinds_huge_number), LONG(kinds_odd_number), LONG(numbers_a), LONG(numbers_b), LONG(numbers_c), LONG(numbers_fast),
+    LONG(ucontexts), A(ops_done_unasked),
     A(frame_taken_unasked), A(unknown_kind), A(race_mmap), A(race_clone_child), A(race_ops), A(race_ops_fork),
     A(race_slot), {"race_stop", race_stop, 60}, A(race_clone_flags), A(race_command), A(fork_never), A(fork_child_of_own_making),
     A(fork_result_of_others), A(fork_result_of_own), A(own_mask), A(gs_base), A(gs_of_another_thread),
