@@ -189,6 +189,7 @@ LIMITS_COUNT: Final = 16
 LIMITS_KNOWN: Final = LIMITS + 16 * LIMITS_COUNT  # u64, if this is not 0
 MISSED_RSEQ: Final = LIMITS_KNOWN + 8  # u64, how often it asked for rseq(2), which is not there, and 1; 0: ask
 MASKS_TRAPPED: Final = MISSED_RSEQ + 8  # u64, how many calls of rt_sigprocmask(2) trapped while MASK_TRAPS:
+MASKS_SHOWN: Final = 8  # one of so many is asked for all the same, and so its site is patched once it is hot
 # Its first calls with path names, in the order in which it will make them, and what they give (stub/trapped.c):
 PATHS_LIVE: Final = OPENED + 0x840  # u64, of so many it is known; 0: ask
 PATHS_NEXT: Final = PATHS_LIVE + 8  # u64, how many were made
@@ -210,7 +211,6 @@ PATH_NAME: Final = 0x60
 PATH_NAME_SIZE: Final = 0xA0
 PATH_STAT: Final = 0x100
 PATH_HEAD: Final = 0x200
-MASKS_SHOWN: Final = 8  # one of so many is asked for all the same, and so its site is patched once it is hot
 
 # --- saved memory (stub/saved_memory.c), at the end of a region, where the slots of so many threads would lie ---
 LOAN: Final = REGION_SIZE - 0x8_0000  # from the header on

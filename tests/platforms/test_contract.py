@@ -310,14 +310,20 @@ def thread_that_is_away_for_long_is_replaced(harness: Any) -> None:
     parent.exit()
 
 
-def who_waits_gives_its_parent_another_thread(harness: Any) -> None:
-    parent, idle = _with_an_idle_thread(harness, Call(56), Call(39))
+def _waits_in_the_thread_of_its_parent(harness: Any, parent: Any, idle: int) -> Any:
+    """A context that was handed the thread of `parent`, and waits in it: that one has `idle` instead, and is held."""
     time.sleep(0.01)  # for the idle one to leave its frames
     context = _handed_over(harness, parent)
     assert contract.collect(harness) is context
     context.park()
     assert contract.collect(harness) is parent
     assert parent.tid == idle
+    return context
+
+
+def who_waits_gives_its_parent_another_thread(harness: Any) -> None:
+    parent, idle = _with_an_idle_thread(harness, Call(56), Call(39))
+    context = _waits_in_the_thread_of_its_parent(harness, parent, idle)
     parent.exit()
     context.exit()
 
@@ -337,12 +343,7 @@ def who_handed_its_thread_over_can_end(harness: Any) -> None:
 def the_first_thread_does_not_come_back_to_who_gave_another_away(harness: Any) -> None:
     parent, idle = _with_an_idle_thread(harness, Call(56), Call(56), Call(39))
     platform = harness.platform
-    time.sleep(0.01)  # for the idle one to leave its frames
-    first = _handed_over(harness, parent)
-    assert contract.collect(harness) is first
-    first.park()
-    assert contract.collect(harness) is parent
-    assert parent.tid == idle
+    first = _waits_in_the_thread_of_its_parent(harness, parent, idle)
     first.resume(3)
     assert contract.collect(harness) is first
     done: list[int] = []

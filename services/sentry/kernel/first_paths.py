@@ -17,13 +17,14 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final
 
-from platforms.systrap.change_log import CHANGES_MOST, HEAD_SIZE, NAME_MOST, STEPS_MOST, FileOffer, Step
+from platforms.systrap.change_log import CHANGES_MOST, HEAD_SIZE, FileOffer, Step
 from protocol.abi import fcntl_h as fc
 from services.sentry.errors import LinuxError
+from services.sentry.kernel.start_maps import host_file
 from services.sentry.mm.local_changes import Source
 from services.sentry.mm.opened_file import OpenedFile, mapping_of
 from services.sentry.vfs.attributes import pack_inode
-from services.sentry.vfs.permissions import READ, acts_as_real, allowed
+from services.sentry.vfs.permissions import acts_as_real
 
 if TYPE_CHECKING:
     from services.sentry.kernel.task import Task
@@ -49,13 +50,15 @@ class _Opening:
 
 
 class FirstPaths:
-    """What `task` was foretold. `openings`: by step, None: it opens nothing. `done`: so many were carried out here."""
+    """What `task` was foretold. `calls`: as they were then, for what is remembered may become less meanwhile.
+    `openings`: by step, None: it opens nothing. `done`: so many were carried out here.
+    """
 
     __slots__ = ("calls", "done", "fd", "openings", "task")
 
     def __init__(self, task: Task, calls: list[tuple[int, bytes, int]], fd: int) -> None:
         self.task = task
-        self.calls = calls
+        self.calls = tuple(calls)
         self.fd = fd
         self.openings: list[_Opening | None] = []
         self.done = 0
@@ -75,9 +78,8 @@ class FirstPaths:
                 changes.opened.close(changes)
             last = changes.sources[-1].first if changes.sources else 0
             source = opening.source or Source(0)
-            source.first = min(
-                max(changes.log.opened_at(k), last), CHANGES_MOST
-            )  # another lie is found by what it maps
+            # Another lie is found by what it maps.
+            source.first = min(max(changes.log.opened_at(k), last), CHANGES_MOST)
             changes.add_source(source)
             changes.unused.discard(opening.ahead)
             files.put(self.fd, opening.file, bool(self.calls[k][2] & fc.O_CLOEXEC))
@@ -134,7 +136,7 @@ def foretell(task: Task) -> None:
     fd = table.lowest()
     paths = FirstPaths(task, changes.first_calls.calls, fd)
     steps = []
-    for call in paths.calls[:STEPS_MOST] if fd < table.limit else ():
+    for call in paths.calls if fd < table.limit else ():
         step = _try(task, changes, paths, call)
         if step is None:
             break
@@ -152,17 +154,15 @@ def _try(task: Task, changes: LocalChanges, paths: FirstPaths, call: tuple[int, 
     """The next step, as this process is allowed it; None: it is to be asked for. What is at hand counts alone."""
     nr, name, flags = call
     entry = task.fs.followed.get(name)
-    if entry is None or entry[1].seq != entry[2] or len(name) > NAME_MOST:
+    if entry is None or entry[1].seq != entry[2]:
         return None
     place, dentry, _ = entry
     inode, cred = dentry.inode, task.cred
     if inode is None and (nr == OPENAT or acts_as_real(cred)):
         paths.openings.append(None)
         return Step(nr, name, flags, -errno.ENOENT, None)
-    if nr != OPENAT or inode is None or not inode.is_regular or not allowed(inode, cred, READ):
-        return None
-    host = inode.donated()
-    if host is None:
+    host = host_file(inode, cred) if nr == OPENAT else None
+    if inode is None or host is None:
         return None
     try:
         file = inode.open(dentry, flags | fc.O_LARGEFILE, task)

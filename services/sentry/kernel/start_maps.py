@@ -13,13 +13,21 @@ from platforms.systrap.change_log import NAME_MOST, STEPS_MOST
 from services.sentry.vfs.permissions import READ, allowed
 
 if TYPE_CHECKING:
+    from services.sentry.kernel.credentials import Credentials
     from services.sentry.kernel.task import Task
-    from services.sentry.vfs.inode import Donated
+    from services.sentry.vfs.inode import Donated, Inode
 
-__all__ = ["FirstCalls", "StartMaps"]
+__all__ = ["FirstCalls", "StartMaps", "host_file"]
 
 _MOST_PROGRAMS: Final = 256
 _MOST_CALLS: Final = STEPS_MOST
+
+
+def host_file(inode: Inode | None, cred: Credentials) -> Donated | None:
+    """The host file, at hand, of a regular file that `cred` may read; None: it is none."""
+    if inode is None or not inode.is_regular or not allowed(inode, cred, READ):
+        return None
+    return inode.donated()
 
 
 class FirstCalls:
@@ -91,10 +99,7 @@ class StartMaps:
             if entry is None:
                 continue
             _, dentry, seq = entry
-            inode = dentry.inode
-            if dentry.seq != seq or inode is None or not inode.is_regular or not allowed(inode, cred, READ):
-                continue
-            host = inode.donated()
+            host = host_file(dentry.inode, cred) if dentry.seq == seq else None
             if host is not None:
                 found.append((host, name))
         return found

@@ -248,6 +248,15 @@ def test_a_call_that_was_asked_for_all_the_same_is_foretold_again() -> None:
     assert program.changes.position == 1
 
 
+def test_another_start_that_goes_another_way_takes_nothing_from_one_that_was_foretold() -> None:
+    program = Beginning()
+    foretell(program.task)
+    program.make(3)
+    program.learned.settle(0)
+    program.event()
+    assert program.table.files == {FD: program.files[1]}
+
+
 def test_the_end_of_a_program_lets_go_of_what_was_opened_ahead() -> None:
     program = Beginning()
     foretell(program.task)
