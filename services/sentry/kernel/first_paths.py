@@ -123,9 +123,14 @@ def note_call(task: Task, nr: int, name: bytes, flags: int) -> None:
 
 
 def foretell(task: Task) -> None:
-    """`task` has just begun a new program, which runs: tell its stub of the calls that it is likely to make."""
-    mm, context, fs = task.mm, task.context, task.fs
-    changes: Any = mm.changes
+    """`task` has just begun a new program, and runs unless a signal met it there: tell its stub of the calls that it is
+    likely to make.
+    """
+    context = task.context_or_none
+    if context is None or not context.in_guest:  # it was killed on its way, or stopped
+        return
+    fs = task.fs
+    changes: Any = task.mm.changes
     if changes is None or changes.first_calls is None or not changes.first_calls.calls or not changes.is_open:
         return
     if task.files.users != 1 or task.signal_pending or context.awaiting or context.kept or task.kernel.standing.live:

@@ -148,6 +148,21 @@ def test_nothing_is_foretold_of_files_that_must_not_be_read() -> None:
     assert program.files == []
 
 
+def test_nothing_is_foretold_to_a_program_that_was_killed_before_it_began() -> None:
+    program = Beginning()
+    program.task.context_or_none = program.task.mm_or_none = None
+    del program.task.context, program.task.mm  # who asks for them has a bug
+    foretell(program.task)
+    assert program.live == program.files == []
+
+
+def test_nothing_is_foretold_to_a_program_that_was_stopped_before_it_began() -> None:
+    program = Beginning()
+    program.context.in_guest = False
+    foretell(program.task)
+    assert program.live == program.files == []
+
+
 def test_calls_that_were_made_are_carried_out_with_the_next_event() -> None:
     program = Beginning()
     foretell(program.task)

@@ -104,8 +104,9 @@ class Program:
         self.live: list[int] = []
         kernel = SimpleNamespace(standing=SimpleNamespace(live=self.live))
         self.task: Any = SimpleNamespace(
-            mm=self.mm, mm_or_none=self.mm, context=self.context, files=self.table, kernel=kernel, signal_pending=False
-        )
+            mm=self.mm, mm_or_none=self.mm, context=self.context, context_or_none=self.context, files=self.table,
+            kernel=kernel, signal_pending=False,
+        )  # fmt: skip
 
     def await_event(self, done: Callable[[list[int] | None], None]) -> None:
         self.context.awaiting = layout.OPS_DONE
