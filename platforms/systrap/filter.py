@@ -11,8 +11,9 @@ that was handed in, unmapping, taking write permission away, MADV_DONTNEED and M
 caller's choice outside the stub's range and the vDSO. A guest that jumps to such an instruction changes its own memory
 behind the Sentry's back; it reaches no other memory, no file but one that it maps for reading, or mapped in its last
 call (`SystrapContext.kept`), and nothing it could not have had by asking, except that its own RLIMIT_AS and RLIMIT_DATA
-are not counted for it. What gives access (handing in a file, sharing one, write permission, a move) is never let
-through.
+are not counted for it. What gives access (handing in a file, sharing one, a move) is never let through; except that
+in one place of the stub a little memory may be made writable again. That is no more than the guest has a right to, for
+what may only be read is never mapped so that a write would reach others (`AddressSpace.map_op`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ HOST_CALLS: Final = {
     "close": "drop a host file after it was mapped; never the doorbell or the arena",
     "mmap": "anonymous memory, and files handed in privately, outside stub and vDSO; else as posted, checked",
     "munmap": "outside stub and vDSO; else as posted, checked against the post",
-    "mprotect": "taking write permission away outside stub and vDSO; else as posted, checked against the post",
+    "mprotect": "taking write permission away outside stub and vDSO, and giving it to at most 64 KiB there; else as "
+    "posted, checked against the post",
     "mremap": "as posted by the Sentry, checked against the post",
     "madvise": "DONTNEED and FREE outside stub and vDSO; else as posted, checked against the post",
     "clone": "as posted by the Sentry, checked against the post; all arguments in registers",
@@ -56,6 +58,7 @@ _MAP_SHARED: Final = 1  # also of MAP_SHARED_VALIDATE
 _MAP_FIXED: Final = 0x10
 _MAP_ANONYMOUS: Final = 0x20
 _MAP_GROWSDOWN: Final = 0x100
+_READ_WRITE: Final = 3
 _PROT_WRITE_OR_ODD: Final = 0xFFFFFFFF & ~5  # anything but PROT_READ and PROT_EXEC
 _DIRECT_ADVICE: Final = (4, 8)  # MADV_DONTNEED, MADV_FREE
 _STUB_HIGH: Final = layout.STUB_BASE >> 32  # the stub's whole range has this high half
@@ -181,6 +184,8 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
         (image.unmap_ip, "local munmap"),
         (image.map_undo_ip, "local munmap"),
         (image.advise_ip, "local madvise"),
+        (image.keep_ip, "local mprotect"),
+        (image.give_ip, "give"),
         (image.clone_ip, "clone"),
         (image.child_region_ip, "mmap"),
         (image.hello_ip, "mmap"),
@@ -216,6 +221,7 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
     asm.give(_KILL)
     only("local madvise", (_MADVISE,), "op madvise")
     only("local munmap", (_MUNMAP,), "op range")
+    only("local mprotect", (_MPROTECT,), "op mprotect")
     only("local mmap", (_MMAP,), "op mmap")
     asm.label("op mmap")
     asm.load(_OFF_ARGS + 3 * 8)
@@ -231,6 +237,17 @@ def program(image: Image, vdso: tuple[int, int]) -> bytes:
     asm.load(_OFF_ARGS + 2 * 8)
     asm.if_any_bit(_PROT_WRITE_OR_ODD, "notify")
     asm.jump("op range")
+    only("give", (_MPROTECT,), "give access")
+    asm.label("give access")  # to little, and above all that the stub itself has
+    asm.load(_OFF_ARGS + 2 * 8)
+    asm.unless_equal(_READ_WRITE, "notify")
+    asm.load(_OFF_ARGS + 8 + 4)
+    asm.unless_equal(0, "notify")
+    asm.load(_OFF_ARGS + 8)
+    asm.if_at_least(layout.MAP_KEPT_MAX + 1, "notify")
+    asm.load(_OFF_ARGS + 4)
+    asm.if_at_least(layout.FILE_WINDOWS_END >> 32, "above")
+    asm.give(_NOTIFY)
     asm.label("op madvise")
     asm.load(_OFF_ARGS + 2 * 8)
     for advice in _DIRECT_ADVICE:

@@ -70,6 +70,8 @@ class Image:
     brings: int
     local_robust_list: int
     ring_wait_ip: int
+    keep_ip: int
+    give_ip: int
 
     def brings_structure(self, number: int) -> bool:
         """Whether a call of this number brings along what one of its arguments points to."""
@@ -81,4 +83,4 @@ def load(path: str | None = None) -> Image:
     """Read the image that the build put beside this file. FileNotFoundError: the package was not built."""
     with open(path or os.path.join(os.path.dirname(__file__), "stub.bin"), "rb") as file:
         code = file.read()
-    return Image(code, *struct.unpack_from("<54Q", code))
+    return Image(code, *struct.unpack_from("<56Q", code))

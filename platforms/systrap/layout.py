@@ -74,6 +74,8 @@ MAP_COUNT_BITS: Final = 16
 MAP_ENTRIES: Final = MAP_LOG + 24  # u64 each: where a mapping begins, and its protection; it ends where the one before
 MAP_MOST: Final = 500  # begins. Entry 0 is where the first one ends. At most so many besides.
 MAP_MAX: Final = 0x400_0000  # bytes of one mapping: 64 MiB
+MAP_KEPT: Final = MAP_LOG + 0xFC0  # u64, so many bytes below the last mapping were one: the host still has their pages,
+MAP_KEPT_MAX: Final = 0x1_0000  # to which there is no access. At most so many
 ADVISE_LOW: Final = MAP_LOG + 0xFE0  # u64 each: where the stub may give memory back by itself (madvise);
 ADVISE_HIGH: Final = MAP_LOG + 0xFE8  # all that the host has mapped there is the guest's own. 0: ask
 

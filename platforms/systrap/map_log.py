@@ -25,13 +25,14 @@ _READ_WRITE: Final = 3
 class MapLog:
     """`header_offset`: where the address space's first region lies in the arena."""
 
-    __slots__ = ("_advise_high", "_advise_low", "_entries", "_head", "_least", "_low", "_words")
+    __slots__ = ("_advise_high", "_advise_low", "_entries", "_head", "_kept", "_least", "_low", "_words")
 
     def __init__(self, arena: Arena, header_offset: int) -> None:
         self._words = arena.u64
         self._low = (header_offset + layout.MAP_LOW) // 8
         self._least = (header_offset + layout.MAP_LEAST) // 8
         self._head = (header_offset + layout.MAP_HEAD) // 8
+        self._kept = (header_offset + layout.MAP_KEPT) // 8
         self._advise_low = (header_offset + layout.ADVISE_LOW) // 8
         self._advise_high = (header_offset + layout.ADVISE_HIGH) // 8
         self._entries = (header_offset + layout.MAP_ENTRIES) // 8
@@ -39,7 +40,7 @@ class MapLog:
     def open(self, low: int, high: int, least: int) -> None:
         """Let the stub map what is not shorter than `least` bytes in [low, high), from the upper end on.
 
-        The log is emptied. The thread that uses it must be held.
+        The log is emptied. The thread that uses it must be held. What is kept below the last mapping stays with it.
         """
         words = self._words
         words[self._head] = 0
@@ -68,6 +69,20 @@ class MapLog:
         words[self._advise_high] = 0
         words[self._advise_low] = low
         words[self._advise_high] = high
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the host has memory below the last mapping that the guest has unmapped (as it says)."""
+        return self._words[self._kept] != 0
+
+    def take_kept_untrusted(self) -> tuple[int, int]:
+        """Where the host has such memory: start and end, the same if nowhere. The stub is not to use it any more."""
+        words = self._words
+        kept, words[self._kept] = words[self._kept], 0
+        top = words[self._entries + min(words[self._head] & _COUNT_MASK, MOST)] & ~_PAGE_MASK
+        if kept & _PAGE_MASK or not kept <= min(top, layout.MAP_KEPT_MAX):
+            return 0, 0
+        return top - kept, top
 
     @property
     def head(self) -> int:

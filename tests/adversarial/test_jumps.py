@@ -19,11 +19,14 @@ DIE = (
     "op_mmap_vdso op_munmap_vdso op_protect_vdso op_mmap_anywhere op_mmap_grows close_doorbell close_arena "
     "op_mmap_shared recycle recycled wipe_other_range recycle_doorbell "
     "advise_stub advise_remove advise_other_call "
+    "keep_other_call keep_write keep_stub give_stub give_window give_elsewhere give_below give_vdso give_long "
+    "give_longer give_execution give_other_call "
     "setup_call setup_prctl take_frame sigreturn_other_call fake_slot"
 ).split()
 HARMLESS = (
     "op_mmap op_file op_file_closed op_file_refused op_file_anonymous op_file_faulted op_file_forked op_high_bits "
-    "futex_wait_wrong_value ring_full close_files exit_thread"
+    "futex_wait_wrong_value ring_full close_files exit_thread give_nothing "
+    "give_file"
 ).split()
 
 

@@ -9,9 +9,9 @@ import pytest
 
 DIE = (
     "too_many entry_low entry_high entry_kernel entry_on_stub entry_executable entry_up own_grant own_grant_over_text "
-    "unmap_stub own_advice"
+    "unmap_stub own_advice kept_beyond"
 ).split()
-FINE = "never_mapped forgotten beyond_limits honest_reader".split()
+FINE = "never_mapped forgotten kept_lies beyond_limits honest_reader".split()
 
 
 @pytest.mark.sandbox

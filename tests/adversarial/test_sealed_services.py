@@ -205,6 +205,34 @@ def test_host_neither_chooses_where_memory_comes_unasked_nor_shares_it() -> None
         assert not guest_filter.is_direct(9, args, VDSO)
 
 
+def test_memory_is_made_writable_unasked_only_a_little_at_a_time_and_none_of_the_stubs_own() -> None:
+    image = stub_image.load()
+    code = bpf.decode(guest_filter.program(image, VDSO))
+    low, page, kept = layout.FILE_WINDOWS_END, 4096, layout.MAP_KEPT_MAX
+    assert layout.STUB_END <= layout.FILE_WINDOWS < low and low & 0xFFFFFFFF == 0
+    for addr, length, prot, action in (
+        (low, page, 3, bpf.ALLOW),
+        (VDSO[0] - page, page, 3, bpf.ALLOW),
+        (VDSO[1], kept, 3, bpf.ALLOW),
+        (VDSO[0] - page, 2 * page, 3, bpf.NOTIFY),
+        (VDSO[1] - page, page, 3, bpf.NOTIFY),
+        (low - page, 2 * page, 3, bpf.NOTIFY),
+        (layout.FILE_WINDOWS, page, 3, bpf.NOTIFY),
+        (layout.STUB_BASE, page, 3, bpf.NOTIFY),
+        (1 << 40, page, 3, bpf.NOTIFY),
+        (low & 0xFFFFFFFF, page, 3, bpf.NOTIFY),
+        (low, kept + 1, 3, bpf.NOTIFY),
+        (low, 1 << 32, 3, bpf.NOTIFY),
+        (low, page, 7, bpf.NOTIFY),
+        (low, page, 1, bpf.NOTIFY),
+    ):
+        data = bpf.Data(10, bpf.X86_64, image.give_ip, (addr, length, prot, 0, 0, 0))
+        assert bpf.run(code, data.pack()) == action, (hex(addr), hex(length), prot)
+    for nr in (9, 11, 25, 28):
+        data = bpf.Data(nr, bpf.X86_64, image.give_ip, (low, page, 3, 0, 0, 0))
+        assert bpf.run(code, data.pack()) == bpf.KILL_PROCESS
+
+
 def test_wiping_is_these_three_calls_and_closes_no_more_than_others() -> None:
     image = stub_image.load()
     code = bpf.decode(guest_filter.program(image, VDSO))

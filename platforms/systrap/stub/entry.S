@@ -21,6 +21,7 @@ stub_table:
   .quad stub_wipe_low_ip, stub_wipe_middle_ip, stub_wipe_high_ip
   .quad stub_recycle_ip, stub_recycle_close_ip, stub_recycled, stub_recycled_ip, stub_vdso
   .quad stub_fast_struct_entry, stub_brings, stub_local_robust_list, stub_ring_wait_ip
+  .quad stub_keep_ip, stub_give_ip
   .quad 0
 
 /* --- from a patched call site: rax = number, rcx = where to go on, arguments in their registers. No stack may be touched

@@ -11,7 +11,12 @@
  *
  * A kick finds a call that can be begun anew as an ordinary one, up to the instruction that changes MAP_HEAD: then it is
  * done but for the jump. So the host's mmap comes before the entry, and who is interrupted in between takes the mapping
- * away again (map_undo); the host's munmap too, but there it does no harm to do it twice. */
+ * away again (map_undo); the host's munmap too, but there it does no harm to do it twice.
+ *
+ * What a page costs is getting it and giving it back. So the last mapping that is unmapped may be cleared and kept, with
+ * no access to it (MAP_KEPT: how much lies there, just below what is mapped), for the next one, which goes there. Only
+ * while new mappings are the stub's (MAP_LOW): after that something else may lie there. madvise is to be asked for then,
+ * for the host does not know that nothing is mapped. */
 #include "layout.h"
 #include "local.h"
 
@@ -68,6 +73,20 @@ map_place:
   mov %rdi, %gs:ARGS
   mov %rax, %gs:ARGS+16
   mov %rax, %rsi
+  cmp AT(MAP_KEPT), %rax
+  ja map_fresh
+  cmp $3, %edx
+  jne map_fresh
+  mov $10, %eax
+give_call:
+  syscall
+  .globl stub_give_ip
+stub_give_ip:
+  test %rax, %rax
+  jnz map_undo
+  mov %rdi, %rax
+  jmp map_note
+map_fresh:
   or $0x10, %r10              /* MAP_FIXED */
   mov $9, %eax
 map_call:
@@ -75,7 +94,14 @@ map_call:
 stub_map_ip:
   cmp %rdi, %rax
   jne map_undo
+map_note:
   LOG
+  mov AT(MAP_KEPT), %rcx      /* it takes the upper end of that, or all */
+  sub %rsi, %rcx
+  jae 1f
+  xor %ecx, %ecx
+1:
+  mov %rcx, AT(MAP_KEPT)
   movzwl AT(MAP_HEAD), %ecx
   or %rdx, %rdi
   mov %rdi, ENTRY_BEHIND(%rcx)
@@ -102,7 +128,9 @@ map_ask:
   jmp stub_fast_entry
 map_end:
   STRETCH stub_local_mmap, map_place, map_ask
-  STRETCH map_place, map_call, map_back
+  STRETCH map_place, give_call, map_back
+  STRETCH give_call, map_fresh, map_undo
+  STRETCH map_fresh, map_call, map_back
   STRETCH map_call, map_done, map_undo
   STRETCH map_done, map_undo, 0
   STRETCH map_undo, map_back, map_undo
@@ -134,16 +162,73 @@ unmap_find:
   add $0x1000, %rax
   cmp %rax, %rcx
   jne unmap_back
+  mov %rdi, %gs:ARGS
+  mov %rsi, %gs:ARGS+8
+  mov %rdx, %gs:ARGS+16
+unmap_how:
+  cmpq $0, AT(MAP_LOW)
+  je unmap_call
+  movzwl AT(MAP_HEAD), %ecx
+  mov ENTRY(%rcx), %ecx
+  not %ecx
+  test $3, %ecx
+  mov AT(MAP_KEPT), %rcx
+  lea (%rax,%rcx), %rax       /* all that would be kept */
+  jnz unmap_all               /* it cannot be written, nor cleared */
+  cmp $MAP_KEPT_MAX, %rax
+  ja unmap_all
+  lea 0xfff(%rsi), %rcx
+  and $~0xfff, %rcx
+  add %rdi, %rcx
+  xor %eax, %eax
+clear:
+  mov %rax, -8(%rcx)
+  mov %rax, -16(%rcx)
+  mov %rax, -24(%rcx)
+  mov %rax, -32(%rcx)
+  mov %rax, -40(%rcx)
+  mov %rax, -48(%rcx)
+  mov %rax, -56(%rcx)
+  mov %rax, -64(%rcx)
+  sub $64, %rcx
+  cmp %rdi, %rcx
+  ja clear
+  xor %edx, %edx
+  mov $10, %eax
+  syscall
+  .globl stub_keep_ip
+stub_keep_ip:
+  test %rax, %rax
+  jnz unmap_restore
+  mov %gs:ARGS+16, %rdx
+  lea 0xfff(%rsi), %rcx
+  and $~0xfff, %rcx
+  LOG
+  add %rcx, AT(MAP_KEPT)
+  movq $0, AT(ADVISE_HIGH)
+  jmp unmap_note
+unmap_all:
+  sub %rcx, %rdi
+  mov %rax, %rsi
+  movq $0, AT(MAP_KEPT)
+unmap_call:
   mov $11, %eax
   syscall
 stub_unmap_ip:
   test %rax, %rax
-  jnz unmap_back
+  jnz unmap_restore
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+unmap_note:
   mov %gs:RETURN, %rcx
   LOG
   addq $(1 << MAP_COUNT_BITS) - 1, AT(MAP_HEAD)
 unmap_done:
   jmp *%rcx
+unmap_restore:
+  mov %gs:ARGS, %rdi
+  mov %gs:ARGS+8, %rsi
+  mov %gs:ARGS+16, %rdx
 unmap_back:
   mov %gs:RETURN, %rcx
 unmap_ask:
@@ -151,8 +236,10 @@ unmap_ask:
   jmp stub_fast_entry
 unmap_end:
   STRETCH stub_local_munmap, unmap_find, unmap_ask
-  STRETCH unmap_find, unmap_done, unmap_back
-  STRETCH unmap_done, unmap_back, 0
+  STRETCH unmap_find, unmap_how, unmap_back
+  STRETCH unmap_how, unmap_done, unmap_restore
+  STRETCH unmap_done, unmap_restore, 0
+  STRETCH unmap_restore, unmap_back, unmap_restore
   STRETCH unmap_back, unmap_ask, unmap_back
   STRETCH unmap_ask, unmap_end, unmap_ask
 

@@ -13,6 +13,7 @@ __all__ = ["handle"]
 
 _SIGSEGV: Final = 11
 _SI_KERNEL: Final = 0x80
+_SEGV_MAPERR, _SEGV_ACCERR = 1, 2
 _KNOWN: Final = frozenset((4, 5, 7, 8, 11))  # ILL TRAP BUS FPE SEGV
 
 
@@ -26,4 +27,6 @@ def handle(task: Task) -> None:
         signo, code, addr = _SIGSEGV, _SI_KERNEL, 0
     if code >= 0x80000000:
         code -= 0x100000000
+    if signo == _SIGSEGV and code == _SEGV_ACCERR and task.mm.vmas.find(addr) is None:
+        code = _SEGV_MAPERR  # the host keeps what was unmapped (mm/local_maps.py)
     force_signal(task, SigInfo(signo, code, addr=addr))

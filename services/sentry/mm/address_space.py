@@ -72,6 +72,7 @@ class AddressSpace(UserMemory):
         "loan",
         "loans_to_skip",
         "local_maps",
+        "kept",
         "locked_pages",
         "locks_new",
         "mmap_top",
@@ -87,6 +88,7 @@ class AddressSpace(UserMemory):
     def __init__(self) -> None:
         super().__init__()
         self.areas_now = VmaSet()  # as far as recorded; `vmas` has more
+        self.kept = (0, 0)  # start and end of where the host may have what the guest has unmapped (mm/local_maps.py)
         self.local_maps: LocalMaps | None = None  # what the stub may map itself, if it is one that does,
         self.granted: LocalMaps | None = None  # and the same while it may, or while its log is not empty
         self.changes: LocalChanges | None = None  # what the stub of a new program may change by itself
@@ -195,6 +197,9 @@ class AddressSpace(UserMemory):
             else:
                 child.vmas.isolate(area.start, area.end)[0].locked = False
         child.patcher = self.patcher.copy()
+        if self.local_maps is not None:
+            self.local_maps.sweep()
+        child.kept = self.kept
         return child
 
     def runs(self, executable: Inode) -> None:
@@ -346,7 +351,7 @@ class AddressSpace(UserMemory):
             self.changes.keep(addr, end)
         private_data = not shared and bool(prot & mm_h.PROT_WRITE)
         self.check_limits((length - replaced) // PAGE, rlimits, private_data)
-        op = self.map_op(addr, length, prot, flags, backing, offset)
+        op = self.map_op(addr, length, prot, flags, backing, offset, max_write)
         if file is not None:
             file.add_reference()
 
@@ -382,9 +387,20 @@ class AddressSpace(UserMemory):
 
         return FinalOps([op], addr if result is None else result, failed, beside=record)
 
-    def map_op(self, addr: int, length: int, prot: int, flags: int, backing: Backing | None, offset: int) -> Op:
-        """The host's mmap for it."""
-        kind = mm_h.MAP_PRIVATE if flags & 3 == mm_h.MAP_PRIVATE else mm_h.MAP_SHARED
+    def map_op(
+        self,
+        addr: int,
+        length: int,
+        prot: int,
+        flags: int,
+        backing: Backing | None,
+        offset: int,
+        max_write: bool = True,
+    ) -> Op:
+        """The host's mmap for it. `max_write`: the guest may make it writable; else no write ever reaches others, for
+        the stub can make memory writable (platforms/systrap/filter.py).
+        """
+        kind = mm_h.MAP_SHARED if flags & 3 != mm_h.MAP_PRIVATE and max_write else mm_h.MAP_PRIVATE
         host_flags = kind | mm_h.MAP_FIXED | (flags & _KEEP)
         if backing is None:
             return Op(_NR_MMAP, (addr, length, prot, host_flags | mm_h.MAP_ANONYMOUS, _NO_FD, 0))
@@ -634,12 +650,17 @@ class AddressSpace(UserMemory):
             self.check_limits((new_length - old_length) // PAGE, rlimits, not area.shared)
         if self.changes is not None:
             self.changes.keep(target, target + new_length)
+        if not old_length and not area.max_write:  # the host knows of no sharing, see map_op
+            at = area.offset + addr - area.start
+            return self.map(context, target, new_length, area.prot, mm_h.MAP_SHARED, rlimits, area.file, at, area.name)
         host_flags = 0 if target == addr else _MREMAP_MAYMOVE | _MREMAP_FIXED | (flags & _MREMAP_DONTUNMAP)
         held = (area.end if target == addr else target, target + new_length)
         holding = self.vmas.is_free(*held)
         if holding:  # against another thread's mmap, as in map()
             self.record(held[0], held[1] - held[0], 0, False, None, None, 0)
         ops = [Op(_NR_MREMAP, (addr, old_length, new_length, host_flags, target if host_flags else 0, 0))]
+        if target == addr and self.local_maps is not None and (self.kept[1] or self.local_maps.log.keeps):
+            ops.insert(0, Op(_NR_MUNMAP, (held[0], held[1] - held[0], 0, 0, 0, 0)))  # whatever the host has there
 
         def moved(results: list[int]) -> int:
             if results[-1] != target:
@@ -684,9 +705,17 @@ class AddressSpace(UserMemory):
 
         return StubOp(begin)
 
-    def advise(self, context: Context, ranges: list[tuple[int, int]], advice: int, error: int) -> Outcome:
+    def advise(
+        self,
+        context: Context,
+        ranges: list[tuple[int, int]],
+        advice: int,
+        error: int,
+        unmapped: Sequence[tuple[int, int]] = (),
+    ) -> Outcome:
         """Pass one madvise(2) on to the host, for advice that acts on memory; `ranges` are mapped. In the end it fails
-        with `error`, if there is one."""
+        with `error`, if there is one. Before it the host unmaps `unmapped`, where no area is.
+        """
 
         def done(results: list[int]) -> Outcome:
             if results[-1] < 0:
@@ -697,7 +726,8 @@ class AddressSpace(UserMemory):
                 raise LinuxError(error)
             return 0
 
-        ops = [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
+        ops = [Op(_NR_MUNMAP, (start, end - start, 0, 0, 0, 0)) for start, end in unmapped]
+        ops += [Op(_NR_MADVISE, (start, end - start, advice, 0, 0, 0)) for start, end in ranges[:MAX_RANGES]]
         if error or len(ranges) > MAX_RANGES:
             return self.perform(context, ops, done)
         return FinalOps(ops, 0, done)

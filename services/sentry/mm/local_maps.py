@@ -12,6 +12,10 @@ The invariant: what is in the log is recorded in the areas before anyone looks a
 - While it runs (another process reads /proc/PID/maps), they are only brought up to date. So whoever changes an address
   space does it on behalf of its own thread, which is held then.
 
+The stub may keep a little of what it unmaps, without access to it, for the next mapping. No area says so, and nothing
+may depend on whether the host has something there: what replaces or moves memory does not, and a fault is what the
+areas say it is. Only madvise(2) by the stub, and growing in place, ask the host: before that it is unmapped (`sweep`).
+
 A grant is one thread's: `AddressSpace.add_user` ends it. It ends as well (`close`) before the areas change in any other
 way, for then the next mapping may belong elsewhere, and when a limit changes. What is in the log by then stays there.
 
@@ -38,6 +42,7 @@ __all__ = ["LocalMaps", "is_local"]
 _PAGE: Final = 4096
 _MAX_GRANT: Final = 4 * MAX_LENGTH
 _MAX_AREAS: Final = 65530 - MOST
+_MOST_HOLES: Final = 4
 _PLAIN: Final = mm_h.MAP_PRIVATE | mm_h.MAP_ANONYMOUS
 _AS_GOOD_AS_NOT: Final = mm_h.MAP_NORESERVE | mm_h.MAP_STACK
 
@@ -70,6 +75,7 @@ class LocalMaps:
         """
         mm = self.mm
         areas = mm.vmas  # settled: the log is empty
+        self._note_kept()
         end = start + length
         if end > mm.mmap_top or len(areas) >= _MAX_AREAS or context.dead:
             return
@@ -94,12 +100,32 @@ class LocalMaps:
         areas.before_change = self.close
         mm.granted = self
 
-    def allow_advice(self, addr: int) -> None:
+    def allow_advice(self, addr: int) -> list[tuple[int, int]]:
         """madvise(2) that gives back memory around `addr` is the stub's from now on, between two ranges of the
-        platform's own. All else that the host has mapped is the guest's, so what the host answers is right.
+        platform's own. All else that the host has mapped is the guest's, so what the host answers is right; once these
+        ranges (start, end) are unmapped, first of all. Until the stub keeps something again.
         """
+        holes = self.sweep()
+        if len(holes) > _MOST_HOLES or (holes and self.mm.users > 1):  # another thread's mmap could be given the place
+            self.forbid_advice()
+            return []
+        self.mm.kept = (0, 0)
         low, high = self.mm.areas_now.unreserved_around(addr, ADDRESS_END)
         self.log.allow_advice(low, high)
+        return holes
+
+    def sweep(self) -> list[tuple[int, int]]:
+        """Where the host may have what the guest has unmapped: (start, end). Its thread is held."""
+        self._note_kept()
+        low, high = self.mm.kept
+        return self.mm.vmas.holes(max(low, LOWEST), min(high, ADDRESS_END))
+
+    def _note_kept(self) -> None:
+        """What the stub keeps is nobody's from now on."""
+        start, end = self.log.take_kept_untrusted()
+        if start < end:
+            low, high = self.mm.kept
+            self.mm.kept = (min(low or start, start), max(high, end))
 
     def forbid_advice(self) -> None:
         """The platform is about to map something of its own."""
@@ -110,6 +136,7 @@ class LocalMaps:
         if self.is_open:
             self.is_open = False
             self.log.close()
+            self._note_kept()
             self.mm.areas_now.before_change = None
 
     def catch_up(self) -> None:
@@ -150,6 +177,7 @@ class LocalMaps:
             if self.is_open:
                 self.log.open(self.low, self.high, self.least)
             else:
+                self._note_kept()  # if it ran when the grant ended
                 self.log.clear()
         if not self.is_open:
             self.mm.granted = None

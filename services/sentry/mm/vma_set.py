@@ -328,6 +328,17 @@ class VmaSet:
     def is_free(self, start: int, end: int) -> bool:
         return not self.overlapping(start, end)
 
+    def holes(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The free ranges in [start, end), upwards."""
+        found: list[tuple[int, int]] = []
+        for area in self.overlapping(start, end) if start < end else ():
+            if start < area.start:
+                found.append((start, area.start))
+            start = area.end
+        if start < end:
+            found.append((start, end))
+        return found
+
     def gaps_around(self, start: int, end: int, high: int) -> tuple[int, int]:
         """What is free beside the mapped range [start, end): where the gap below it begins, and the length of the
         largest one between `end` and `high`.

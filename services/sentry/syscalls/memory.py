@@ -213,8 +213,6 @@ def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
         return 0
     mm = task.mm
     local = mm.local_maps if advice in (mm_h.MADV_DONTNEED, mm_h.MADV_FREE) and not mm.locked_pages else None
-    if mm.fast is not None and local is not None:
-        local.allow_advice(addr)  # the call site is patched: the next ones need not come here
     areas = mm.vmas.overlapping(addr, addr + size)
     if any(area.reserved for area in areas):
         raise LinuxError(errno.EINVAL)
@@ -236,7 +234,10 @@ def sys_madvise(task: Task, addr: int, length: int, advice: int) -> Outcome:
         if ranges and ranges[-1][1] == start:
             start = ranges.pop()[0]
         ranges.append((start, end))
-    return mm.advise(task.context, ranges or [(addr, addr + size)], advice, error)
+    unmapped: list[tuple[int, int]] = []
+    if mm.fast is not None and local is not None:
+        unmapped = local.allow_advice(addr)  # the call site is patched: the next ones need not come here
+    return mm.advise(task.context, ranges or [(addr, addr + size)], advice, error, unmapped)
 
 
 def sys_msync(task: Task, addr: int, length: int, flags: int) -> Outcome:

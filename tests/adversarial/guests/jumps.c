@@ -157,6 +157,60 @@ static void unmap_other_call(void) { jump(IP_map_undo_ip, 0, SYS_mprotect, TARGE
 static void advise_stub(void) { jump(IP_advise_ip, 0, SYS_madvise, STUB_BASE + SLOTS, SLOT_SIZE, 4, 0, 0, 0); }
 static void advise_remove(void) { jump(IP_advise_ip, 0, SYS_madvise, TARGET, 4096, 9, 0, 0, 0); }
 static void advise_other_call(void) { jump(IP_advise_ip, 0, SYS_munmap, TARGET, 4096, 0, 0, 0, 0); }
+/* Ways out of the local calls: to where the slot says, which is the stack that leads back. */
+__asm__(".text\nlead_back: ret");
+extern char lead_back[];
+static void give(u64 at, u64 size) {
+  u64 slot = slot_address();
+  SLOT64(slot, RETURN) = (u64)lead_back;
+  SLOT64(slot, ARGS) = at;
+  SLOT64(slot, ARGS + 16) = size;
+  jump(IP_give_ip, 0, SYS_mprotect, at, size, 3, 0, 0, 0);
+}
+static void keep_other_call(void) { jump(IP_keep_ip, 0, SYS_munmap, TARGET, 4096, 0, 0, 0, 0); }
+static void keep_write(void) { jump(IP_keep_ip, 0, SYS_mprotect, (long)&op_mmap & -4096, 4096, 7, 0, 0, 0); }
+static void keep_stub(void) { jump(IP_keep_ip, 0, SYS_mprotect, STUB_BASE + SLOTS, SLOT_SIZE, 0, 0, 0, 0); }
+static void give_stub(void) { jump(IP_give_ip, 0, SYS_mprotect, STUB_BASE, 4096, 3, 0, 0, 0); }
+static void give_window(void) { jump(IP_give_ip, 0, SYS_mprotect, FILE_WINDOWS, 4096, 3, 0, 0, 0); }
+static void give_elsewhere(void) { jump(IP_give_ip, 0, SYS_mprotect, (long)&op_mmap & -4096, 4096, 3, 0, 0, 0); }
+static void give_below(void) { jump(IP_give_ip, 0, SYS_mprotect, FILE_WINDOWS_END - 4096, 8192, 3, 0, 0, 0); }
+static void give_vdso(void) { jump(IP_give_ip, 0, SYS_mprotect, vdso(), 4096, 3, 0, 0, 0); }
+static void give_long(void) { jump(IP_give_ip, 0, SYS_mprotect, FILE_WINDOWS_END, MAP_KEPT_MAX + 1, 3, 0, 0, 0); }
+static void give_longer(void) { jump(IP_give_ip, 0, SYS_mprotect, FILE_WINDOWS_END, 1L << 32, 3, 0, 0, 0); }
+static void give_execution(void) { jump(IP_give_ip, 0, SYS_mprotect, FILE_WINDOWS_END, 4096, 7, 0, 0, 0); }
+static void give_other_call(void) { jump(IP_give_ip, 0, SYS_munmap, FILE_WINDOWS_END, 4096, 3, 0, 0, 0); }
+static void give_nothing(void) { give(FILE_WINDOWS_END, 4096); } /* nothing is there */
+
+/* Files that may only be read, however they are mapped: a write stays the guest's own. */
+static void change(int fd, volatile char *p, long size, const char *what) {
+  if (p == MAP_FAILED) { dprintf(1, "no %s\n", what); _exit(5); }
+  give((u64)p, size);
+  if (writable(p)) p[0] = 1;
+  char now = 2;
+  pread(fd, &now, 1, 0);
+  if (now) gained(what);
+}
+static void give_file(void) {
+  static const char name[] = "/tmp/give_file";
+  long size = 8192;
+  for (int k = 0; k < 2; k++) {
+    int fd = k ? memfd_create("sealed", MFD_ALLOW_SEALING) : open(name, O_RDWR | O_CREAT, 0600);
+    ftruncate(fd, size);
+    if (k) fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE);
+    else close(fd), fd = open(name, O_RDONLY);
+    char *p = mmap(0, size, PROT_READ, MAP_SHARED, fd, 0);
+    change(fd, p, size, "a shared file");
+    p = mmap(0, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (!mprotect(p, size, 3)) gained("leave to write");
+    change(fd, mremap(p, 0, size, MREMAP_MAYMOVE), size, "its copy");
+    change(fd, mremap(p, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, p - (1L << 30)), size, "one that was moved");
+    p = mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    change(fd, mremap(p, 4096, size, MREMAP_MAYMOVE), size, "one that grew");
+    change(fd, mmap(0, size, PROT_READ, MAP_PRIVATE, fd, 0), size, "a private copy");
+    close(fd);
+  }
+  unlink(name);
+}
 static void close_other_call(void) { jump(IP_close_ip, 0, SYS_dup, DOORBELL_FD, 0, 0, 0, 0, 0); }
 
 static void exit_alone(void) { jump(IP_exit_ip, 0, SYS_exit, 0, 0, 0, 0, 0, 0); }
@@ -229,6 +283,8 @@ const struct attack attacks[] = {
     A(futex_wait_for_ever), A(wait_wake), A(wait_private), A(wait_other_call), A(wait_for_ever), A(ring_other_fd), A(ring_arena), A(ring_longer), A(ring_pwrite), A(ring_full),
     A(close_doorbell), A(close_arena), A(close_files), A(close_other_call), A(map_stub), A(map_other_call), A(map_shared_arena), A(unmap_there),
     A(unmap_other_call), A(advise_stub), A(advise_remove), A(advise_other_call),
+    A(keep_other_call), A(keep_write), A(keep_stub), A(give_stub), A(give_window), A(give_elsewhere), A(give_below),
+    A(give_vdso), A(give_long), A(give_longer), A(give_execution), A(give_other_call), A(give_nothing), A(give_file),
     A(exit_alone), A(exit_group_there),
     A(exit_thread), A(exit_leader), A(setup_call), A(setup_prctl), A(take_frame), A(sigreturn_other_call),
     {"every_byte", every_byte, 100}, A(fake_slot), {0, 0}};

@@ -57,6 +57,30 @@ static void unmap_stub(void) { /* an entry that says it is the stub */
   unmap((void *)STUB_BASE, 4096);
 }
 
+/* So much is said to be kept below the last mapping: what is there is the guest's own, or may not be changed. */
+static void kept_of(u64 most) {
+  heat();
+  for (u64 kept = 4096; kept && kept <= most; kept *= 16) {
+    char *p = map(3 * 4096), *q = map(16 * 4096);
+    LOG(MAP_KEPT) = kept;
+    char *r = map(2 * 4096);
+    if (r[0] || r[8191]) gained("old contents");
+    r[0] = 1;
+    unmap(r, 2 * 4096);
+    LOG(MAP_KEPT) = kept;
+    unmap(q, 16 * 4096);
+    LOG(MAP_KEPT) = 0;
+    unmap(p, 3 * 4096);
+  }
+}
+static void kept_lies(void) { kept_of(0x10000); }
+static void kept_beyond(void) { /* the stub would be unmapped with it */
+  heat();
+  char *p = map(65536);
+  LOG(MAP_KEPT) = 0x10000000000;
+  unmap(p, 65536);
+}
+
 static int __attribute__((noinline)) give(void *at, size_t n) { return madvise(at, n, MADV_DONTNEED); }
 static void own_advice(void) { /* give back the stub's memory, or another's */
   char *p = map(8192);
@@ -171,5 +195,6 @@ const struct attack attacks[] = {
     {"too_many", too_many}, {"entry_low", entry_low}, {"entry_high", entry_high}, {"entry_kernel", entry_kernel},
     {"entry_on_stub", entry_on_stub}, {"entry_executable", entry_executable}, {"entry_up", entry_up},
     {"own_grant", own_grant}, {"own_grant_over_text", own_grant_over_text}, {"unmap_stub", unmap_stub}, {"own_advice", own_advice},
+    {"kept_lies", kept_lies}, {"kept_beyond", kept_beyond},
     {"never_mapped", never_mapped}, {"forgotten", forgotten}, {"beyond_limits", beyond_limits},
     {"race_threads", race_threads}, {"race_reader", race_reader}, {"honest_reader", honest_reader}, {0, 0}};

@@ -17,7 +17,8 @@ from services.sentry.kernel.waiter import FinalOps
 from services.sentry.mm.address_space import AddressSpace
 from services.sentry.mm.local_maps import LocalMaps, is_local
 from services.sentry.mm.patching import try_patch
-from services.sentry.syscalls.memory import sys_madvise, sys_mmap, sys_munmap
+from services.sentry.mm.vma_set import Vma
+from services.sentry.syscalls.memory import sys_madvise, sys_mmap, sys_mremap, sys_munmap
 
 P = 4096
 ANON = 0x22
@@ -304,14 +305,14 @@ def _advice(guest: Guest) -> tuple[int, int]:
 def test_memory_is_given_back_without_asking_only_between_the_platforms_own_ranges() -> None:
     guest = Guest()
     guest.mm.reserve([(0x1000_0000, 0x2000_0000, b""), (0x3000_0000, 0x4000_0000, b"")])
+    for start in (0x5000, 0x2000_0000):
+        guest.mm.vmas.insert(Vma(start, start + P, 3))
     for addr, window in (
         (0x5000, (0, 0x1000_0000)),
         (0x2000_0000, (0x2000_0000, 0x3000_0000)),
-        (0x3000_0000, (0, 0)),
         (guest.first, (0x4000_0000, 0x7FFF_FFFF_F000)),
     ):
-        with suppress(LinuxError):
-            sys_madvise(guest.task, addr, P, 4)
+        sys_madvise(guest.task, addr, P, 4)
         assert _advice(guest) == window
         with suppress(LinuxError):
             sys_madvise(guest.task, 0x1000, P, 3)  # MADV_WILLNEED does not give back
@@ -335,3 +336,81 @@ def test_an_area_of_the_platforms_own_ends_that(monkeypatch: pytest.MonkeyPatch)
     guest.context.run_ops = lambda ops, then: None
     assert try_patch(guest.mm, guest.context, site + 64, 39, lambda: None)
     assert _advice(guest) == (0, 0)
+
+
+def keep(guest: Guest, pages: int) -> None:
+    """As the stub does with the newest mapping."""
+    guest.words[layout.MAP_KEPT // 8] += pages * P
+    guest.words[layout.ADVISE_HIGH // 8] = 0
+
+
+def test_what_is_kept_stays_with_the_grant_and_no_longer() -> None:
+    guest = Guest()
+    a = guest.stub.mmap(2 * P)
+    assert guest.stub.munmap(a, 2 * P)
+    keep(guest, 2)
+    guest.areas()
+    assert guest.stub.word(layout.MAP_KEPT) == 2 * P
+    guest.ask(P, 1)
+    assert guest.stub.word(layout.MAP_KEPT) == 0
+    assert guest.mm.kept == (a, guest.first)
+
+
+def test_the_host_unmaps_what_was_kept_before_it_is_asked_what_is_mapped() -> None:
+    guest = Guest()
+    keep(guest, 4)
+    guest.ask(P, 1)
+    outcome: Any = sys_madvise(guest.task, guest.first, P, 4)
+    hole = (guest.first - 4 * P, 3 * P)
+    assert [(op.nr, op.args[:2]) for op in outcome.ops] == [(11, hole), (28, (guest.first, P))]
+    assert _advice(guest)[1] != 0
+    assert guest.mm.kept == (0, 0)
+    outcome = sys_madvise(guest.task, guest.first, P, 4)
+    assert [op.nr for op in outcome.ops] == [28]
+    keep(guest, 1)
+    outcome = sys_madvise(guest.task, guest.first, P, 4)
+    assert [op.nr for op in outcome.ops] == [11, 28]
+
+
+def test_a_place_that_another_threads_mapping_could_get_is_not_unmapped() -> None:
+    guest = Guest()
+    keep(guest, 1)
+    guest.mm.add_user()
+    outcome: Any = sys_madvise(guest.task, guest.first, P, 4)
+    assert [op.nr for op in outcome.ops] == [28]
+    assert _advice(guest) == (0, 0)
+
+
+def test_a_child_has_what_its_parent_kept() -> None:
+    guest = Guest()
+    keep(guest, 1)
+    child = guest.mm.fork()
+    assert child.kept == guest.mm.kept == (guest.first - P, guest.first)
+
+
+@pytest.mark.parametrize("kept", [17 * P, P + 1, 2**64 - P])
+def test_lies_about_what_is_kept_are_nothing(kept: int) -> None:
+    guest = Guest()
+    guest.words[layout.MAP_KEPT // 8] = kept
+    guest.ask(P, 1)
+    assert guest.mm.kept == (0, 0)
+
+
+def test_memory_that_grows_in_place_first_loses_what_the_host_has_there() -> None:
+    guest = Guest()
+    posted: list[Any] = []
+    guest.context.run_ops = lambda ops, done: posted.extend(ops)
+    for kept in (0, P):
+        posted.clear()
+        guest.words[layout.MAP_KEPT // 8] = kept
+        outcome: Any = sys_mremap(guest.task, guest.first, 2 * P, 3 * P, 0, 0)
+        outcome.start(lambda thunk: thunk())
+        unmapped = [(11, (guest.first + 2 * P, P))] if kept else []
+        assert [(op.nr, op.args[:2]) for op in posted] == [*unmapped, (25, (guest.first, 2 * P))]
+        guest.mm.forget(guest.first + 2 * P, guest.first + 3 * P)
+
+
+def test_shared_memory_that_may_only_be_read_is_never_mapped_so_that_others_see_a_write() -> None:
+    guest = Guest()
+    for flags, max_write, host in ((0x21, True, 0x31), (0x21, False, 0x32), (0x22, True, 0x32), (0x23, False, 0x32)):
+        assert guest.mm.map_op(guest.first, P, 1, flags, None, 0, max_write).args[3] == host
