@@ -198,7 +198,7 @@ class AddressSpace(UserMemory):
                 child.vmas.isolate(area.start, area.end)[0].locked = False
         child.patcher = self.patcher.copy()
         if self.local_maps is not None:
-            self.local_maps.sweep()
+            self.local_maps.note_kept()
         child.kept = self.kept
         return child
 

@@ -75,7 +75,7 @@ class LocalMaps:
         """
         mm = self.mm
         areas = mm.vmas  # settled: the log is empty
-        self._note_kept()
+        self.note_kept()
         end = start + length
         if end > mm.mmap_top or len(areas) >= _MAX_AREAS or context.dead:
             return
@@ -115,13 +115,13 @@ class LocalMaps:
         return holes
 
     def sweep(self) -> list[tuple[int, int]]:
-        """Where the host may have what the guest has unmapped: (start, end). Its thread is held."""
-        self._note_kept()
+        """Where the host may have what the guest has unmapped: (start, end)."""
+        self.note_kept()
         low, high = self.mm.kept
         return self.mm.vmas.holes(max(low, LOWEST), min(high, ADDRESS_END))
 
-    def _note_kept(self) -> None:
-        """What the stub keeps is nobody's from now on."""
+    def note_kept(self) -> None:
+        """The stub does not use what it keeps any more: its memory has it until it is swept. Its thread is held."""
         start, end = self.log.take_kept_untrusted()
         if start < end:
             low, high = self.mm.kept
@@ -136,7 +136,7 @@ class LocalMaps:
         if self.is_open:
             self.is_open = False
             self.log.close()
-            self._note_kept()
+            self.note_kept()
             self.mm.areas_now.before_change = None
 
     def catch_up(self) -> None:
@@ -177,7 +177,7 @@ class LocalMaps:
             if self.is_open:
                 self.log.open(self.low, self.high, self.least)
             else:
-                self._note_kept()  # if it ran when the grant ended
+                self.note_kept()  # if it ran when the grant ended
                 self.log.clear()
         if not self.is_open:
             self.mm.granted = None
