@@ -1345,6 +1345,11 @@ class SystrapPlatform:
                 self.retire(space)
             self.recycler.lost(pid)
 
+    def end(self) -> None:
+        """No guest will run any more: what stands ready for new ones goes, and whoever is left."""
+        for pid, space in self.spaces_by_pid.items():
+            space.kill_process(pid)
+
     def counts(self) -> dict[str, int]:
         """What is there now, by name, but for spare ones: for logs and for tests that look for leaks."""
         spare = self._spares_left() + self.recycler.count

@@ -106,6 +106,7 @@ class _Sentry:
         self.dispatcher = Dispatcher(self.kernel, platform, rows)
         self.dispatcher.oops = self._oops
         self._bugs = 0
+        self._alone = os.getpid() != 1  # else the host ends all processes of its namespace with it
         if config.strace:
             self.kernel.tracing = True
             self.dispatcher.trace = Tracer(lambda line: print(line, file=sys.stderr))
@@ -169,7 +170,7 @@ class _Sentry:
         # guests inherit it: the Sentry reads their memory, which the kernel refuses for processes that are not dumpable
         lib.sentrio_syscall(_NR_PRCTL, _PR_SET_DUMPABLE, 1, 0, 0, 0, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        self.platform.start(signal.SIGKILL if os.getpid() != 1 else 0)
+        self.platform.start(signal.SIGKILL if self._alone else 0)
         signal.signal(signal.SIGCHLD, self._child_ended)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
@@ -221,6 +222,8 @@ class _Sentry:
 
     # --- the life ---
     def _end(self) -> None:
+        if self._alone:
+            self.platform.end()
         console = self.kernel.console
         if console is not None:
             console.restore()

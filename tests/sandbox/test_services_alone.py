@@ -6,9 +6,10 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def config_file(folder: Path, *argv: bytes) -> Path:
     return path
 
 
+def still_run(group: int, within: float) -> bool:
+    """Whether any process of this group, zombies aside, is there all the time."""
+    until = time.monotonic() + within
+    while True:
+        found = False
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, its_group = status.read_text().rsplit(")", 1)[1].split()[:3]
+                found |= state != "Z" and int(its_group) == group
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.02)
+
+
 def said(control: socket.socket) -> list[tuple[str, list[object]]]:
     """What the Sentry tells its monitor until it ends."""
     decoder = messages.Decoder(messages.FROM_SENTRY)
@@ -67,13 +82,14 @@ def test_a_sentry_runs_a_program_with_a_gofer_that_somebody_else_started(tmp_pat
         words = [command("sentry"), "--config", str(config_file(tmp_path, b"sh", b"-c", b"cat; uname -n; exit 3"))]
         words += ["--control-fd", str(fds[0]), "--gofer-fd", str(fds[1])]
         process = stack.enter_context(
-            subprocess.Popen(words, pass_fds=fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            subprocess.Popen(words, pass_fds=fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)
         )
         theirs.close()
         output, _ = process.communicate(b"through\n", TIME_LIMIT)
         told = said(ours)
     assert told == [("ready", []), ("started", []), ("exited", [3 << 8])]
     assert (output, process.returncode) == (b"through\nsandbox\n", 0)
+    assert not still_run(process.pid, within=10)
 
 
 @pytest.mark.parametrize(
