@@ -646,13 +646,13 @@ class AddressSpace(UserMemory):
             target = self.find_free(new_length)
         else:
             raise LinuxError(errno.ENOMEM)
+        if not old_length and not area.max_write:  # the host knows of no sharing, see map_op
+            at = area.offset + addr - area.start
+            return self.map(context, target, new_length, area.prot, mm_h.MAP_SHARED, rlimits, area.file, at, area.name)
         if new_length > old_length:
             self.check_limits((new_length - old_length) // PAGE, rlimits, not area.shared)
         if self.changes is not None:
             self.changes.keep(target, target + new_length)
-        if not old_length and not area.max_write:  # the host knows of no sharing, see map_op
-            at = area.offset + addr - area.start
-            return self.map(context, target, new_length, area.prot, mm_h.MAP_SHARED, rlimits, area.file, at, area.name)
         host_flags = 0 if target == addr else _MREMAP_MAYMOVE | _MREMAP_FIXED | (flags & _MREMAP_DONTUNMAP)
         held = (area.end if target == addr else target, target + new_length)
         holding = self.vmas.is_free(*held)
