@@ -45,6 +45,7 @@ _GROUPS: Final = {
         "services/netstackd/edge/loop.py",
         "services/netstackd/edge/outbox.py",
         "services/netstackd/edge/placement.py",
+        "services/netstackd/edge/processors.py",
         "services/netstackd/edge/shortcuts.py",
         "services/netstackd/filter/*.py",
         "services/netstackd/links/*.py",

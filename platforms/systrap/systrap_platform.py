@@ -422,6 +422,7 @@ class SystrapPlatform:
         self.processors = frozenset(os.sched_getaffinity(0))
         self.reserved = -1  # the processor that guests keep off, see `reserve`
         self._others = self.processors
+        self.settled = False  # this process runs on some of them alone
         self._wakes_i = layout.WAKES // 4
         self.wakes = 0
         self.note_wake()
@@ -1184,6 +1185,15 @@ class SystrapPlatform:
             for context in self.active:
                 if context.kept_off >= 0:
                     self.place(context)
+
+    def settle(self, processors: frozenset[int]) -> None:
+        """This process runs on these alone from now on, as far as they are ours; where none is, on all."""
+        to = processors & self.processors
+        self.settled = bool(to)
+        try:
+            os.sched_setaffinity(0, to or self.processors)
+        except OSError:  # as for a guest's thread
+            pass
 
     def place(self, context: SystrapContext) -> None:
         """Keep the thread of `context` off the reserved processor, and off no other."""

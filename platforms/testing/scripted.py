@@ -493,6 +493,9 @@ class ScriptedPlatform:
     def reap(self) -> None:
         """`lost` is filled as guests die."""
 
+    def settle(self, processors: frozenset[int]) -> None:
+        pass
+
     def arm(self) -> None:
         """Nothing rings here."""
 

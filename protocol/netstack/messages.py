@@ -63,6 +63,9 @@ netstackd to client, notifications
     gone [id]                           after `close`, `abort` or the loss of the namespace: the connection has sent all
                                         it had and our FIN is acknowledged, or it is over. The id may be used again
     network [snapshot]
+    apart [processors]                  netstackd waited for these processors too long, of which one runs the client, as
+                                        it seems: it runs on others from now on, and the client does well to stay there.
+                                        []: both run where the host puts them
 
 Data socket of a stream: AF_UNIX SOCK_STREAM, non-blocking at both ends. shutdown(SHUT_WR) of either end is a FIN in
 that direction, in order with the data. End of file without a preceding `error` is an orderly FIN, and netstackd keeps
@@ -107,6 +110,7 @@ MAX_ID: Final = 0xFFFFFFFF
 MAX_NAME_BYTES: Final = 64  # of a namespace
 MAX_OPTION_BYTES: Final = 4096
 MAX_OFFSET: Final = (1 << 63) - 1
+MAX_PROCESSORS: Final = 64  # named at a time
 
 SHUT_RD: Final = 0
 SHUT_WR: Final = 1
@@ -166,6 +170,9 @@ _INT: Final = _integer(-(1 << 31), (1 << 31) - 1)
 _NUMBER: Final = _integer(0, (1 << 31) - 1)
 _BYTE: Final = _integer(0, 255)
 _OFFSET: Final = _integer(0, MAX_OFFSET)
+_PROCESSORS: Final[Check] = lambda value: (  # noqa: E731
+    isinstance(value, (list, tuple)) and len(value) <= MAX_PROCESSORS and all(map(_NUMBER, value))
+)
 _RING: Final[Check] = lambda value: type(value) is int and is_ring_size(value)  # noqa: E731
 
 #: What a client may send: method to the checks of its parameters.
@@ -201,6 +208,7 @@ EVENTS: Final[dict[str, tuple[Check, ...]]] = {
     "urgent": (_ID, _BYTE, _OFFSET),
     "gone": (_ID,),
     "network": (_mapping,),
+    "apart": (_PROCESSORS,),
 }
 
 #: Methods whose first parameter is the socket that they are about.

@@ -174,7 +174,7 @@ class Connection:
             raise ProtocolViolation("netstackd asks for something")
         m.check_event_untrusted(message.method, message.params)
         params = list(message.params)
-        number = params[0] if message.method != "network" else 0
+        number = params[0] if message.method not in ("network", "apart") else 0
         if message.method == "gone":
             self._leaving.discard(number)
         found = self._sockets.get(number)

@@ -23,13 +23,12 @@ _SOL_SOCKET: Final = 1
 _AF_UNIX: Final = 1
 
 SEALED: Final = (
-    Row("readv", "frames of taps and packet sockets"),
+    Row("readv", "frames of taps and packet sockets; the signal pipe; how long we waited for a processor"),
     Row("writev", "frames to taps and packet sockets, captures"),
     Row("recvmsg", "frames of unix links and tagged packet sockets; control requests with descriptors"),
     Row("sendmsg", "frames to unix links; control answers with descriptors"),
     Row("recvfrom", "frames of stream links; data of host sockets (slirp)"),
     Row("sendto", "control answers; data to host sockets (slirp)"),
-    Row("read", "the signal pipe"),
     Row("write", "log lines, to standard error alone", (Argument(0, Compare.EQ, 2),)),
     Row("epoll_wait", "waiting"),
     Row("epoll_ctl", "what is waited for"),
@@ -52,7 +51,8 @@ SEALED: Final = (
     ),
     Row("getsockname", "the interpreter asks it of every descriptor that becomes a socket"),
     Row("fcntl", "whether memory that a client shares can shrink", (Argument(1, Compare.EQ, _F_GET_SEALS),)),
-    Row("lseek", "how long memory is that a client shares"),
+    Row("lseek", "how long memory is that a client shares; reading again how long we waited"),
+    Row("sched_setaffinity", "we leave a processor that others use", (Argument(0, Compare.EQ, 0),)),
     Row("brk", "memory of the interpreter"),
     Row("mmap", "memory of the interpreter, and shared by clients, never executable", NOT_EXECUTABLE),
     Row("munmap", "memory of the interpreter, and shared by clients"),

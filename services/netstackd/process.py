@@ -25,6 +25,7 @@ from services.netstackd.control.methods import Methods
 from services.netstackd.control.server import Client, ControlServer, Later
 from services.netstackd.edge.link_files import adopt
 from services.netstackd.edge.log import EventLog
+from services.netstackd.edge.processors import open_processors
 from services.netstackd.links.base import Link
 
 EXIT_OK: Final = 0
@@ -86,6 +87,11 @@ class RouterProcess:
             self._router.sockets.listen(sockets)
         self._signals, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         loop.watch(self._signals, select.EPOLLIN, self._signalled)
+        self._kept: frozenset[int] = frozenset()
+        found = open_processors()
+        if found is not None:
+            loop.processors, self._kept = found
+            loop.processors.on_move = self._router.sockets.leave_processors
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -113,7 +119,7 @@ class RouterProcess:
         self._keeper.call("resolver", [], answered)
 
     def _signalled(self, events: int, now: int) -> None:
-        os.read(self._signals, 64)
+        os.readv(self._signals, (bytearray(64),))
         self._router.loop.stop()
 
     def seal(self, confine: Callable[[], None] | None = None) -> None:
@@ -128,6 +134,7 @@ class RouterProcess:
             self._keeper.sock.fileno(),
             *self._router.descriptors(),
             *self._host.descriptors(),
+            *self._kept,
         }
         keep |= {listener.fileno() for listener in (self._listener, self._sockets) if listener is not None}
         rows = (*host_filter.SEALED, host_filter.wake_by(self._wake))

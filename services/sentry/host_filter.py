@@ -39,7 +39,10 @@ ROWS: Final = (
     Row("tgkill", "asks which process a new guest thread is of", _arg(2, 0)),
     Row("tgkill", "ends a guest process", _arg(2, _KILL)),
     Row("wait4", "reaps guest processes"),
-    Row("sched_setaffinity", "keeps guest threads off the processor on which we look for their events"),
+    Row(
+        "sched_setaffinity",
+        "keeps guest threads off the processor on which we look for their events, and us off netstackd's",
+    ),
     # descriptors it holds
     Row("read", "standard streams, the doorbell"),
     Row("write", "standard streams, the log, the wake-up that a signal is"),

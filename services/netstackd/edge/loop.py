@@ -26,6 +26,7 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Final, Protocol
 
+from services.netstackd.edge.processors import Processors
 from services.netstackd.links.base import BATCH, Link
 from services.netstackd.links.bridge import Bridge
 from services.netstackd.links.veth import VethLink
@@ -97,6 +98,8 @@ class Loop:
         self.captures: dict[Interface, list[Capture]] = {}
         self.turns = 0
         self.now = clock()
+        #: Looked at as turns begin, once it is due; None: on this host the process stays where it is put.
+        self.processors: Processors | None = None
 
     @property
     def fd(self) -> int:
@@ -395,6 +398,9 @@ class Loop:
         ready = self.poll(wait)
         self.now = now = self.clock()
         self.turns += 1
+        processors = self.processors
+        if processors is not None and now >= processors.due:
+            processors.look(now)
         self._stack.now = max(now, self._stack.now)  # watchers may call the stack
         watchers = self._watchers
         for fd, events in ready:

@@ -49,6 +49,7 @@ class SocketService:
         self.answers = Answers(loop)
         self.counts: dict[str, int] = {}
         self._listeners: list[socket.socket] = []
+        self._apart: Session | None = None  # who was asked to stay on some processors
         loop.on_flushed = self.pump
 
     def count(self, name: str) -> None:
@@ -96,9 +97,19 @@ class SocketService:
             return None
         sock.setblocking(False)
         session = Session(self, sock, namespace)
+        self.leave_processors(frozenset())
         self.sessions.add(session)
         self.count("Clients")
         return session
+
+    def leave_processors(self, left: frozenset[int]) -> None:
+        """See Processors.on_move. Of several clients nobody knows which it was."""
+        asked, self._apart = self._apart, None
+        if left and len(self.sessions) == 1:
+            self._apart = next(iter(self.sessions))
+        told = self._apart or asked
+        if told is not None and told in self.sessions:
+            told.tell("apart", [sorted(left) if told is self._apart else []])
 
     def connect(self, namespace: Namespace) -> socket.socket:
         """A new connection of a namespace: the client's end. OSError."""

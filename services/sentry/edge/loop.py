@@ -96,6 +96,8 @@ class MainLoop:
             if crowded != self._crowded:
                 self._crowded = crowded
                 self._set_spin()
+                if self.platform.settled:
+                    self.platform.settle(frozenset())  # there is no room where we were asked to stay
             if self.platform.reserved >= 0:
                 self._reserve(-1 if crowded else lib.sentrio_processor())
         return 0 if self._crowded else self._spin

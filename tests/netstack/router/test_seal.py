@@ -38,11 +38,14 @@ actions = {
     "executable memory": lambda: __import__("mmap").mmap(-1, 4096, prot=7),
     "socketpair elsewhere": lambda: socket.socketpair(socket.AF_INET, socket.SOCK_STREAM),
     "setsockopt": lambda: out.setsockopt(socket.IPPROTO_TCP, 1, 1),
+    "another's processors": lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0)),
 }
 import fcntl, mmap
+from services.netstackd.edge.processors import open_processors
+found = open_processors()
 out, other = socket.socketpair()
 done = errno.EXDEV
-keep = {1, 2, read_end, write_end, out.fileno(), other.fileno()}
+keep = {1, 2, read_end, write_end, out.fileno(), other.fileno(), *(found[1] if found else ())}
 seal(rows, keep_fds=keep, program=compile_filter(rows, errno_action(done)))
 for name, attempt in actions.items():
     try:
@@ -52,6 +55,12 @@ for name, attempt in actions.items():
         said = "refused" if error.errno == done else f"errno {error.errno}"
     os.write(2, f"{name}={said}\\n".encode())
 os.write(write_end, b"x")
+if found:
+    found[0].look(1)
+    found[0].look(2)
+    if len(found[0]._all) > 1:
+        found[0]._go(frozenset((found[0]._here(),)), 3)
+        assert found[0].due == 3, "refused"
 os.write(2, b"end=allowed\\n")
 os._exit(0)
 """
@@ -63,7 +72,11 @@ def test_the_list_is_short_and_names_nothing_dangerous() -> None:
     assert len(calls) <= host_filter.MAX_DISTINCT_CALLS == 30
     assert not calls & FORBIDDEN
     assert all(row.reason for row in rows)
-    assert all(row.args for row in rows if row.name in ("ioctl", "mmap", "setsockopt", "socketpair", "write"))
+    assert all(
+        row.args
+        for row in rows
+        if row.name in ("ioctl", "mmap", "setsockopt", "socketpair", "write", "sched_setaffinity")
+    )
 
 
 def test_what_is_outside_the_list_is_refused() -> None:
@@ -72,7 +85,7 @@ def test_what_is_outside_the_list_is_refused() -> None:
     )
     said = dict(line.split("=") for line in done.stderr.splitlines() if line.count("=") == 1)
     assert said.pop("end") == "allowed", done.stderr
-    assert len(said) == 11 and set(said.values()) == {"refused"}, said
+    assert len(said) == 12 and set(said.values()) == {"refused"}, said
 
 
 def test_a_running_router_is_sealed_and_holds_only_its_links(world: World) -> None:
@@ -87,7 +100,7 @@ def test_a_running_router_is_sealed_and_holds_only_its_links(world: World) -> No
     kinds = [
         name for name in held if not name.startswith(("socket:", "pipe:", "anon_inode:[eventpoll]", "/dev/net/tun"))
     ]
-    assert kinds == [str(sides.router.log_file)], held
+    assert sorted(kinds) == sorted([str(sides.router.log_file), f"/proc/{pid}/schedstat", f"/proc/{pid}/stat"]), held
     assert sum(name == "/dev/net/tun" for name in held) == 2 and sum(name.startswith("socket:") for name in held) == 2
 
 

@@ -19,12 +19,16 @@ class Platform:
     def __init__(self, processors: int) -> None:
         self.processors = frozenset(range(processors))
         self.reserved = -1
+        self.settled = False
         self.wanting: list[object] = []
         self.is_asked = False
         self.spins: list[tuple[int, int]] = []
 
     def reserve(self, processor: int) -> None:
         self.reserved = processor
+
+    def settle(self, processors: frozenset[int]) -> None:
+        self.settled = bool(processors)
 
     def call_in(self) -> None:
         pass
@@ -234,3 +238,16 @@ def test_where_there_are_processors_enough_it_stays_long(monkeypatch: pytest.Mon
 def test_long_waits_for_guests_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = Sleeps(monkeypatch, *[(10**6, {Sleeps.DOORBELL})] * 5)
     assert ran.made._spin == loop.SPIN_NS
+
+
+def test_who_was_asked_to_stay_on_a_processor_may_leave_it_when_it_is_crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    switches = iter((0, 100))
+    now = iter(range(0, 10**12, 10**9))
+    monkeypatch.setattr(loop.resource, "getrusage", lambda who: SimpleNamespace(ru_nivcsw=next(switches)))
+    monkeypatch.setattr(loop.time, "monotonic_ns", lambda: next(now))
+    made, platform = make(2)
+    platform.settle(frozenset((1,)))
+    made._spin_ns()
+    assert platform.settled
+    made._spin_ns()
+    assert not platform.settled

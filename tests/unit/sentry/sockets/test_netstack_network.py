@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -329,3 +330,22 @@ def test_proc_has_the_routes() -> None:
         line[:6] for line in six if line[-1] == b"eth0"
     ]
     assert OWN6.hex().encode() in proc.FILES[b"if_inet6"](guest.task)
+
+
+# --- processors ---
+def test_the_sentry_stays_on_the_processors_that_the_service_leaves_to_it() -> None:
+    guest = FarGuest()
+    stays: list[frozenset[int]] = []
+    guest.kernel.platform = SimpleNamespace(settle=stays.append)
+    guest.service.say("apart", [1, 0])
+    guest.service.say("apart", [])
+    guest.news()
+    assert stays == [frozenset((0, 1)), frozenset()]
+
+
+def test_a_service_that_names_nonsense_as_processors_is_left() -> None:
+    for nonsense in ([-1], ["0"], list(range(65)), 3):
+        guest = FarGuest()
+        guest.service.say("apart", nonsense)
+        guest.news()
+        assert guest.provider.client is None

@@ -178,6 +178,9 @@ class NetstackProvider:
             self.view = Network.from_snapshot_untrusted(params[0])
             self.network.changed()
             return
+        if method == "apart":
+            self.kernel.platform.settle(frozenset(params[0]))
+            return
         found = self.sockets.get(params[0])
         if found is not None and method == "error":
             found.failed(params[1] or errno.EIO)
