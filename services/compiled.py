@@ -19,7 +19,8 @@ the built files. Compiled they take a third to a half of the time. What such mod
 - Weak references only to what derives from `vfs/referable.py`.
 - What only a local name holds ends after its last use, not with the function: who gives addresses of buffers to the
   host holds them elsewhere (an attribute), or stays interpreted.
-
+- Where a slice of anything but str, bytes and list begins and ends is computed twice: no call stands there that does
+  something (`buffer[: os.readv(fd, (buffer,))]` reads twice).
 - Handlers of signals run in interpreted code alone (`sentry/edge/signals.py`).
 
 `setup.py` reads this file without importing the package.
@@ -50,9 +51,12 @@ _GROUPS: Final = {
         "services/netstackd/filter/*.py",
         "services/netstackd/links/*.py",
         "services/netstackd/socket_service/addresses.py",
+        "services/netstackd/socket_service/carried_stream.py",
         "services/netstackd/socket_service/ring_data.py",
+        "services/netstackd/socket_service/ringed_stream.py",
         "services/netstackd/socket_service/server.py",
         "services/netstackd/socket_service/session.py",
+        "services/netstackd/socket_service/stream_base.py",
         "services/netstackd/socket_service/streams.py",
     ),
     "sentrio_netstackd_network": (

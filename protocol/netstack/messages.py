@@ -16,7 +16,7 @@ Values
 Client to netstackd (R: the answer of a request)
     hello [version, namespace | nil]    first. R {"version": 1, "namespace": name}. nil: the one this connection is for.
                                         "shared": true beside it when the namespace's addresses are other programs' too,
-                                        "rings": true when `rings` is served
+                                        "rings": true when `rings` is served, "carries": true when `carry` is
     network []                          R snapshot; from then on `network [snapshot]` comes when anything in it changed
     neighbours []                       R [[interface, address, mac, state NUD_*]]
     counters []                         R [[interface, *COUNTERS]]: what has passed through its interfaces until now
@@ -30,10 +30,16 @@ Client to netstackd (R: the answer of a request)
                                         dissolves the association. After a failed connect a stream socket can only be
                                         closed: open another one
     listen [id, backlog]                R local addr; may be repeated to change the backlog
+    carry [listener id]                 R nil. The connections that it accepts from now on are carried (below)
+    send [id, bytes]                    R nil. The next bytes of a carried stream. ENOTCONN; EMSGSIZE: more than
+                                        MAX_CARRIED in all
+    socket [id]                         R Fd. A carried stream goes on with this data socket. ENOTCONN
+    finish [id, received, told]         `close` (told 1) or `leave` (0) of a carried stream of which the client took so
+                                        many bytes: when more were told, it is reset, as by unread data
     taken [listener id, n]              n `accepted` connections left the client's queue: at most backlog + 1 are
                                         outstanding
-    shutdown [id, how]                  of a listener (SHUT_RD: it stops listening) or a datagram socket; connected
-                                        streams are shut down on their data socket
+    shutdown [id, how]                  of a listener (SHUT_RD: it stops listening), a datagram socket or a carried
+                                        stream; other connected streams are shut down on their data socket
     set [id, level, name, value]        R nil
     hint [id, level, name, value]       as `set`, without an answer and without `error`: who does not know it ignores it
     get [id, level, name]               R int, bytes, str (names of devices and algorithms) or map (TCP_INFO: field to
@@ -56,7 +62,9 @@ Client to netstackd (R: the answer of a request)
 
 netstackd to client, notifications
     connected [id, local, remote, Fd]   the stream is established; Fd is its data socket
-    accepted [listener id, id, local, remote, Fd]
+    accepted [listener id, id, local, remote, Fd | bytes]
+                                        bytes: it is carried, and these are its first
+    data [id, bytes]                    the next bytes of a carried stream; none: a FIN
     error [id, errno]                   of a stream: connect failed, or the connection is dead; sent before its data
                                         socket is closed. Of a datagram socket: SO_ERROR, or what became of a send
     urgent [id, byte, offset]           offset: bytes of the stream delivered before it
@@ -73,6 +81,10 @@ its end open until `close`. The end of the control connection is ECONNRESET for 
 process that dies close in any order, an end of file with POLLHUP is to be believed only when the control connection
 still answers (or, while the client has not shut down its own direction, not at all). netstackd leaves data where it
 is when it has no room: back-pressure and readiness are those of the host's socket.
+
+Carried streams: a short connection's data socket costs more than what passes by it. So a listener's connections may do
+without one: their first MAX_CARRIED bytes in each direction come and go within messages, in order with all others. What
+is beyond that waits until the client asks for the `socket`. A direction that has ended by then has ended there as well.
 
 Rings of a stream (protocol/rings.py): the client makes the memory file, sealed against changes of its size, of
 `mapping_bytes(rx size, tx size)` bytes; its first ring is what netstackd delivers, its second what the client sends.
@@ -110,6 +122,7 @@ MAX_ID: Final = 0xFFFFFFFF
 MAX_NAME_BYTES: Final = 64  # of a namespace
 MAX_OPTION_BYTES: Final = 4096
 MAX_OFFSET: Final = (1 << 63) - 1
+MAX_CARRIED: Final = 4096  # bytes of a stream in each direction
 MAX_PROCESSORS: Final = 64  # named at a time
 
 SHUT_RD: Final = 0
@@ -163,6 +176,10 @@ def _anything(value: Any) -> bool:
     return True  # a descriptor: the codec has made sure of it, or the receiver looks
 
 
+def _carried(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) <= MAX_CARRIED
+
+
 _ID: Final = _integer(1, MAX_ID)
 _CLIENT_ID: Final = _integer(1, MAX_CLIENT_ID)
 _SERVER_ID: Final = _integer(MIN_SERVER_ID, MAX_ID)
@@ -186,6 +203,10 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
     "prefer": (_ID, is_address),
     "connect": (_ID, _optional(is_address)),
     "listen": (_ID, _INT),
+    "carry": (_ID,),
+    "send": (_ID, _carried),
+    "socket": (_ID,),
+    "finish": (_ID, _OFFSET, _integer(0, 1)),
     "taken": (_ID, _NUMBER),
     "shutdown": (_ID, _integer(SHUT_RD, SHUT_RDWR)),
     "set": (_ID, _NUMBER, _NUMBER, _option),
@@ -204,6 +225,7 @@ CALLS: Final[dict[str, tuple[Check, ...]]] = {
 EVENTS: Final[dict[str, tuple[Check, ...]]] = {
     "connected": (_ID, is_address, is_address, _anything),
     "accepted": (_ID, _SERVER_ID, is_address, is_address, _anything),
+    "data": (_ID, _carried),
     "error": (_ID, _NUMBER),
     "urgent": (_ID, _BYTE, _OFFSET),
     "gone": (_ID,),

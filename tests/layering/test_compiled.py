@@ -194,3 +194,21 @@ def test_all_of_them_are_installed_in_one_way() -> None:
         assert found is not None and found.origin is not None
         kinds.add(Path(found.origin).suffix)
     assert len(kinds) == 1 and kinds <= {".so", ".py"}
+
+
+PURE = {"abs", "index", "int", "len", "max", "min", "ord"}  # computed twice they cost a little, and change nothing
+
+
+def test_no_call_with_effects_stands_where_a_slice_begins_or_ends() -> None:
+    wrong = []
+    for file in FILES:
+        for node in ast.walk(ast.parse((ROOT / file).read_text())):
+            if not isinstance(node, ast.Slice):
+                continue
+            for part in (node.lower, node.upper):
+                for inner in ast.walk(part) if part is not None else ():
+                    if isinstance(inner, ast.NamedExpr) or (
+                        isinstance(inner, ast.Call) and last_name(inner.func) not in PURE
+                    ):
+                        wrong.append(f"{file}:{inner.lineno} {ast.unparse(inner)}")
+    assert wrong == []

@@ -101,7 +101,8 @@ class _Told:
 
     def _read(self, fd: int) -> bytes:
         os.lseek(fd, 0, os.SEEK_SET)
-        return bytes(self._buffer[: os.readv(fd, (self._buffer,))])
+        count = os.readv(fd, (self._buffer,))
+        return bytes(self._buffer[:count])
 
     def waited(self) -> int:
         """Nanoseconds that it waited to run. OSError, ValueError."""

@@ -31,6 +31,7 @@ from services.netstackd.sockets import TcpSocket, open_socket
 if TYPE_CHECKING:
     from services.netstackd.namespaces import Namespace
     from services.netstackd.socket_service.server import SocketService
+    from services.netstackd.socket_service.stream_base import StreamBase
 
 _RECEIVE_BYTES: Final = 65536
 _ANCILLARY: Final = socket.CMSG_SPACE(MAX_FDS * 4)
@@ -59,6 +60,7 @@ class Session:
         self._last_snapshot: dict[str, Any] | None = None
         self._next_number = m.MIN_SERVER_ID
         self._unasked: set[int] = set()  # sockets whose end the client does not wait for
+        self._held: dict[StreamBase, None] = {}  # data that waits until messages have left
         self._left: dict[int, tuple[int, int]] = {}  # of a client that left: how far each socket was
         self._left_at = 0
         self._methods: dict[str, Callable[..., Any]] = {
@@ -71,6 +73,10 @@ class Session:
             "prefer": lambda number, address: self._socket(number).prefer(address),
             "connect": lambda number, address: self._socket(number).connect(address),
             "listen": lambda number, backlog: self._socket(number).listen(backlog),
+            "carry": lambda number: self._stream(number).carry(),
+            "send": lambda number, data: self._stream(number).send(data),
+            "socket": lambda number: self._stream(number).open_late(),
+            "finish": self._finish,
             "taken": lambda number, count: self._socket(number).taken(count),
             "shutdown": lambda number, how: self._socket(number).shutdown(how),
             "set": lambda number, level, name, value: write_option(self._socket(number).raw, level, name, value),
@@ -130,6 +136,13 @@ class Session:
             return
         self._send(*self._connection.notify(event, params))
 
+    def holds(self, stream: StreamBase) -> bool:
+        """Whether no data is to be told now; then `stream` is pumped when it is."""
+        if not self._out.waiting:
+            return False
+        self._held[stream] = None
+        return True
+
     def _send(self, data: bytes, fds: list[int]) -> None:
         if self.closed:
             for fd in fds:
@@ -155,6 +168,10 @@ class Session:
         if events & select.EPOLLOUT:
             if self._out.flush():
                 self._follow()
+                if not self._out.waiting and self._held:
+                    held, self._held = self._held, {}
+                    for stream in held:
+                        self.service.note(stream)
             else:
                 self.drop("")
         if self.closed or not events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
@@ -233,7 +250,7 @@ class Session:
         """A notification failed. A name that nobody waited for makes what builds on it fail as well."""
         thing = self.sockets.get(number)
         if thing is None:
-            if method in ("close", "leave", "abort"):
+            if method in ("close", "leave", "finish", "abort", "send", "shutdown"):
                 return  # it was gone already
         elif method in ("bind", "prefer"):
             thing.failed = code
@@ -247,7 +264,7 @@ class Session:
         if name is not None and name != self.namespace.name:
             raise NetError(errno.EPERM, "the connection is for another namespace")
         self._greeted = True
-        return {"version": m.VERSION, "namespace": self.namespace.name, "rings": True}
+        return {"version": m.VERSION, "namespace": self.namespace.name, "rings": True, "carries": True}
 
     def _network(self) -> dict[str, Any]:
         if not self._watches_network:
@@ -298,18 +315,27 @@ class Session:
             raise NetError(errno.EBADF, f"no socket {number}")
         return found
 
+    def _stream(self, number: int) -> Stream:
+        stream = self._socket(number)
+        if not isinstance(stream, Stream):
+            raise NetError(errno.EOPNOTSUPP, "not a stream")
+        return stream
+
     def _leave(self, number: int) -> None:
         thing = self._socket(number)
         self._unasked.add(number)
         thing.close()
 
+    def _finish(self, number: int, received: int, told: int) -> None:
+        stream = self._stream(number)
+        if not told:
+            self._unasked.add(number)
+        stream.finish(received)
+
     def _use_rings(self, number: int, rx_size: int, tx_size: int, sent: int, file: Any) -> int:
         if not isinstance(file, Fd):
             raise ProtocolViolation("rings: no descriptor")
-        stream = self._socket(number)
-        if not isinstance(stream, Stream):
-            raise NetError(errno.EOPNOTSUPP, "not a stream")
-        return stream.rings(rx_size, tx_size, sent, file.number)
+        return self._stream(number).rings(rx_size, tx_size, sent, file.number)
 
     def _list(self) -> list[dict[str, Any]]:
         rows = []

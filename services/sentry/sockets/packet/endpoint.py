@@ -167,7 +167,8 @@ class PacketSocket(Socket):
         length = len(data)
         if self.program is not None:
             network = _ETHERNET_BYTES if self.kind == so.SOCK_RAW else 0
-            data = data[: run(self.program, PacketView(data, network, tail[0], tail[2], index, tail[1]))]
+            count = run(self.program, PacketView(data, network, tail[0], tail[2], index, tail[1]))
+            data = data[:count]
             if not data:
                 return
         self.received += 1

@@ -96,9 +96,12 @@ def world() -> Iterator[World]:
     made.close()
 
 
-@pytest.fixture
-def pair(world: World) -> Iterator[tuple[Sandbox, Sandbox]]:
+@pytest.fixture(params=["carried", "sockets"])
+def pair(world: World, request: pytest.FixtureRequest) -> Iterator[tuple[Sandbox, Sandbox]]:
+    """Two sandboxes; connections that the other accepts are carried by messages at first, or have host sockets."""
     one, other = Sandbox(world, "one"), Sandbox(world, "other")
+    assert other.provider.has_carries
+    other.provider.has_carries = request.param == "carried"
     yield one, other
     one.end()
     other.end()
@@ -175,6 +178,46 @@ def test_unread_data_makes_a_reset(pair: tuple[Sandbox, Sandbox]) -> None:
     other.close(server)
     one.until(lambda: one.poll(client) & po.POLLHUP)
     assert one.receive(client, 10) == -errno.ECONNRESET
+
+
+def test_what_is_on_its_way_when_a_connection_is_closed_makes_a_reset(pair: tuple[Sandbox, Sandbox]) -> None:
+    one, other = pair
+    client, server = stream(pair)
+    other.turn()
+    assert one.send(client, b"too late") == 8
+    one.world.turn(20)  # the other's Sentry does not hear of it
+    other.close(server)
+    one.until(lambda: one.poll(client) & po.POLLHUP)
+    assert one.receive(client, 10) == -errno.ECONNRESET
+
+
+@pytest.mark.parametrize("answers", [1, 5, 60])
+def test_conversations_of_any_length_keep_their_bytes_in_order(pair: tuple[Sandbox, Sandbox], answers: int) -> None:
+    one, other = pair
+    client, server = stream(pair)
+    for turn in range(answers):
+        ask, answer = bytes((turn,)) * (1 + turn * 37 % 700), bytes((turn ^ 255,)) * (1 + turn * 91 % 900)
+        assert one.send(client, ask) == len(ask) and drain(other, server, len(ask)) == ask
+        assert other.send(server, answer) == len(answer) and drain(one, client, len(answer)) == answer
+    other.close(server)
+    one.until(lambda: one.poll(client) & po.POLLRDHUP)
+    assert one.receive(client, 10) == b""
+
+
+def test_a_server_may_answer_long_behind_the_end_of_a_request(pair: tuple[Sandbox, Sandbox]) -> None:
+    one, other = pair
+    client, server = stream(pair)
+    assert one.send(client, b"a" * 5000) == 5000 and one.call(sk.sys_shutdown, client, so.SHUT_WR) == 0
+    other.turn()
+    assert drain(other, server, 5000) == b"a" * 5000
+    other.until(lambda: other.poll(server) & po.POLLRDHUP)
+    assert other.receive(server, 10) == b""
+    for size in (10, 3000, 3000, 50_000):
+        assert other.send(server, b"b" * size) == size
+    other.close(server)
+    assert drain(one, client, 56_010) == b"b" * 56_010
+    one.until(lambda: one.poll(client) & po.POLLRDHUP)
+    assert one.receive(client, 10) == b""
 
 
 def test_urgent_data_keeps_its_place(pair: tuple[Sandbox, Sandbox]) -> None:

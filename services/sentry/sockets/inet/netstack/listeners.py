@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from protocol.abi import socket_h as so
+from protocol.errors import ProtocolViolation
 from services.sentry.errors import LinuxError
 from services.sentry.sockets.inet.netstack.options import forward_group, forward_option
 from services.sentry.sockets.inet.netstack.streams import FarStream, open_stream
@@ -39,6 +40,8 @@ class FarListener:
         """EADDRINUSE and such."""
         socket = self.socket
         open_stream(self.provider, self.number, socket, socket.domain)
+        if self.provider.has_carries:
+            self.provider.notify("carry", self.number)
         self.resize()
 
     def resize(self) -> None:
@@ -49,22 +52,42 @@ class FarListener:
             raise
 
     def accepted(self, number: int, local: Endpoint, remote: Endpoint, fd: int) -> None:
-        """The service: somebody connected. Beyond the backlog, nobody should."""
-        listener = self.socket
+        """The service: somebody connected."""
         if number in self.provider.sockets:
             os.close(fd)
             return
-        sound = len(local.address) == len(remote.address) != 0
-        if not sound or len(listener.pending) > listener.backlog or not self.alive:
+        sound = self._may_accept(local, remote)
+        if not sound:
             os.close(fd)
-            sound = False
         if not sound or not self.provider.accepts(fd, so.SOCK_STREAM):
-            self.provider.notify("abort", number)
-            self.provider.flush_soon()
+            self._refuse(number)
             return
-        server = listener.admitted(local, remote)
+        server = self.socket.admitted(local, remote)
         FarStream(self.provider, server, number).take(fd)
-        listener.offer(server)
+        self.socket.offer(server)
+
+    def accepted_carried(self, number: int, local: Endpoint, remote: Endpoint, first: bytes) -> None:
+        """The same, of a connection whose bytes come in messages; `first` are there. ProtocolViolation."""
+        if not self.provider.has_carries:
+            raise ProtocolViolation("netstack: carries what it was not asked to")
+        if number in self.provider.sockets:
+            return
+        if not self._may_accept(local, remote):
+            self._refuse(number)
+            return
+        server = self.socket.admitted(local, remote)
+        FarStream(self.provider, server, number).carry(first)
+        self.socket.offer(server)
+
+    def _may_accept(self, local: Endpoint, remote: Endpoint) -> bool:
+        """Whether that can be a connection of ours, and there is room. Beyond the backlog, none should come."""
+        listener = self.socket
+        sound = len(local.address) == len(remote.address) != 0
+        return sound and len(listener.pending) <= listener.backlog and self.alive
+
+    def _refuse(self, number: int) -> None:
+        self.provider.notify("abort", number)
+        self.provider.flush_soon()
 
     def taken(self) -> None:
         """One of its connections was accepted. Told by halves of the queue: the other half is enough to go on with."""

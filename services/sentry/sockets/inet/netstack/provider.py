@@ -69,7 +69,7 @@ class NetstackProvider:
         self.client: Client | None = None
         self.view: Network = NOWHERE
         self.shared = False
-        self.has_rings = False
+        self.has_rings = self.has_carries = False
         self.sockets: dict[int, FarSocket] = {}
         self.room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_DESCRIPTORS
         self._last_id = 0
@@ -85,6 +85,7 @@ class NetstackProvider:
             greeted = client.answer(greeting, FIRST_PATIENCE_NS)
             self.shared = isinstance(greeted, dict) and greeted.get("shared") is True
             self.has_rings = isinstance(greeted, dict) and greeted.get("rings") is True
+            self.has_carries = isinstance(greeted, dict) and greeted.get("carries") is True
             self.view = Network.from_snapshot_untrusted(client.answer(asked, FIRST_PATIENCE_NS))
         except (LinuxError, ProtocolViolation) as error:
             client.end()
@@ -189,11 +190,17 @@ class NetstackProvider:
             case "connected", FarStream():
                 found.connected(as_endpoint(params[1]), self.descriptor(params[3]))
             case "accepted", FarListener():
-                found.accepted(params[1], as_endpoint(params[2]), as_endpoint(params[3]), self.descriptor(params[4]))
+                ends = as_endpoint(params[2]), as_endpoint(params[3])
+                if isinstance(params[4], bytes):
+                    found.accepted_carried(params[1], *ends, params[4])
+                else:
+                    found.accepted(params[1], *ends, self.descriptor(params[4]))
             case "accepted", _:  # it does not listen any more
                 close_fds(list(params))
                 self.notify("abort", params[1])
                 self.flush()
+            case "data", FarStream():
+                found.arrived(params[1])
             case "urgent", FarStream():
                 found.urgent(params[1], params[2])
             case "gone", FarStream():

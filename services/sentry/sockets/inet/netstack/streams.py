@@ -8,6 +8,10 @@ has the host tell when there is some.
 An end of file is a FIN, unless `error` on the control connection, which is read first, says otherwise. Urgent bytes
 come by the control connection with their place in the stream; `urgent_at` is the place of one that was not reached yet.
 
+A connection that a listener accepted is *carried* at first: it has no host socket, and what it moves is in messages
+(`arrived`, `send_carried`). When that is more than a little, or has become a conversation, a host socket is asked for
+(`leave_messages`).
+
 A connection that turns out to be busy is given rings (stream_rings.py): then its bytes come and go through shared
 memory, and the host socket only says that there is something to look at, and the end.
 """
@@ -24,10 +28,11 @@ from protocol.abi import socket_h as so
 from protocol.abi import tcp_h as tcp
 from protocol.abi.fcntl_h import O_NONBLOCK
 from protocol.errors import ProtocolViolation
-from protocol.netstack.messages import MAX_OFFSET, MIN_SERVER_ID
+from protocol.netstack.messages import MAX_OFFSET, MIN_SERVER_ID, SHUT_WR
 from services.sentry.errors import LinuxError, WouldBlock
 from services.sentry.files.ring_end import RingEnd, is_alone
 from services.sentry.sockets.base import READABLE, SEND_SHUT
+from services.sentry.sockets.inet.netstack.carried_stream import CarriedStream
 from services.sentry.sockets.inet.netstack.channel_unsafe import (
     shut_down_writing,
     unread_bytes,
@@ -68,7 +73,6 @@ _WRITABLE: Final = po.POLLOUT | po.POLLWRNORM
 _UNASKED_BYTES: Final = 98_304
 _WRITE_OVERHEAD: Final = 1024
 _DOORBELLS: Final = 4096  # read at once
-_OFFERS: Final = 8  # times that a stub is given the rings: each costs as much as some calls
 
 
 def open_stream(provider: NetstackProvider, number: int, socket: TcpSocket, family: int, name: str = "bind") -> None:
@@ -103,52 +107,18 @@ class FarEnd(RingEnd):
         self.far.socket.dissolve()  # an edge is due for all that comes, and a stub that reads asks for none
 
 
-class FarStream:
+class FarStream(CarriedStream):
     """A connection. fd: the host socket, -1 before and after; received, sent: bytes of the stream that came and went.
 
-    alive: it may still carry data; closed: the service was told that its id is not needed any more.
+    alive: it may still carry data; closed: the service was told that its id is not needed any more. carried: its bytes
+    come and go in messages, of which there were `messages`; leaving: that is to end soon.
     """
 
-    __slots__ = (
-        "alive",
-        "asked",
-        "blocked",
-        "closed",
-        "end",
-        "ending",
-        "fd",
-        "late",
-        "number",
-        "offers",
-        "provider",
-        "received",
-        "rings",
-        "sent",
-        "socket",
-        "tried",
-        "unasked",
-        "unsure",
-        "urgent_at",
-        "urgent_byte",
-    )
+    __slots__ = ()
 
     def __init__(self, provider: NetstackProvider, socket: TcpSocket, number: int = 0) -> None:
-        self.provider = provider
-        self.socket = socket
-        self.fd = -1
-        self.alive = True
-        self.unsure = self.ending = self.blocked = self.closed = False
-        self.late = False  # the service does not know of TCP_NODELAY yet
-        self.rings: StreamRings | None = None
-        self.tried = False  # to get rings
-        self.asked = 0  # how many reads of a program that could use them itself came here
-        self.end: FarEnd | None = None
-        self.offers = _OFFERS
-        self.received = self.sent = self.unasked = 0
-        self.urgent_at = -1
-        self.urgent_byte = b""
+        super().__init__(provider, socket, number)
         if number:
-            self.number = number
             provider.sockets[number] = self
         else:
             self.number = provider.new_id(self)
@@ -402,7 +372,7 @@ class FarStream:
 
         They were delivered before, so that they can be read now and the byte be put in its place.
         """
-        if not self.alive or self.fd < 0:
+        if not self.alive or (self.fd < 0 and not self.carried):
             return
         self.socket.dissolve()
         if self.rings is not None:
@@ -411,7 +381,7 @@ class FarStream:
             self._place_urgent()
         self.urgent_at = max(offset, self.received)
         self.urgent_byte = bytes((byte,))
-        self.unsure = True
+        self.unsure = not self.carried
         while self.unsure and self.received < self.urgent_at:
             self.fill(_MAX_READ)
         if self.received == self.urgent_at:
@@ -420,19 +390,26 @@ class FarStream:
     def _place_urgent(self) -> None:
         """What is at the end of the inbox goes before the urgent byte."""
         self.urgent_at = -1
-        self.unsure = True
+        self.unsure = not self.carried
         self.socket.urgent_arrived(self.urgent_byte)
 
     # --- writing ---
     def send(self, data: bytes, urgent: bool) -> int:
         """How many bytes were taken. WouldBlock: no room; EPIPE and what the service says: the connection is over."""
-        if self.fd < 0:
+        if self.fd < 0 and not self.carried:
             raise LinuxError(errno.EPIPE)
         if urgent:
             return self._send_urgent(data)
         provider = self.provider
         if self.late and (self.sent or len(data) > _AT_ONCE):
             self._tell_late()
+        if self.carried:
+            taken = self.send_carried(data)
+            if taken or not data:
+                return taken
+            self.leave_messages()
+            if self.fd < 0:
+                raise LinuxError(self.socket.take_error() or errno.EPIPE)
         if provider.flushes_soon:  # options that are to hold for these bytes
             provider.flush()
         if self.sent >= BUSY_BYTES and not self.tried:
@@ -538,7 +515,7 @@ class FarStream:
         return None if found is None else pack_untrusted(found, self.socket.state)
 
     def _info(self) -> dict[str, object] | None:
-        if not self.alive or self.fd < 0:
+        if not self.alive or (self.fd < 0 and not self.carried):
             return None
         try:
             found = self.get_option(_TCP, tcp.TCP_INFO)
@@ -639,7 +616,12 @@ class FarStream:
     # --- the end ---
     def send_fin(self) -> None:
         """Nothing more is written (shutdown(2)). When the socket is being closed, `close` says it."""
-        if self.fd >= 0 and not self.socket.dead:
+        if self.socket.dead:
+            return
+        if self.carried:
+            self.provider.notify("shutdown", self.number, SHUT_WR)
+            self.provider.flush_soon()
+        elif self.fd >= 0:
             shut_down_writing(self.fd)
 
     def close(self) -> None:
@@ -655,14 +637,20 @@ class FarStream:
         provider = self.provider
         if not self.closed:
             self.closed = True
-            if method == "close" and self._is_of_no_interest():
-                method = "leave"
+            told = method == "abort" or not self._is_of_no_interest()
+            if not told:
                 del provider.sockets[self.number]
-            provider.notify(method, self.number)
+            if method == "abort":
+                provider.notify(method, self.number)
+            elif self.carried:
+                provider.notify("finish", self.number, self.received, int(told))
+            else:
+                provider.notify("close" if told else "leave", self.number)
             if method == "abort":
                 provider.flush()  # first: the end of the host socket alone would be a FIN
             else:
                 provider.flush_soon()
+        self.carried = False
         fd, self.fd = self.fd, -1
         if fd >= 0:
             provider.give_back(fd)
@@ -690,7 +678,7 @@ class FarStream:
         if that comes.
         """
         if self.alive:
-            if (level, name) == _NODELAY and self.fd >= 0 and not self.sent:
+            if (level, name) == _NODELAY and (self.fd >= 0 or self.carried) and not self.sent:
                 self.late = True
             else:
                 forward_option(self.provider, self.number, self.socket, level, name)
