@@ -5,7 +5,7 @@
 The cases on the loopback run server and client in one sandbox without another network (`supervisor do`, `runsc do`). In
 the others the other end is the host, over a veth pair: ours is a bundle that names the pair's network namespace, runsc
 makes a pair of its own. Both in turn, `rounds` times; the best counts. RUNSC-NET is a runsc whose network starts on
-this kernel. Needs root, iperf3 and redis.
+this kernel. Needs root, iperf3 and redis, and iptables for its network.
 """
 
 from __future__ import annotations
