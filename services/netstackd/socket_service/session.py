@@ -369,6 +369,7 @@ class Session:
         service.loop.unwatch(self._sock.fileno())
         self._sock.close()
         self._out.clear()
+        self._held.clear()
         for fd in self._connection.take_unclaimed():
             os.close(fd)
         if self._watches_network:

@@ -217,6 +217,16 @@ def test_a_host_socket_that_is_refused_leaves_what_was_said_to_tell_why() -> Non
     assert not guest.is_cut_off()
 
 
+def test_without_room_for_its_host_socket_a_connection_is_reset() -> None:
+    guest = Carried()
+    guest.give_socket()
+    fd = guest.accepted()
+    guest.provider.room = 0
+    assert guest.send(fd, bytes(MAX_CARRIED + 1), so.MSG_NOSIGNAL) == -errno.ENOBUFS
+    assert guest.service.asked() == [("socket", [guest.number]), ("abort", [guest.number])]
+    assert guest.provider.room == 0 and not guest.is_cut_off()
+
+
 # --- hostile ---
 def test_bytes_for_a_listener_that_did_not_ask_cut_the_service_off() -> None:
     guest = Carried()

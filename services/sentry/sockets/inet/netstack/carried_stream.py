@@ -146,7 +146,8 @@ class CarriedStream:
             return
         self.carried = False
         if not provider.accepts(answer.number, so.SOCK_STREAM):
-            self.failed(errno.ENOBUFS)
+            self.abort()
+            self.socket.reset(errno.ENOBUFS)
             return
         self.take(answer.number)
         if self.socket.queue.entries:
@@ -157,8 +158,8 @@ class CarriedStream:
         """The host socket of the connection."""
         raise NotImplementedError
 
-    def failed(self, error: int) -> None:
-        """The connection is dead."""
+    def abort(self) -> None:
+        """A reset, now."""
         raise NotImplementedError
 
     def _place_urgent(self) -> None:
