@@ -30,7 +30,7 @@ class CarriedStream(StreamBase):
 
     def send(self, data: bytes) -> None:
         """`send` of the contract."""
-        if not self._carried or self._ended or self.state != CONNECTED:
+        if not self._carried or self._fin_said or self.state != CONNECTED:
             raise NetError(errno.ENOTCONN, "nothing is carried there")
         if self._collected + len(self._unsent) + len(data) > MAX_CARRIED:
             raise NetError(errno.EMSGSIZE, f"no more than {MAX_CARRIED} bytes are carried")
@@ -119,7 +119,7 @@ class CarriedStream(StreamBase):
                     return  # POLLOUT is told when there is room
             self._collected += taken
             del unsent[:taken]
-        if self._carried and self._ended and not self._collected_all:
+        if self._fin_said and not self._collected_all:
             self._collected_all = True
             if self.state == CONNECTED:
                 endpoint.shutdown_write(now)

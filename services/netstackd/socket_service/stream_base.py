@@ -57,6 +57,7 @@ class StreamBase:
         self.carries = False  # those of this listener begin in messages
         self._carried = False  # this one does
         self._unsent = bytearray()  # came in messages, and finds no room yet
+        self._fin_said = False  # a message has: behind what came in messages
         self._untaken = False  # the client has closed it without taking all that it was told
         self._rings: RingData | None = None
         self._placement: Placement | None = None

@@ -106,7 +106,7 @@ class Stream(RingedStream):
     def shutdown(self, how: int) -> None:
         """shutdown(2) of a listener, or of a connection that is not there yet."""
         if self._carried and how != SHUT_RD:
-            self._ended = True
+            self._fin_said = True
             self.session.service.note(self)
         elif self._data is None or how == SHUT_RD:
             self.tcp.shutdown(how)
@@ -238,7 +238,7 @@ class Stream(RingedStream):
         rings = self._rings
         if self._ring_broken:
             raise ProtocolViolation("found in a flush")
-        if self._unsent or self._carried:
+        if self._carried or self._unsent or self._fin_said:
             self._push_carried(endpoint, now)
         if self._carried:
             if self.state == CONNECTED:
@@ -417,8 +417,7 @@ class Stream(RingedStream):
         elif self._data is not None:
             if (self._readable or self._urgent or self._unsent) and not (self._collected_all or endpoint.send_shutdown):
                 return
-            rings = self._rings
-            if rings.unread() if rings is not None else not self._ended and _unread(self._fd):
+            if self._left_unread(self._data):
                 self.session.service.count("ResetsByUnreadData")
                 self._reset()
                 return
@@ -426,6 +425,21 @@ class Stream(RingedStream):
             self._let_go()
         elif _ACKED >> endpoint.state & 1:
             self._gone()
+
+    def _left_unread(self, data: _socket.socket) -> bool:
+        """Whether the client closes and has not read all that it was given: that is a reset (RFC 2525 2.17)."""
+        rings = self._rings
+        if rings is not None:
+            return rings.unread() > 0
+        if not self._ended:  # it has not closed its end yet
+            return _unread(self._fd)
+        try:
+            data.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
 
     def _let_go(self) -> None:
         """Close the stack's socket; `gone` comes when our FIN is acknowledged."""

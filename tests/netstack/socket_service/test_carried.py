@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 from typing import Any
@@ -125,6 +126,19 @@ def test_fins_that_were_told_hold_for_the_socket(carried: Carried) -> None:
     carried.server.write(there, b"late")
     there.shutdown(socket.SHUT_WR)
     assert carried.client.receive(carried.here, 100) == b"late"
+
+
+def test_a_fin_that_was_said_right_before_the_socket_was_asked_for_is_sent(carried: Carried) -> None:
+    carried.server.notify("send", carried.there, b"all")
+    carried.server.notify("shutdown", carried.there, m.SHUT_WR)
+    there = carried.server.open_data(carried.server.call("socket", carried.there))
+    assert carried.client.receive(carried.here, 100) == b"all"
+    carried.here.send(b"unread")
+    carried.world.until(lambda: select.select([there], [], [], 0)[0])
+    carried.server.data.remove(there)
+    there.close()
+    carried.server.notify("close", carried.there)
+    assert carried.client.event("error") == [7, errno.EPIPE]  # a reset behind a FIN (tcp_reset)
 
 
 def test_more_than_is_carried_is_refused(carried: Carried) -> None:

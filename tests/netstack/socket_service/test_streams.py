@@ -332,3 +332,18 @@ def test_sockets_shows_states_and_queues(pair: Pair) -> None:
     assert state_of(pair.server, 1)["state"] == 10
     row = state_of(pair.client, 7)
     assert (row["state"], row["local"], row["remote"]) == (1, pair.local, pair.remote)
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_data_socket_that_is_closed_with_unread_bytes_resets_also_behind_its_own_fin(
+    pair: Pair, half_closed: bool
+) -> None:
+    if half_closed:
+        pair.there.shutdown(socket.SHUT_WR)
+        assert pair.client.receive(pair.here, 1) == b""
+    pair.here.send(b"unread")
+    pair.world.until(lambda: select.select([pair.there], [], [], 0)[0])
+    pair.server.data.remove(pair.there)
+    pair.there.close()
+    pair.server.notify("close", pair.number)
+    assert pair.client.event("error") == [7, errno.EPIPE if half_closed else errno.ECONNRESET]
