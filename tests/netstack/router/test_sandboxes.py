@@ -139,7 +139,7 @@ def test_connection_made_beforehand_is_served_when_it_is_handed_over(world: Worl
     assert "fd" not in answer
     ours.settimeout(10)
     (response,) = read_answer(ours)
-    assert response.result == {"version": m.VERSION, "namespace": "early", "rings": True}
+    assert response.result == {"version": m.VERSION, "namespace": "early", "rings": True, "carries": True}
     ours.close()
 
 
