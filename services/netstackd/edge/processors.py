@@ -3,9 +3,10 @@
 The host's scheduler likes to put who is woken beside who wakes it, and evens that out only when a processor idles for
 longer than a move costs. A router that a program wakes some thousand times a second may so wait a third of its time for
 the processor of that very program, beside one that idles. The host counts how long it waited (proc(5),
-/proc/PID/schedstat). When that was more than one part in MOST of a stretch of time, the process moves to all processors
-but the one that it is on, and who is left behind there is asked to stay, for the host would move him after us. Was it
-less on the others, we stay; else all is as before, and is tried less often.
+/proc/PID/schedstat). When that was more than a MOST-th part of some stretches of time in a row, the process moves to
+all processors but the one that it is on, and who is left behind there is asked to stay, for the host would move him
+after us. Was it less on the others, we stay, until it is more than a MOST_APART-th part there; else all is as before,
+and is tried less often.
 
 Nothing is looked at while the loop sleeps, nor where there is but one processor, nor on a host that does not count.
 """
@@ -20,7 +21,9 @@ STRETCH_NS: Final = 20_000_000  # between two looks; a look is two host calls
 SETTLE_NS: Final = 10_000_000  # after a move, before the stretch that judges it
 FEW: Final = 8  # processors; with more, the host finds one that idles
 LONGEST_NS: Final = 5_000_000_000  # between two tries, when none helped
-MOST: Final = 10  # a try is worth it when more than this part of the time was spent waiting
+MOST: Final = 6  # a try is worth it when more than this part of the time was spent waiting
+MOST_APART: Final = 4  # the same where a try has led
+IN_A_ROW: Final = 2  # stretches that have to say so
 BETTER: Final = 3, 4  # at most so much of it is left where a move has helped
 
 _EVER: Final = 1 << 62
@@ -51,6 +54,8 @@ class Processors:
         self._at = 0  # what had been waited then
         self._before = 0  # the millionths of a stretch that were waited before the move that is on trial; 0: none is
         self._pause = STRETCH_NS
+        self._apart = False  # some processors are left to others
+        self._bad = 0  # stretches in a row with too much waiting
 
     def look(self, now: int) -> None:
         """A turn begins at `now`."""
@@ -71,7 +76,9 @@ class Processors:
             else:
                 self._go(frozenset(), now + self._pause)
                 self._pause = min(self._pause * 2, LONGEST_NS)
-        elif part * MOST > 1_000_000:
+            return
+        self._bad = self._bad + 1 if part * (MOST_APART if self._apart else MOST) > 1_000_000 else 0
+        if self._bad >= IN_A_ROW:
             self._before = part
             self._go(frozenset((self._here(),)), now + SETTLE_NS)
 
@@ -79,7 +86,8 @@ class Processors:
         """Leave these to others; a stretch begins with the look that is `due`."""
         self._move(self._all - left)
         self.due = due
-        self._since = 0
+        self._since = self._bad = 0
+        self._apart = bool(left)
         if self.on_move is not None:
             self.on_move(left)
 

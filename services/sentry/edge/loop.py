@@ -72,6 +72,11 @@ class MainLoop:
         self._look_again_ns = 0
         self._switches = 0
         self._crowded = False
+        try:
+            self._counts = os.open("/proc/self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a host that does not count
+            self._counts = -1
+        self._waited_at = (0, 0)  # when `_waits` was asked last, and what had been waited then
         self._spin = SPIN_NS
         self._room = 0  # bursts that found room beside us, negative: that found none
         self._beside = len(platform.processors) - 1
@@ -93,14 +98,23 @@ class MainLoop:
             self._switches = switches
             self._look_again_ns = now + (CROWDED_NS if crowded else LOOK_NS)
             self.platform.call_in()
+            if self.platform.settled and self._waits(now):
+                self.platform.settle(frozenset())  # there is no room where we were asked to stay
             if crowded != self._crowded:
                 self._crowded = crowded
                 self._set_spin()
-                if self.platform.settled:
-                    self.platform.settle(frozenset())  # there is no room where we were asked to stay
             if self.platform.reserved >= 0:
                 self._reserve(-1 if crowded else lib.sentrio_processor())
         return 0 if self._crowded else self._spin
+
+    def _waits(self, now: int) -> bool:
+        """Whether we wanted to run and did not for more than a third of the time since this was asked last."""
+        if self._counts < 0:
+            return False
+        waited = int(os.pread(self._counts, 96, 0).split()[1])
+        since, at = self._waited_at
+        self._waited_at = now, waited
+        return 0 < since and (waited - at) * 3 > now - since
 
     def _set_spin(self) -> None:
         if self._crowded:

@@ -84,3 +84,19 @@ def test_one_processor_or_a_host_that_refuses_ends_the_trying(parts: dict[int, f
     host.broken = True
     host.turn_for(100 * STRETCH_NS)
     assert not host.moves and host.processors.due > LONGEST_NS * 1000
+
+
+def test_one_stretch_of_waiting_decides_nothing() -> None:
+    host = Host({0: 0.0, 1: 0.0})
+    for _ in range(20):
+        host.parts = {0: 0.4, 1: 0.0}
+        host.turn_for(STRETCH_NS // 2)
+        host.parts = {0: 0.0, 1: 0.0}
+        host.turn_for(3 * STRETCH_NS)
+    assert not host.moves
+
+
+def test_who_has_moved_bears_more_before_it_moves_again() -> None:
+    host = Host({0: 0.3, 1: 0.2})
+    host.turn_for(20 * STRETCH_NS)
+    assert host.moves == [frozenset({1})]
