@@ -65,7 +65,7 @@ class Processors:
             self._since, self._at, self.due = now, waited, now + STRETCH_NS
             if since and now > since:
                 self._judge(now, (waited - at) * 1_000_000 // (now - since))
-        except (OSError, ValueError):  # no such file any more; processors that are no longer ours
+        except (OSError, ValueError, IndexError):  # a host that tells it otherwise; processors that are no longer ours
             self.due = _EVER
 
     def _judge(self, now: int, part: int) -> None:
@@ -118,9 +118,8 @@ class _Told:
         return int(waited)
 
     def here(self) -> int:
-        """The processor that it is on. OSError, ValueError."""
-        fields = self._read(self._stat).rpartition(b")")[2].split()
-        return int(fields[_PROCESSOR]) if len(fields) > _PROCESSOR else -1
+        """The processor that it is on. OSError, ValueError, IndexError."""
+        return int(self._read(self._stat).rpartition(b")")[2].split()[_PROCESSOR])
 
 
 def _move(processors: frozenset[int]) -> None:

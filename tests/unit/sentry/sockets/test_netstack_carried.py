@@ -227,6 +227,16 @@ def test_without_room_for_its_host_socket_a_connection_is_reset() -> None:
     assert guest.provider.room == 0 and not guest.is_cut_off()
 
 
+def test_without_room_at_the_service_it_is_as_well_when_it_is_read() -> None:
+    guest = Carried()
+    guest.service.refuse["socket"] = errno.EMFILE
+    fd = guest.accepted()
+    guest.data(bytes(MAX_CARRIED - 1))
+    assert guest.service.asked() == [("socket", [guest.number]), ("abort", [guest.number])]
+    assert guest.receive(fd, MAX_CARRIED) == bytes(MAX_CARRIED - 1)
+    assert guest.receive(fd, 1) == -errno.ENOBUFS
+
+
 # --- hostile ---
 def test_bytes_for_a_listener_that_did_not_ask_cut_the_service_off() -> None:
     guest = Carried()
@@ -248,8 +258,9 @@ def test_bytes_for_a_listener_that_did_not_ask_cut_the_service_off() -> None:
 )
 def test_what_cannot_be_carried_cuts_the_service_off(said: list[Any]) -> None:
     guest = Carried()
-    guest.service.refuse["socket"] = errno.ENOTCONN
     guest.accepted()
+    far: Any = guest.provider.sockets[guest.number]
+    far.leaving = True  # it is not asked to
     for each in said:
         guest.service.say("data", guest.number, each)
     assert guest.is_cut_off()

@@ -136,7 +136,9 @@ class CarriedStream:
             return
         try:
             answer = client.call("socket", self.number)
-        except LinuxError:  # it is over, and why was said before
+        except LinuxError:
+            if self.alive:  # else it is over, and why was said before
+                self._give_up()
             return
         if not isinstance(answer, Fd):
             client.end()
@@ -146,12 +148,16 @@ class CarriedStream:
             return
         self.carried = False
         if not provider.accepts(answer.number, so.SOCK_STREAM):
-            self.abort()
-            self.socket.reset(errno.ENOBUFS)
+            self._give_up()
             return
         self.take(answer.number)
         if self.socket.queue.entries:
             self.socket.queue.wake(READABLE)
+
+    def _give_up(self) -> None:
+        """One of the two sides has no room for the host socket."""
+        self.abort()
+        self.socket.reset(errno.ENOBUFS)
 
     # --- of what goes on by a host socket ---
     def take(self, fd: int) -> None:
