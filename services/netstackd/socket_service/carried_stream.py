@@ -92,7 +92,7 @@ class CarriedStream(StreamBase):
         size = len(payload)
         if not self._carried or self.state != CONNECTED or self._delivered + size > MAX_CARRIED:
             return 0
-        if self.session.holds(self):
+        if not size or self.session.holds(self):  # a message without bytes would be a FIN
             return 0
         self.session.tell("data", [self.number, bytes(payload)])
         self._delivered += size

@@ -98,7 +98,9 @@ class MainLoop:
             self._switches = switches
             self._look_again_ns = now + (CROWDED_NS if crowded else LOOK_NS)
             self.platform.call_in()
-            if self.platform.settled and self._waits(now):
+            if not self.platform.settled:
+                self._waited_at = (0, 0)
+            elif self._waits(now):
                 self.platform.settle(frozenset())  # there is no room where we were asked to stay
             if crowded != self._crowded:
                 self._crowded = crowded

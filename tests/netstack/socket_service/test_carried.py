@@ -229,6 +229,17 @@ def test_urgent_bytes_keep_their_place(carried: Carried) -> None:
     assert carried.client.receive(here, 4) == b"1234"
 
 
+def test_an_urgent_byte_behind_all_that_is_carried_is_no_fin(carried: Carried) -> None:
+    carried.here.send(b"x" * m.MAX_CARRIED)
+    assert carried.first + carried.told(m.MAX_CARRIED - len(carried.first)) == b"x" * m.MAX_CARRIED
+    carried.client.call("urgent", 7, ord("!"), m.MAX_CARRIED + 3)
+    carried.here.send(b"abc")
+    assert carried.server.event("urgent")[:2] == [carried.there, ord("!")]
+    carried.silence()
+    there = carried.server.open_data(carried.server.call("socket", carried.there))
+    assert carried.server.receive(there, 3) == b"abc"
+
+
 def test_a_small_send_buffer_only_delays(world: World) -> None:
     carried = Carried(world)
     carried.server.call("set", carried.there, socket.SOL_SOCKET, socket.SO_SNDBUF, 1)

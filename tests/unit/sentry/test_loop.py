@@ -253,3 +253,19 @@ def test_who_was_asked_to_stay_on_a_processor_leaves_it_when_others_use_it(monke
     assert platform.settled, "three tenths of the time were waited"
     made._spin_ns()
     assert not platform.settled
+
+
+def test_what_was_waited_before_it_was_asked_to_stay_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = iter((5, 5 + 10**9, 5 + 10**9))
+    now = iter(range(10**9, 10**12, 10**9))
+    monkeypatch.setattr(loop.os, "pread", lambda fd, count, offset: b"1 %d 3\n" % next(waited))
+    monkeypatch.setattr(loop.time, "monotonic_ns", lambda: next(now))
+    made, platform = make(2)
+    platform.settle(frozenset((1,)))
+    made._spin_ns()
+    platform.settle(frozenset())
+    made._spin_ns()
+    platform.settle(frozenset((1,)))
+    made._spin_ns()
+    made._spin_ns()
+    assert platform.settled
